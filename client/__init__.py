@@ -1,0 +1,1 @@
+"""The device: local training, its own ledger, its side of the protocol."""

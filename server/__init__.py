@@ -1,0 +1,1 @@
+"""The federation's coordinator: cohorts, rounds, aggregation, published adapters."""

@@ -1,0 +1,1 @@
+"""Many simulated users over the same client and server code."""
