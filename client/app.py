@@ -1,0 +1,86 @@
+"""The Flower `ClientApp`: unpack a message, call the leg it names, pack the answer.
+
+Which device this is comes from the node itself: a simulated node opens its device through the
+installed package's `privity.devices` entry point. Nothing a server sends can name code to run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from importlib.metadata import entry_points
+from typing import Any
+
+from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+
+from client import participation
+from client.device import Device
+from common.config import Settings, from_mapping
+from common.errors import InputError, PrivityError
+from common.places import run_folder
+
+app = ClientApp()
+
+Leg = Callable[[Device, Settings, dict[str, Any]], bytes]
+
+
+@app.query("advertise")
+def advertise(message: Message, context: Context) -> Message:
+    """Leg 1: terms in, signed keys out."""
+    return _reply(message, context, lambda d, s, c: participation.advertise(d, s, c["body"]))
+
+
+@app.query("share")
+def share(message: Message, context: Context) -> Message:
+    """Leg 2: roster in, encrypted shares out."""
+    return _reply(message, context, lambda d, _, c: participation.share(d, c["body"]))
+
+
+@app.train("update")
+def update(message: Message, context: Context) -> Message:
+    """Leg 3: shares and adapter in, masked update out."""
+    return _reply(
+        message, context, lambda d, s, c: participation.update(d, s, c["body"], c["adapter"])
+    )
+
+
+@app.query("confirm")
+def confirm(message: Message, context: Context) -> Message:
+    """Leg 4: survivors in, signature out."""
+    return _reply(message, context, lambda d, _, c: participation.confirm(d, c["body"]))
+
+
+@app.query("reveal")
+def reveal(message: Message, context: Context) -> Message:
+    """Leg 5: signatures in, mask shares out."""
+    return _reply(message, context, lambda d, _, c: participation.reveal(d, c["body"]))
+
+
+def _reply(message: Message, context: Context, leg: Leg) -> Message:
+    settings = _settings(tuple(sorted(context.run_config.items())))
+    device = _device(settings, context)
+    content = dict(message.content.config_records["privity"])
+    try:
+        answer = {"body": leg(device, settings, content)}
+    except PrivityError as error:  # a refusal: the server learns its kind, not its text
+        answer = {"refused": type(error).__name__.encode()}
+    finally:
+        device.store.close()
+    return Message(RecordDict({"privity": ConfigRecord(answer)}), reply_to=message)  # type: ignore[dict-item]
+
+
+@lru_cache(maxsize=4)
+def _settings(items: tuple[tuple[str, Any], ...]) -> Settings:
+    return from_mapping(dict(items))
+
+
+def _device(settings: Settings, context: Context) -> Device:
+    """Open this node's device for one message; the next may reach another process."""
+    partition = context.node_config.get("partition-id")
+    if partition is None:
+        raise InputError("This node has no device.", "Start it with `privity-client`.")
+    (opener,) = entry_points(group="privity.devices", name="simulation")
+    folder = run_folder(settings, context.run_id)
+    device: Device = opener.load()(settings, folder, int(partition), context.node_id)
+    return device

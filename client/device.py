@@ -1,0 +1,51 @@
+"""A device: whose data, which keys, whose randomness, and where it keeps what it must not forget."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from client.store import Store
+from common.tasks.chat import Turn
+
+Random = Callable[[int], bytes]
+
+
+class Randomness(Protocol):
+    """Where a device's secrets and noise come from."""
+
+    def stream(self, purpose: str) -> Random:
+        """A source of bytes for one purpose, such as one stage of one round."""
+
+
+class SystemRandomness:
+    """The operating system's generator: what every real device uses."""
+
+    def stream(self, purpose: str) -> Random:  # noqa: ARG002
+        """`os.urandom`, whatever the purpose."""
+        return os.urandom
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The device's enrolled key, its certificate, and the authority that all members trust."""
+
+    key: Ed25519PrivateKey = field(repr=False)
+    certificate: bytes = field(repr=False)
+    authority: Ed25519PublicKey = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One user's device. The repr shows the member number and nothing personal."""
+
+    member: int
+    train: Sequence[Turn] = field(repr=False)
+    heldout: Sequence[Turn] = field(repr=False)
+    store: Store = field(repr=False)
+    identity: Identity = field(repr=False)
+    randomness: Randomness = field(default_factory=SystemRandomness, repr=False)

@@ -1,0 +1,175 @@
+"""What a device learns: one round's shared update under DP-SGD, and its personal adapter.
+
+Shared training starts from the published adapter with everything privately fitted switched off:
+only so is one example's influence bounded by its own clipped gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from common.adapter import lora
+from common.adapter.plan import SENT_PARTS, TRAINED_PARTS, Vector
+from common.adapter.state import Personal, Shared
+from common.backbone import Backbone, Batch, Prepared
+from common.config import Settings
+from common.privacy.accountant import Release
+from common.privacy.training import DPSettings, plain_steps, private_steps
+
+BOTH = ("A", "B")
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Trained:
+    """What shared training left: `sent` parts, `kept` parts that stay here, and what it took.
+
+    `loss` is the mean loss in nats a token over the round's examples; it stays on the device.
+    """
+
+    sent: Vector
+    kept: Vector
+    loss: float
+    tokens: int
+
+
+def train_shared(
+    backbone: Backbone,
+    published: Shared,
+    kept: Vector | None,
+    examples: Sequence[Prepared],
+    settings: Settings,
+    release: Release | None,
+    generator: torch.Generator,
+) -> Trained:
+    """Run one round's local steps from the published adapter.
+
+    Args:
+        kept: Parts that stayed here after the last round (FedSA's B), themselves learnt only
+            under the same DP-SGD; None starts them anew.
+        release: Noise and steps to spend, or None for training without privacy.
+    """
+    plan, model = published.plan, backbone.model
+    stays = kept_parts(settings.sharing)
+    lora.write(model, lora.SHARED, plan, BOTH, plan.initial(BOTH))
+    lora.write(model, lora.SHARED, plan, plan.sent, published.vector)
+    if kept is not None:
+        lora.write(model, lora.SHARED, plan, stays, kept)
+    with lora.active(model, lora.SHARED), lora.trainable(model, lora.SHARED, plan) as layers:
+        optimizer = _optimizer(settings, list(layers.parameters()))
+        loss = LossSum(backbone)
+        if release is None:
+            schedule = _poisson_schedule(examples, settings, generator)
+            plain_steps(optimizer, schedule, backbone.batches, loss)
+        else:
+            noise = _dp_settings(release, settings)
+            private_steps(layers, optimizer, examples, backbone.batches, loss, noise, generator)
+    sent = lora.read(model, lora.SHARED, plan, plan.sent)
+    return Trained(sent, lora.read(model, lora.SHARED, plan, stays), loss.mean, loss.tokens)
+
+
+def kept_parts(sharing: str) -> tuple[str, ...]:
+    """Parts that are trained but not sent."""
+    return tuple(part for part in TRAINED_PARTS[sharing] if part not in SENT_PARTS[sharing])
+
+
+def train_personal(
+    backbone: Backbone,
+    examples: Sequence[Prepared],
+    settings: Settings,
+    generator: torch.Generator,
+    *,
+    on_shared: bool,
+) -> tuple[Personal, int]:
+    """Fit the personal adapter on the device's own examples; nothing of it is ever sent.
+
+    Args:
+        on_shared: Fit it on top of the shared adapter that the backbone holds now, or alone.
+
+    Returns:
+        The adapter, which the backbone holds too, and the number of tokens trained on.
+    """
+    plan, model = backbone.personal, backbone.model
+    lora.write(model, lora.PERSONAL, plan, BOTH, plan.initial(BOTH))
+    names = (lora.SHARED, lora.PERSONAL) if on_shared else (lora.PERSONAL,)
+    with (
+        lora.active(model, *names),
+        lora.trainable(model, lora.PERSONAL, plan, BOTH) as layers,
+    ):
+        optimizer = torch.optim.AdamW(
+            layers.parameters(), lr=settings.personal_rate, weight_decay=settings.weight_decay
+        )
+        schedule = _epochs(examples, settings, generator)
+        loss = LossSum(backbone)
+        plain_steps(optimizer, schedule, backbone.batches, loss)
+    return Personal(plan, lora.read(model, lora.PERSONAL, plan, BOTH)), loss.tokens
+
+
+class LossSum:
+    """Cross-entropy, a mean over each example's own tokens, summed over the examples.
+
+    Called on a micro-batch. Remembers the mean over everything it saw, and how many tokens.
+    """
+
+    def __init__(self, backbone: Backbone) -> None:
+        self._backbone = backbone
+        self._total, self._examples, self.tokens = 0.0, 0, 0
+
+    def __call__(self, batch: Batch) -> Tensor:
+        nll, predicted, _ = self._backbone.losses(batch)
+        loss = (nll / predicted.clamp(min=1)).sum()
+        self._total += float(loss.detach())
+        self._examples += len(predicted)
+        self.tokens += batch.tokens
+        return loss
+
+    @property
+    def mean(self) -> float:
+        """Mean loss of the examples seen, in nats a token."""
+        return self._total / max(1, self._examples)
+
+
+def _optimizer(
+    settings: Settings, parameters: list[torch.nn.Parameter]
+) -> torch.optim.Optimizer:
+    rate, decay = settings.learning_rate, settings.weight_decay
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(parameters, lr=rate, weight_decay=decay)
+    return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
+
+
+def _dp_settings(release: Release, settings: Settings) -> DPSettings:
+    return DPSettings(
+        noise_multiplier=release.noise_multiplier,
+        max_grad_norm=settings.max_grad_norm,
+        sample_rate=release.sample_rate,
+        steps=release.steps,
+        divisor=release.sample_rate * settings.examples,
+    )
+
+
+def _poisson_schedule(
+    examples: Sequence[Prepared], settings: Settings, generator: torch.Generator
+) -> list[list[Prepared]]:
+    """The batches that DP-SGD would draw, for the comparison without privacy."""
+    drawn = []
+    for _ in range(settings.local_steps):
+        chances = torch.rand(len(examples), generator=generator)
+        chosen = [examples[i] for i in range(len(examples)) if chances[i] < settings.sample_rate]
+        if chosen:
+            drawn.append(chosen)
+    return drawn
+
+
+def _epochs(
+    examples: Sequence[Prepared], settings: Settings, generator: torch.Generator
+) -> list[list[Prepared]]:
+    batches = []
+    for _ in range(settings.personal_epochs):
+        order = torch.randperm(len(examples), generator=generator).tolist()
+        for start in range(0, len(order), settings.personal_batch):
+            batches.append([examples[i] for i in order[start : start + settings.personal_batch]])
+    return batches

@@ -1,0 +1,155 @@
+"""Both LoRA adapters on one frozen base, through PEFT, and their weights in and out as vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from common.adapter.plan import TRAINED_PARTS, AdapterPlan, Site, Vector
+from common.errors import InputError
+
+if TYPE_CHECKING:
+    from peft import LoraConfig, PeftModel
+    from transformers import PreTrainedModel
+
+SHARED = "shared"
+PERSONAL = "personal"
+
+
+def plan_adapter(
+    skeleton: nn.Module,
+    *,
+    model: str,
+    modules: Sequence[str],
+    layers: int,
+    rank: int,
+    alpha: float,
+    seed: int,
+    sharing: str,
+) -> AdapterPlan:
+    """Plan an adapter on the named linear modules of the top `layers` decoder layers.
+
+    Args:
+        skeleton: The model, possibly on the meta device.
+        layers: How many of the upper decoder layers carry it; 0 means all.
+
+    Raises:
+        InputError: When no module of the model has such a name.
+    """
+    blocks = decoder_layers(skeleton)
+    first = max(0, len(blocks) - layers) if layers else 0
+    names = {id(module): name for name, module in skeleton.named_modules()}
+    sites = [
+        Site(names[id(module)], *_dimensions(module))
+        for block in blocks[first:]
+        for name, module in block.named_modules()
+        if name.rsplit(".", 1)[-1] in modules
+    ]
+    if not sites:
+        raise InputError(
+            f"The model {model!r} has no modules named {', '.join(modules)}.",
+            "Name some of its linear layers with --modules and --personal-modules.",
+        )
+    return AdapterPlan(model, tuple(sites), rank, alpha, seed, sharing)
+
+
+def decoder_layers(model: nn.Module) -> nn.ModuleList:
+    """The list of decoder blocks: the longest `ModuleList` of the model."""
+    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
+    if not lists:
+        raise InputError("This model has no list of decoder layers.", "Choose another --model.")
+    return max(lists, key=len)
+
+
+def _dimensions(module: nn.Module) -> tuple[int, int]:
+    if isinstance(module, nn.Linear):
+        return module.in_features, module.out_features
+    weight = module.weight  # GPT-2's Conv1D keeps [d_in, d_out]
+    assert isinstance(weight, torch.Tensor)
+    return weight.shape[0], weight.shape[1]
+
+
+def lora_config(plan: AdapterPlan) -> LoraConfig:
+    """The PEFT configuration of a plan."""
+    from peft import LoraConfig
+
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        base_model_name_or_path=plan.model,
+        r=plan.rank,
+        lora_alpha=plan.alpha,  # type: ignore[arg-type]
+        lora_dropout=0.0,
+        target_modules=[site.module for site in plan.sites],
+        init_lora_weights=False,
+    )
+
+
+def attach(base: PreTrainedModel, shared: AdapterPlan, personal: AdapterPlan) -> PeftModel:
+    """Put both adapters on the base, at their published start, nothing trainable, none active."""
+    from peft import get_peft_model
+
+    model = get_peft_model(base, lora_config(shared), adapter_name=SHARED)
+    model.add_adapter(PERSONAL, lora_config(personal))
+    for name, plan in ((SHARED, shared), (PERSONAL, personal)):
+        write(model, name, plan, ("A", "B"), plan.initial(("A", "B")))
+    model.requires_grad_(False)
+    return model.eval()  # type: ignore[no-any-return]
+
+
+def weight(model: nn.Module, adapter: str, site: Site, part: str) -> nn.Linear:
+    """The linear layer that holds A or B of one site."""
+    layer: Any = model.get_submodule(f"base_model.model.{site.module}")
+    return layer.lora_A[adapter] if part == "A" else layer.lora_B[adapter]  # type: ignore[no-any-return]
+
+
+def read(model: nn.Module, adapter: str, plan: AdapterPlan, parts: tuple[str, ...]) -> Vector:
+    """The adapter's weights, flattened in the plan's order."""
+    vector = np.empty(plan.size(parts), dtype=np.float32)
+    for site, part, place in plan.entries(parts):
+        tensor = weight(model, adapter, site, part).weight
+        vector[place] = tensor.detach().numpy().ravel()
+    return vector
+
+
+@torch.no_grad()
+def write(
+    model: nn.Module, adapter: str, plan: AdapterPlan, parts: tuple[str, ...], vector: Vector
+) -> None:
+    """Inverse of `read`."""
+    for site, part, place in plan.entries(parts):
+        tensor = torch.from_numpy(vector[place].reshape(plan.shape(site, part)))
+        weight(model, adapter, site, part).weight.copy_(tensor)
+
+
+@contextmanager
+def active(model: PeftModel, *adapters: str) -> Iterator[None]:
+    """Only the named adapters (none: the plain base) take part in forward passes inside."""
+    tuner: Any = model.base_model
+    if not adapters:
+        with model.disable_adapter():
+            yield
+        return
+    tuner.set_adapter(list(adapters))
+    model.requires_grad_(False)  # set_adapter makes what it activates trainable
+    yield
+
+
+@contextmanager
+def trainable(
+    model: nn.Module, adapter: str, plan: AdapterPlan, parts: tuple[str, ...] | None = None
+) -> Iterator[nn.ModuleList]:
+    """The linear layers of the trained parts, in training mode and requiring gradients inside."""
+    chosen = parts or TRAINED_PARTS[plan.sharing]
+    layers = nn.ModuleList(weight(model, adapter, s, p) for s, p, _ in plan.entries(chosen))
+    layers.requires_grad_(True).train()
+    try:
+        yield layers
+    finally:
+        layers.requires_grad_(False).eval()
+        for parameter in layers.parameters():
+            parameter.grad = None

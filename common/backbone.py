@@ -1,0 +1,239 @@
+"""The frozen base with both adapters, and everything the frozen part makes cacheable.
+
+Below the lowest adapted layer nothing ever changes, so the hidden states that enter that layer
+are computed once an example and kept. Logits are computed only where there is a label. Whether a
+model allows the short cut is measured when it is loaded: both paths must give the same loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from common.adapter import lora
+from common.adapter.plan import AdapterPlan
+from common.config import Settings
+from common.models import load_base, load_tokenizer, skeleton
+from common.tasks.chat import Score, Tokens, Turn, tokenize
+
+MICRO_BATCH = 16
+MEMORY_BYTES = 1_000_000_000  # of kept hidden states
+SHORTCUT_TOLERANCE = 1e-3  # nats a token, between the short and the plain path
+PAD = -1
+ALPHA_PER_RANK = 2  # the usual LoRA scaling
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """One example ready for the upper layers.
+
+    `entry` is [length, width] hidden states, or [length] token ids without the short cut;
+    `labels` is [length], -1 where there is none.
+    """
+
+    entry: Tensor = field(repr=False)
+    labels: Tensor = field(repr=False)
+
+    @property
+    def label_tokens(self) -> int:
+        """How many tokens are predicted; the first token of a sequence never is."""
+        return int((self.labels[1:] != PAD).sum())
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Right-padded examples: entry [batch, length(, width)], labels [batch, length].
+
+    `tokens` counts those of the examples, without padding.
+    """
+
+    entry: Tensor = field(repr=False)
+    labels: Tensor = field(repr=False)
+    tokens: int
+
+
+class Backbone:
+    """A base model with a shared and a personal adapter attached."""
+
+    def __init__(self, name: str, shared: AdapterPlan, personal: AdapterPlan) -> None:
+        self.name = name
+        self.shared = shared
+        self.personal = personal
+        self.tokenizer = load_tokenizer(name)
+        self.model = lora.attach(load_base(name), shared, personal)
+        self._causal: Any = self.model.get_base_model()
+        self._decoder: Any = self._causal.base_model
+        self._layers = lora.decoder_layers(self._causal)
+        self.first_layer = self._lowest_adapted_layer()
+        self._memory: dict[tuple[int, str], list[Prepared]] = {}
+        self.shortcut = False
+        self.shortcut = self._shortcut_agrees()
+
+    def prepare(self, examples: Sequence[Tokens]) -> list[Prepared]:
+        """Run the frozen lower layers once for each example."""
+        plain = [Prepared(torch.tensor(e.ids), torch.tensor(e.labels)) for e in examples]
+        if not self.shortcut or self.first_layer == 0:
+            return plain
+        prepared: list[Prepared | None] = [None] * len(plain)
+        for rows, batch in self._collated(plain):
+            hidden = self._lower(batch.entry)
+            for row, state in zip(rows, hidden, strict=True):
+                example = plain[row]
+                prepared[row] = Prepared(state[: len(example.labels)].clone(), example.labels)
+        return [example for example in prepared if example is not None]
+
+    def prepared(self, key: tuple[int, str], turns: Sequence[Turn]) -> list[Prepared]:
+        """`prepare`, tokenising first, remembered under a key while memory allows."""
+        if key not in self._memory:
+            tokens = [tokenize(turn, self.tokenizer) for turn in turns]
+            self._memory[key] = self.prepare(tokens)
+            while self._memory_bytes() > MEMORY_BYTES and len(self._memory) > 1:
+                self._memory.pop(next(iter(self._memory)))
+        return self._memory[key]
+
+    def _memory_bytes(self) -> int:
+        return sum(e.entry.nbytes for prepared in self._memory.values() for e in prepared)
+
+    def batches(self, examples: Sequence[Prepared]) -> Iterator[Batch]:
+        """Micro-batches of examples of similar length."""
+        for _, batch in self._collated(examples):
+            yield batch
+
+    def losses(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Sum of NLL in nats, number of predicted tokens, number right; each [batch]."""
+        targets = batch.labels[:, 1:]
+        rows, columns = torch.nonzero(targets != PAD, as_tuple=True)
+        logits = self._logits(batch.entry, rows, columns)
+        wanted = targets[rows, columns]
+        nll = nn.functional.cross_entropy(logits, wanted, reduction="none")
+        size = len(batch.labels)
+        sums = torch.zeros(size).index_add(0, rows, nll)
+        right = (logits.detach().argmax(dim=-1) == wanted).float()
+        counts = torch.bincount(rows, minlength=size).float()
+        return sums, counts, torch.zeros(size).index_add(0, rows, right)
+
+    @torch.no_grad()
+    def score(self, examples: Sequence[Prepared]) -> Score:
+        """Held-out figures under the adapters active now."""
+        total = Score()
+        for batch in self.batches(examples):
+            nll, tokens, right = self.losses(batch)
+            total += Score(float(nll.sum()), int(right.sum()), int(tokens.sum()))
+        return total
+
+    def _collated(self, examples: Sequence[Prepared]) -> Iterator[tuple[list[int], Batch]]:
+        order = sorted(range(len(examples)), key=lambda row: len(examples[row].labels))
+        for start in range(0, len(order), MICRO_BATCH):
+            rows = order[start : start + MICRO_BATCH]
+            pad = nn.utils.rnn.pad_sequence
+            entry = pad([examples[row].entry for row in rows], batch_first=True)
+            labels = pad([examples[row].labels for row in rows], True, PAD)
+            yield rows, Batch(entry, labels, sum(len(examples[row].labels) for row in rows))
+
+    @torch.no_grad()
+    def _lower(self, ids: Tensor) -> Tensor:
+        with lora.active(self.model), self._only(slice(0, self.first_layer), norm=False):
+            hidden: Tensor = self._decoder(input_ids=ids, use_cache=False).last_hidden_state
+        return hidden
+
+    def _logits(self, entry: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        """Logits at the given positions, [positions, vocabulary]."""
+        if not self.shortcut:
+            every: Tensor = self._causal(input_ids=entry, use_cache=False).logits
+            return every[rows, columns]
+        chosen: Tensor = self._causal.get_output_embeddings()(self._upper(entry)[rows, columns])
+        return chosen
+
+    def _upper(self, entry: Tensor) -> Tensor:
+        if entry.is_floating_point():
+            with self._only(slice(self.first_layer, None), norm=True):
+                hidden: Tensor = self._decoder(inputs_embeds=entry, use_cache=False)[0]
+            return hidden
+        plain: Tensor = self._decoder(input_ids=entry, use_cache=False)[0]
+        return plain
+
+    @contextmanager
+    def _only(self, layers: slice, *, norm: bool) -> Iterator[None]:
+        """The decoder with some of its layers and, on request, without its final norm."""
+        final = self._decoder.norm
+        self._decoder.layers = self._layers[layers]
+        if not norm:
+            self._decoder.norm = nn.Identity()
+        try:
+            yield
+        finally:
+            self._decoder.layers, self._decoder.norm = self._layers, final
+
+    def _lowest_adapted_layer(self) -> int:
+        modules = [site.module for plan in (self.shared, self.personal) for site in plan.sites]
+        names = {id(block): name for name, block in self._causal.named_modules()}
+        for index, block in enumerate(self._layers):
+            if any(module.startswith(f"{names[id(block)]}.") for module in modules):
+                return index
+        return 0
+
+    def _shortcut_agrees(self) -> bool:
+        """Compare both paths on a probe; a model built another way keeps the plain path."""
+        if getattr(self._decoder, "layers", None) is not self._layers:
+            return False
+        if not hasattr(self._decoder, "norm"):
+            return False
+        ids = torch.arange(1, 25).unsqueeze(0) % self._causal.config.vocab_size
+        with torch.no_grad(), lora.active(self.model):
+            truth = self._causal(input_ids=ids, use_cache=False).logits.log_softmax(-1)
+            hidden = self._upper(self._lower(ids)) if self.first_layer else self._upper(ids)
+            short = self._causal.get_output_embeddings()(hidden).log_softmax(-1)
+        return bool((truth - short).abs().max() < SHORTCUT_TOLERANCE)
+
+
+@lru_cache(maxsize=1)
+def _backbone(name: str, shared: AdapterPlan, personal: AdapterPlan) -> Backbone:
+    return Backbone(name, shared, personal)
+
+
+def backbone_for(settings: Settings) -> Backbone:
+    """This process's one backbone, loaded on first use."""
+    return _backbone(settings.model, *adapter_plans(settings))
+
+
+def adapter_plans(settings: Settings) -> tuple[AdapterPlan, AdapterPlan]:
+    """The shared and the personal adapter's plan, from the model's configuration alone."""
+    shared = _plan(
+        settings.model,
+        settings.module_names,
+        settings.layers,
+        settings.rank,
+        settings.seed,
+        settings.sharing,
+    )
+    personal = _plan(
+        settings.model,
+        settings.personal_module_names,
+        settings.layers,
+        settings.personal_rank,
+        settings.seed,
+        "lora",
+    )
+    return shared, personal
+
+
+@lru_cache(maxsize=16)
+def _plan(
+    model: str, modules: tuple[str, ...], layers: int, rank: int, seed: int, sharing: str
+) -> AdapterPlan:
+    return lora.plan_adapter(
+        skeleton(model),
+        model=model,
+        modules=modules,
+        layers=layers,
+        rank=rank,
+        alpha=float(ALPHA_PER_RANK * rank),
+        seed=seed,
+        sharing=sharing,
+    )

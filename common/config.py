@@ -1,0 +1,183 @@
+"""Every setting of a run, once: name, default, help text, bounds.
+
+The command line, Flower's run configuration and `report.json` are all made from this one table.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from common.errors import InputError
+from common.models import DEFAULT_MODEL
+
+TASKS = ("chat",)
+SHARINGS = ("ffa", "fedsa", "lora")
+ENGINES = ("local", "flower")
+RULES = ("fedavg", "fedadam")
+OPTIMIZERS = ("sgd", "adamw")
+MODULUS_BITS = (16, 24, 32)
+MIN_COHORT = 3
+
+Scalar = bool | int | float | str
+
+# Without noise there is no reason to spare parameters and steps (docs/quality.md).
+WITHOUT_DP: dict[str, Scalar] = {
+    "rank": 8,
+    "modules": "q_proj,v_proj,o_proj,down_proj",
+    "optimizer": "adamw",
+    "local_steps": 5,
+    "learning_rate": 2e-3,
+    "sample_rate": 0.2,
+    "rule": "fedavg",
+    "server_rate": 1.0,
+}
+
+
+def _setting(
+    default: Any,
+    text: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    above: float | None = None,
+    choices: tuple[Any, ...] = (),
+    binding: bool = True,
+) -> Any:
+    rules = {"low": low, "high": high, "above": above, "choices": choices}
+    return dataclasses.field(default=default, metadata={"help": text, "binding": binding, **rules})
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One run's settings. Flat scalars, so that they fit Flower's run configuration."""
+
+    scenario: str = _setting("chat", "built-in data set; `privity-sim scenarios` lists them", binding=False)
+    data: str = _setting("", "folder with one <user>.jsonl per person, instead of a scenario", binding=False)
+    task: str = _setting("chat", "what is learnt", choices=TASKS)
+    model: str = _setting(DEFAULT_MODEL, "causal language model: built-in name, folder or hub id")
+    users: int = _setting(8, "people simulated; 0: all there are", low=0)
+    cohort: int = _setting(0, "expected people per round (Poisson sampling); 0: all", low=0)
+    rounds: int = _setting(4, "federated rounds", low=1)
+    examples: int = _setting(40, "most training examples of one person, the latest", low=2)
+    engine: str = _setting("local", "what runs the two Flower apps", choices=ENGINES, binding=False)
+    seed: int = _setting(0, "seed of people, adapters, sampling, noise and keys", low=0)
+
+    dp: bool = _setting(True, "differential privacy on the shared adapter")
+    epsilon: float = _setting(8.0, "ε of one example on one device, for the whole run", above=0)
+    delta: float = _setting(1e-5, "δ that goes with ε", above=0, high=0.1)
+    max_grad_norm: float = _setting(1.0, "C, clipping bound of one example's gradient", above=0)
+    sample_rate: float = _setting(1.0, "q, chance of an example in a step", above=0, high=1)
+
+    sharing: str = _setting("ffa", "what is sent: B, A, or both", choices=SHARINGS)
+    rank: int = _setting(1, "rank of the shared adapter", low=1)
+    modules: str = _setting("v_proj", "modules that carry the shared adapter, comma-separated")
+    layers: int = _setting(10, "upper layers that carry the adapters; 0: all", low=0)
+    optimizer: str = _setting("sgd", "local optimiser of the shared part", choices=OPTIMIZERS)
+    local_steps: int = _setting(1, "local steps in one round", low=1)
+    learning_rate: float = _setting(1.0, "local learning rate of the shared part", above=0)
+    weight_decay: float = _setting(0.0, "L2 weight decay of both adapters", low=0)
+    rule: str = _setting("fedavg", "how the server uses the mean update", choices=RULES)
+    server_rate: float = _setting(1.0, "the server's learning rate", above=0)
+
+    personal_rank: int = _setting(8, "rank of the personal adapter", low=1)
+    personal_modules: str = _setting("q_proj,v_proj", "modules of the personal adapter")
+    personal_epochs: int = _setting(2, "passes over the person's examples", low=0)
+    personal_rate: float = _setting(2e-3, "AdamW learning rate of the personal adapter", above=0)
+    personal_batch: int = _setting(8, "examples in one personal step", low=1)
+
+    dropout: float = _setting(0.0, "share of clients lost each round, at random stages", low=0, high=1)
+    threshold: int = _setting(0, "survivors needed to unmask; 0: two thirds of the cohort", low=0)
+    neighbours: int = _setting(0, "masking neighbours of a client; 0: all others", low=0)
+    modulus_bits: int = _setting(24, "bits of a masked coordinate", choices=MODULUS_BITS)
+    update_range: float = _setting(1.0, "largest sent coordinate; beyond it is clipped", above=0)
+    deadline_s: float = _setting(
+        600.0, "seconds a stage waits for its clients", above=0, binding=False
+    )
+    out: str = _setting("", "folder of the run's results", binding=False)
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            _check(field, getattr(self, field.name))
+        if self.users and self.cohort > self.users:
+            problem = f"--cohort {self.cohort} is more than the {self.users} users."
+            raise InputError(problem, "Lower --cohort or raise --users.")
+
+    @property
+    def cohort_rate(self) -> float:
+        """Chance of a device to be in a round's cohort; 1 when all take part."""
+        return min(1.0, self.cohort / self.users) if self.cohort and self.users else 1.0
+
+    @property
+    def module_names(self) -> tuple[str, ...]:
+        """Modules of the shared adapter."""
+        return tuple(name.strip() for name in self.modules.split(",") if name.strip())
+
+    @property
+    def personal_module_names(self) -> tuple[str, ...]:
+        """Modules of the personal adapter."""
+        return tuple(name.strip() for name in self.personal_modules.split(",") if name.strip())
+
+    def to_dict(self) -> dict[str, Scalar]:
+        """All settings as plain scalars."""
+        return dataclasses.asdict(self)
+
+    def digest(self) -> str:
+        """SHA-256, hex, of all that server and members must agree on (not of places or engines)."""
+        binding = [field.name for field in dataclasses.fields(self) if field.metadata["binding"]]
+        agreed = {name: getattr(self, name) for name in binding}
+        return hashlib.sha256(json.dumps(agreed, sort_keys=True).encode()).hexdigest()
+
+
+def _check(field: dataclasses.Field[Any], value: Any) -> None:
+    name = "--" + field.name.replace("_", "-")
+    rule = field.metadata
+    if rule["choices"] and value not in rule["choices"]:
+        known = ", ".join(str(choice) for choice in rule["choices"])
+        raise InputError(f"{name} {value!r} is not known.", f"Choose one of: {known}.")
+    if isinstance(value, str | bool):
+        return
+    if not math.isfinite(value):
+        raise InputError(f"{name} must be a finite number, not {value}.")
+    for key, bad, words in (
+        ("above", lambda bound: value <= bound, "greater than"),
+        ("low", lambda bound: value < bound, "at least"),
+        ("high", lambda bound: value > bound, "at most"),
+    ):
+        if rule[key] is not None and bad(rule[key]):
+            raise InputError(f"{name} must be {words} {rule[key]:g}, not {value:g}.")
+
+
+def from_mapping(values: Mapping[str, Any]) -> Settings:
+    """Settings from a flat mapping such as Flower's run configuration.
+
+    Keys may use `-` or `_`; a whole number is taken for a float setting; keys with a dot belong
+    to others and are passed over.
+
+    Raises:
+        InputError: For an unknown key or a value of the wrong type.
+    """
+    fields = {field.name: field for field in dataclasses.fields(Settings)}
+    known: dict[str, Any] = {}
+    for key, value in values.items():
+        name = key.replace("-", "_")
+        if "." in name:
+            continue
+        if name not in fields:
+            raise InputError(f"Unknown setting {key!r}.", "See `privity-sim run --help`.")
+        known[name] = _coerce(key, value, type(fields[name].default))
+    return Settings(**known)
+
+
+def _coerce(key: str, value: Any, wanted: type) -> Any:
+    if wanted is float and type(value) is int:
+        return float(value)
+    if type(value) is not wanted:
+        problem = f"Setting {key!r} is a {type(value).__name__}, wanted {wanted.__name__}."
+        raise InputError(problem)
+    return value

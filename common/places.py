@@ -1,0 +1,47 @@
+"""Where a run keeps its files, and the enrolment authority that certifies its devices."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from common.config import Settings
+from common.wheels import cache_dir
+
+
+def run_folder(settings: Settings, run_id: int) -> Path:
+    """The run's folder: `--out`, or one in the cache named after Flower's run id."""
+    return Path(settings.out) if settings.out else cache_dir() / "flower-runs" / str(run_id)
+
+
+def run_name(folder: Path) -> str:
+    """The run's id in round terms and ledgers: a random name, kept in its folder."""
+    return _kept(folder / "run-id", os.urandom(16).hex().encode()).decode()
+
+
+def authority_key(folder: Path) -> Ed25519PrivateKey:
+    """The run's enrolment authority, made on first use; readable by its owner alone."""
+    return Ed25519PrivateKey.from_private_bytes(_kept(folder / "authority.key", os.urandom(32)))
+
+
+def authority(folder: Path) -> Ed25519PublicKey:
+    """The public half of the run's enrolment authority."""
+    return authority_key(folder).public_key()
+
+
+def _kept(path: Path, fresh: bytes) -> bytes:
+    """What the file holds; `fresh`, written for the owner alone, where there is none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_suffix(f".{os.getpid()}")
+    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(fresh)
+    try:
+        os.link(scratch, path)  # atomic, and fails where another process was first
+    except FileExistsError:
+        pass
+    finally:
+        scratch.unlink()
+    return path.read_bytes()

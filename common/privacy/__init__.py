@@ -1,0 +1,1 @@
+"""Differential privacy: the DP-SGD step, the accountant, the record of what was spent."""

@@ -1,0 +1,125 @@
+"""Local training steps: DP-SGD through Opacus (Abadi et al. 2016, algorithm 1), and plain.
+
+Both take a loss that is summed over the examples of a micro-batch, so that one example's gradient
+does not depend on its neighbours. This file and `accountant.py` alone import Opacus.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from opacus.grad_sample import GradSampleHooks
+from opacus.optimizers import DPOptimizer
+from opacus.utils.uniform_sampler import UniformWithReplacementSampler
+from torch import Tensor, nn
+
+Example = Any
+LossSum = Callable[[Any], Tensor]
+Batches = Callable[[Sequence[Example]], Iterable[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class DPSettings:
+    """Of one device in one round.
+
+    Attributes:
+        noise_multiplier: σ, the noise's standard deviation in units of `max_grad_norm`.
+        max_grad_norm: C, the L2 bound on one example's gradient.
+        sample_rate: q, the probability that an example is in a step's Poisson batch.
+        steps: Number of noisy steps.
+        divisor: What the noisy sum is divided by. Public and the same on every device, so that
+            the number of examples a device holds is not in what it sends.
+    """
+
+    noise_multiplier: float
+    max_grad_norm: float
+    sample_rate: float
+    steps: int
+    divisor: float
+
+
+def private_steps(
+    layers: nn.ModuleList,
+    optimizer: torch.optim.Optimizer,
+    examples: Sequence[Example],
+    batches: Batches,
+    loss_sum: LossSum,
+    settings: DPSettings,
+    generator: torch.Generator,
+) -> None:
+    """Run DP-SGD steps on the weights of `layers`.
+
+    Args:
+        layers: The linear layers trained, requiring gradients; all else is frozen.
+        optimizer: Over exactly the parameters of `layers`.
+        batches: Splits a Poisson batch into micro-batches.
+        loss_sum: Loss of a micro-batch, summed over its examples.
+        generator: Source of both the Poisson batches and the noise.
+    """
+    hooks = GradSampleHooks(layers, loss_reduction="sum")
+    private = DPOptimizer(
+        optimizer,
+        noise_multiplier=settings.noise_multiplier,
+        max_grad_norm=settings.max_grad_norm,
+        expected_batch_size=settings.divisor,  # type: ignore[arg-type]
+        generator=generator,
+    )
+    try:
+        for chosen in _poisson(len(examples), settings, generator):
+            _private_step(private, [examples[i] for i in chosen], batches, loss_sum)
+    finally:
+        hooks.remove_hooks()
+        _forget_samples(layers)
+
+
+def _poisson(size: int, settings: DPSettings, generator: torch.Generator) -> Iterable[list[int]]:
+    return UniformWithReplacementSampler(  # Poisson sampling, in spite of its name
+        num_samples=size,
+        sample_rate=settings.sample_rate,
+        generator=generator,
+        steps=settings.steps,
+    )
+
+
+def _private_step(
+    optimizer: DPOptimizer, chosen: Sequence[Example], batches: Batches, loss_sum: LossSum
+) -> None:
+    """Clip every example's gradient to C, sum, add noise σC once, divide, step."""
+    for batch in batches(chosen):
+        loss_sum(batch).backward()  # type: ignore[no-untyped-call]
+        optimizer.signal_skip_step(True)  # clip and add to the sum only
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    _empty_samples(optimizer)
+    optimizer.step()  # noise, division by the public constant, step
+    optimizer.zero_grad(set_to_none=True)
+
+
+def _empty_samples(optimizer: DPOptimizer) -> None:
+    """A batch of no examples: closes the sum, and makes an empty Poisson batch pure noise."""
+    for parameter in optimizer.params:
+        parameter.grad_sample = parameter.new_zeros((0, *parameter.shape))
+
+
+def _forget_samples(layers: nn.ModuleList) -> None:
+    for parameter in layers.parameters():
+        for name in ("grad_sample", "summed_grad", "_forward_counter", "_current_grad_sample"):
+            if hasattr(parameter, name):
+                delattr(parameter, name)
+
+
+def plain_steps(
+    optimizer: torch.optim.Optimizer,
+    schedule: Iterable[Sequence[Example]],
+    batches: Batches,
+    loss_sum: LossSum,
+) -> None:
+    """One optimiser step for each batch of the schedule, on its mean loss. No privacy."""
+    for chosen in schedule:
+        for batch in batches(chosen):
+            (loss_sum(batch) / len(chosen)).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)

@@ -1,0 +1,103 @@
+"""Records: what a person's file holds, one JSON object a line (docs/records.md).
+
+Strict: an unknown kind, key or type is refused with its file and line, and the message never
+quotes the value, which is somebody's private text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from common.errors import InputError
+
+COMMON_KEYS = {"kind", "at", "split"}
+TEXT, NUMBER, LIST, OBJECT = (str,), (int, float), (list,), (dict,)
+
+# kind → (required keys, optional keys), each with the JSON types it may have
+KINDS: dict[str, tuple[dict[str, tuple[type, ...]], dict[str, tuple[type, ...]]]] = {
+    "message": ({"text": TEXT, "author": TEXT, "conversation": TEXT}, {}),
+    "fact": ({"text": TEXT}, {}),
+    "rating": ({"item": TEXT, "title": TEXT, "value": NUMBER}, {"text": TEXT, "tags": LIST}),
+    "measurement": ({"name": TEXT, "value": NUMBER, "unit": TEXT}, {}),
+    "transaction": ({"amount": NUMBER, "currency": TEXT, "payee": TEXT}, {"category": TEXT}),
+    "answer": ({"question": TEXT, "answer": TEXT}, {}),
+    "example": ({"text": TEXT}, {"label": TEXT, "probabilities": OBJECT}),
+    "tagged": ({"tokens": LIST, "tags": LIST}, {}),
+}
+AUTHORS = ("me", "other", "assistant")
+SPLITS = ("train", "heldout")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record. `values` holds the keys of its kind; its repr shows none of them."""
+
+    kind: str
+    values: dict[str, Any] = field(repr=False)
+    at: str | None = None
+    split: str | None = None
+
+
+def read_records(path: Path) -> list[Record]:
+    """Read one person's `.jsonl` file, in file order.
+
+    Raises:
+        InputError: Naming file and line, when a line is not a record.
+    """
+    try:
+        with path.open(encoding="utf-8") as lines:
+            return list(_parse_lines(lines, path))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text.", "Save it as UTF-8.") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def _parse_lines(lines: Iterator[str] | Any, path: Path) -> Iterator[Record]:
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            yield _parse(line, f"{path}, line {number}")
+
+
+def _parse(line: str, where: str) -> Record:
+    try:
+        entry = json.loads(line)
+    except json.JSONDecodeError as error:
+        problem = f"{where}: not valid JSON ({error.msg} at column {error.colno})."
+        raise InputError(problem, "Each line must be one JSON object.") from None
+    if not isinstance(entry, dict):
+        raise InputError(f"{where}: a JSON {type(entry).__name__}, not an object.")
+    kind = entry.get("kind")
+    if kind not in KINDS:
+        known = ", ".join(KINDS)
+        raise InputError(f"{where}: unknown kind {kind!r}.", f"Known kinds: {known}.")
+    _check_keys(entry, kind, where)
+    _check_choices(entry, where)
+    values = {key: value for key, value in entry.items() if key not in COMMON_KEYS}
+    return Record(kind, values, entry.get("at"), entry.get("split"))
+
+
+def _check_keys(entry: dict[str, Any], kind: str, where: str) -> None:
+    required, optional = KINDS[kind]
+    allowed = required | optional | {"at": TEXT, "split": TEXT, "kind": TEXT}
+    for key in required:
+        if key not in entry:
+            raise InputError(f"{where}: a {kind} record without {key!r}.")
+    for key, value in entry.items():
+        if key not in allowed:
+            raise InputError(f"{where}: unknown key {key!r} in a {kind} record.")
+        if not isinstance(value, allowed[key]) or isinstance(value, bool):
+            wanted = " or ".join(t.__name__ for t in allowed[key])
+            raise InputError(f"{where}: {key!r} is a {type(value).__name__}, wanted {wanted}.")
+
+
+def _check_choices(entry: dict[str, Any], where: str) -> None:
+    for key, choices in (("author", AUTHORS), ("split", SPLITS)):
+        if key in entry and entry[key] not in choices:
+            raise InputError(f"{where}: {key!r} must be one of {', '.join(choices)}.")
+    if entry["kind"] == "example" and ("label" in entry) == ("probabilities" in entry):
+        raise InputError(f"{where}: an example needs either 'label' or 'probabilities'.")

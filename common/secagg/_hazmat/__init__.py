@@ -1,0 +1,1 @@
+"""Primitives that are unsafe on their own. Imported only inside `common.secagg`."""

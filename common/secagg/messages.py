@@ -1,0 +1,242 @@
+"""The nine messages of a round, byte by byte as in SPEC.md.
+
+Each starts with version, kind and the digest of the round's terms. Lists are counted, their
+entries have a fixed width and ascend by member id, so each message has one encoding and members
+with the same number of neighbours send the same number of bytes.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+
+from common.errors import DecodeError
+from common.secagg._hazmat.keys import KEY_BYTES, NONCE_BYTES, TAG_BYTES
+from common.secagg._hazmat.shamir import SHARE_BYTES
+from common.secagg.identity import CERTIFICATE_BYTES
+from common.secagg.wire import Reader, require_ascending, u8, u32, u64
+
+VERSION = 1
+SIGNATURE_BYTES = 64
+COMMITMENT_BYTES = 32
+SEALED_BYTES = NONCE_BYTES + 2 * SHARE_BYTES + TAG_BYTES
+_ADVERT_BYTES = 2 * KEY_BYTES + CERTIFICATE_BYTES + SIGNATURE_BYTES
+_REVEAL_BYTES = 1 + SHARE_BYTES
+
+
+class Kind(IntEnum):
+    """Second byte of a message."""
+
+    ADVERT = 1
+    ROSTER = 2
+    SHARES = 3
+    INBOX = 4
+    MASKED = 5
+    SURVIVORS = 6
+    CONFIRMATION = 7
+    CONFIRMATIONS = 8
+    REVEAL = 9
+
+
+class Secret(IntEnum):
+    """Which of a member's two secrets a revealed share belongs to."""
+
+    SELF_MASK = 0
+    MASK_KEY = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Advert:
+    """A member's public keys for the round, signed by its device."""
+
+    mask_public: bytes
+    share_public: bytes
+    certificate: bytes
+    signature: bytes
+
+    def encode(self) -> bytes:
+        """233 bytes."""
+        return self.mask_public + self.share_public + self.certificate + self.signature
+
+    @classmethod
+    def decode(cls, data: bytes) -> "Advert":
+        """Read what `encode` wrote."""
+        reader = Reader(data, "Advert")
+        keys = reader.take(KEY_BYTES), reader.take(KEY_BYTES)
+        advert = cls(*keys, reader.take(CERTIFICATE_BYTES), reader.take(SIGNATURE_BYTES))
+        reader.end()
+        return advert
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """A member's encrypted shares by receiver, and the hash that commits to its self-mask seed."""
+
+    commitment: bytes
+    sealed: dict[int, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Inbox:
+    """Everyone who shared, and what those among them who are neighbours sent the receiver."""
+
+    sharers: tuple[int, ...]
+    sealed: dict[int, bytes]
+
+
+def encode_advert(terms: bytes, member: int, advert: Advert) -> bytes:
+    """Member to server: its keys. `terms` is the digest of the terms, here and below."""
+    return _header(Kind.ADVERT, terms) + u64(member) + advert.encode()
+
+
+def decode_advert(terms: bytes, member: int, data: bytes) -> Advert:
+    """Read the advert that `member` sent.
+
+    Raises:
+        DecodeError: Not exactly one such message; so for every decoder here.
+    """
+    reader = _open_from(member, Kind.ADVERT, terms, data)
+    return Advert.decode(reader.rest())
+
+
+def encode_roster(terms: bytes, adverts: Mapping[int, Advert]) -> bytes:
+    """Server to members: all adverts."""
+    table = {member: advert.encode() for member, advert in adverts.items()}
+    return _header(Kind.ROSTER, terms) + _table(table)
+
+
+def decode_roster(terms: bytes, data: bytes) -> dict[int, Advert]:
+    """Adverts by member, ascending."""
+    table = _only_table(_open(Kind.ROSTER, terms, data), _ADVERT_BYTES)
+    return {member: Advert.decode(advert) for member, advert in table.items()}
+
+
+def encode_shares(terms: bytes, member: int, shares: Shares) -> bytes:
+    """Member to server: encrypted shares for its neighbours."""
+    head = _header(Kind.SHARES, terms) + u64(member)
+    return head + shares.commitment + _table(shares.sealed)
+
+
+def decode_shares(terms: bytes, member: int, data: bytes) -> Shares:
+    """The shares that `member` sent."""
+    reader = _open_from(member, Kind.SHARES, terms, data)
+    commitment = reader.take(COMMITMENT_BYTES)
+    return Shares(commitment, _only_table(reader, SEALED_BYTES))
+
+
+def encode_inbox(terms: bytes, inbox: Inbox) -> bytes:
+    """Server to a member: who shared, and what was sent to it."""
+    return _header(Kind.INBOX, terms) + _members(inbox.sharers) + _table(inbox.sealed)
+
+
+def decode_inbox(terms: bytes, data: bytes) -> Inbox:
+    """The inbox."""
+    reader = _open(Kind.INBOX, terms, data)
+    sharers = _read_members(reader)
+    return Inbox(sharers, _only_table(reader, SEALED_BYTES))
+
+
+def encode_masked(terms: bytes, member: int, packed: bytes) -> bytes:
+    """Member to server: its masked vector, packed to b bits."""
+    return _header(Kind.MASKED, terms) + u64(member) + packed
+
+
+def decode_masked(terms: bytes, member: int, data: bytes) -> bytes:
+    """The packed vector that `member` sent; `unpack` checks its length."""
+    return _open_from(member, Kind.MASKED, terms, data).rest()
+
+
+def encode_survivors(terms: bytes, survivors: Iterable[int]) -> bytes:
+    """Server to survivors: whose vectors are in the sum."""
+    return _header(Kind.SURVIVORS, terms) + _members(survivors)
+
+
+def decode_survivors(terms: bytes, data: bytes) -> tuple[int, ...]:
+    """The survivors, ascending."""
+    reader = _open(Kind.SURVIVORS, terms, data)
+    survivors = _read_members(reader)
+    reader.end()
+    return survivors
+
+
+def encode_confirmation(terms: bytes, member: int, signature: bytes) -> bytes:
+    """Member to server: its signature over the transcript."""
+    return _header(Kind.CONFIRMATION, terms) + u64(member) + signature
+
+
+def decode_confirmation(terms: bytes, member: int, data: bytes) -> bytes:
+    """The signature that `member` sent."""
+    reader = _open_from(member, Kind.CONFIRMATION, terms, data)
+    signature = reader.take(SIGNATURE_BYTES)
+    reader.end()
+    return signature
+
+
+def encode_confirmations(terms: bytes, signatures: Mapping[int, bytes]) -> bytes:
+    """Server to those who confirmed: all signatures."""
+    return _header(Kind.CONFIRMATIONS, terms) + _table(signatures)
+
+
+def decode_confirmations(terms: bytes, data: bytes) -> dict[int, bytes]:
+    """Signatures by member, ascending."""
+    return _only_table(_open(Kind.CONFIRMATIONS, terms, data), SIGNATURE_BYTES)
+
+
+def encode_reveal(terms: bytes, member: int, shares: Mapping[int, tuple[Secret, bytes]]) -> bytes:
+    """Member to server: one share for each neighbour that shared with it."""
+    table = {peer: u8(secret) + share for peer, (secret, share) in shares.items()}
+    return _header(Kind.REVEAL, terms) + u64(member) + _table(table)
+
+
+def decode_reveal(terms: bytes, member: int, data: bytes) -> dict[int, tuple[Secret, bytes]]:
+    """Which share `member` revealed for each of its neighbours."""
+    reader = _open_from(member, Kind.REVEAL, terms, data)
+    table = _only_table(reader, _REVEAL_BYTES)
+    return {peer: (_secret(entry[0]), entry[1:]) for peer, entry in table.items()}
+
+
+def _secret(value: int) -> Secret:
+    if value not in (Secret.SELF_MASK, Secret.MASK_KEY):
+        raise DecodeError(f"Reveal: secret {value} is neither 0 nor 1.")
+    return Secret(value)
+
+
+def _header(kind: Kind, terms: bytes) -> bytes:
+    return u8(VERSION) + u8(kind) + terms
+
+
+def _open(kind: Kind, terms: bytes, data: bytes) -> Reader:
+    reader = Reader(data, kind.name.capitalize())
+    reader.expect(u8(VERSION), "version")
+    reader.expect(u8(kind), "kind")
+    reader.expect(terms, "terms digest")
+    return reader
+
+
+def _open_from(member: int, kind: Kind, terms: bytes, data: bytes) -> Reader:
+    reader = _open(kind, terms, data)
+    reader.expect(u64(member), "sender")
+    return reader
+
+
+def _members(members: Iterable[int]) -> bytes:
+    ordered = sorted(members)
+    return u32(len(ordered)) + b"".join(map(u64, ordered))
+
+
+def _read_members(reader: Reader) -> tuple[int, ...]:
+    members = tuple(reader.u64() for _ in range(reader.u32()))
+    require_ascending(members, "Members")
+    return members
+
+
+def _table(entries: Mapping[int, bytes]) -> bytes:
+    rows = [u64(member) + entries[member] for member in sorted(entries)]
+    return u32(len(rows)) + b"".join(rows)
+
+
+def _only_table(reader: Reader, width: int) -> dict[int, bytes]:
+    """A table that ends the message."""
+    rows = [(reader.u64(), reader.take(width)) for _ in range(reader.u32())]
+    reader.end()
+    require_ascending((member for member, _ in rows), "Table")
+    return dict(rows)

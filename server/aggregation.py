@@ -1,0 +1,53 @@
+"""What the server does with the mean update. Post-processing: it costs no privacy.
+
+FedAvg (McMahan et al. 2017) adds it; FedAdam (Reddi et al. 2021, algorithm 2) takes it for a
+gradient.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from common.adapter.plan import Vector
+from common.config import Settings
+
+BETA_1, BETA_2, TAU = 0.9, 0.99, 1e-8
+
+
+@dataclass(frozen=True, slots=True)
+class RuleState:
+    """FedAdam's moments, both [dimension]; zeros for FedAvg."""
+
+    steps: int
+    first: Vector
+    second: Vector
+
+    @classmethod
+    def fresh(cls, dimension: int) -> RuleState:
+        """Before any round."""
+        zeros = np.zeros(dimension, dtype=np.float32)
+        return cls(0, zeros, zeros)
+
+
+def apply(
+    settings: Settings, state: RuleState, current: Vector, mean_update: Vector
+) -> tuple[Vector, RuleState]:
+    """The next shared vector and the rule's next state."""
+    if settings.rule == "fedavg":
+        return current + np.float32(settings.server_rate) * mean_update, state
+    return _fedadam(settings, state, current, mean_update)
+
+
+def _fedadam(
+    settings: Settings, state: RuleState, current: Vector, mean_update: Vector
+) -> tuple[Vector, RuleState]:
+    steps = state.steps + 1
+    first = BETA_1 * state.first + (1 - BETA_1) * mean_update
+    second = BETA_2 * state.second + (1 - BETA_2) * mean_update**2
+    unbiased_first = first / (1 - BETA_1**steps)
+    unbiased_second = second / (1 - BETA_2**steps)
+    step = settings.server_rate * unbiased_first / (np.sqrt(unbiased_second) + TAU)
+    following = (current + step).astype(np.float32)
+    return following, RuleState(steps, first.astype(np.float32), second.astype(np.float32))

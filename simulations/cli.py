@@ -1,0 +1,177 @@
+"""`privity-sim`: simulate a federation, list the scenarios, measure."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from common.config import WITHOUT_DP, Settings, from_mapping
+from common.errors import InputError, PrivityError
+
+INTERRUPTED = 130
+QUIET_ENVIRONMENT = {
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with the project's one-sentence errors."""
+
+    def error(self, message: str) -> Any:
+        raise InputError(f"{message[0].upper()}{message[1:]}.", f"See `{self.prog} --help`.")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code: 0 done, 1 our fault, 2 the input's, 130 interrupted."""
+    for name, value in QUIET_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    try:
+        options = _parser().parse_args(arguments)
+        return int(options.action(options))
+    except PrivityError as error:
+        print(f"privity-sim: {error}", file=sys.stderr)  # noqa: T201
+        return error.exit_code
+    except KeyboardInterrupt:
+        words = "interrupted; continue with the same command and --out DIR --resume"
+        print(f"\nprivity-sim: {words}", file=sys.stderr)  # noqa: T201
+        return INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="privity-sim", description="Simulate a private federation of people.")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _run_command(commands)
+    listing = commands.add_parser("scenarios", help="list the built-in data sets")
+    listing.set_defaults(action=_scenarios)
+    bench = commands.add_parser("bench", help="measure against peers and limits")
+    bench.add_argument("name", choices=("secagg", "dp"), help="what to measure")
+    bench.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    bench.add_argument("--quick", action="store_true", help="small sizes, for a first look")
+    bench.set_defaults(action=_bench)
+    return parser
+
+
+def _run_command(commands: Any) -> None:
+    run = commands.add_parser(
+        "run",
+        help="run a federation and report what it gave to whom, and its cost in privacy",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"With --no-dp, what is not given becomes: {_spelled(WITHOUT_DP)}.",
+    )
+    for field in dataclasses.fields(Settings):
+        if field.name not in ("dp", "out"):
+            _add_setting(run, field)
+    run.add_argument("--no-dp", action="store_true", help="switch differential privacy off")
+    run.add_argument("--out", default="", metavar="DIR", help="results (default: runs/<time>)")
+    run.add_argument("--resume", action="store_true", help="continue the run in --out")
+    run.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    run.set_defaults(action=_run)
+
+
+def _add_setting(parser: argparse.ArgumentParser, field: dataclasses.Field[Any]) -> None:
+    shown = f" (default: {field.default})" if field.default != "" else ""
+    parser.add_argument(
+        "--" + field.name.replace("_", "-"),
+        type=type(field.default),
+        default=None,
+        metavar=type(field.default).__name__.upper(),
+        help=_described(field).replace("%", "%%") + shown,
+    )
+
+
+def _described(field: dataclasses.Field[Any]) -> str:
+    choices = field.metadata["choices"]
+    known = f": {', '.join(str(choice) for choice in choices)}" if choices else ""
+    return str(field.metadata["help"]) + known
+
+
+def _spelled(values: dict[str, Any]) -> str:
+    return ", ".join(f"--{name.replace('_', '-')} {value}" for name, value in values.items())
+
+
+def _given(options: argparse.Namespace) -> dict[str, Any]:
+    names = [field.name for field in dataclasses.fields(Settings) if field.name not in ("dp", "out")]
+    return {name: value for name in names if (value := getattr(options, name)) is not None}
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    given = _given(options)
+    if options.no_dp and {"epsilon", "delta"} & given.keys():
+        problem = "--no-dp and --epsilon/--delta contradict each other."
+        raise InputError(problem, "Give one or the other.")
+    if "data" in given and "scenario" in given:
+        raise InputError("--data and --scenario contradict each other.", "Give one of them.")
+    if "data" in given:
+        given.setdefault("users", 0)
+    if options.no_dp:
+        given = WITHOUT_DP | given | {"dp": False}
+    return from_mapping(given)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    if options.resume and not options.out:
+        raise InputError("--resume needs --out DIR.", "Name the folder of the interrupted run.")
+    from simulations import run as runs
+
+    if options.resume:
+        settings = _resumed(options, runs.stored_settings(Path(options.out)))
+    else:
+        settings = dataclasses.replace(
+            _settings(options), out=str(Path(options.out or runs.unused_folder()).absolute())
+        )
+        settings = runs.resolve(settings)
+    return _execute(settings, options)
+
+
+def _resumed(options: argparse.Namespace, stored: Settings) -> Settings:
+    """The stored run's settings; what was given again must be the same.
+
+    Raises:
+        InputError: Naming a setting that differs.
+    """
+    given = _given(options) | ({"dp": False} if options.no_dp else {})
+    for name, value in given.items():
+        if getattr(stored, name) != value and name != "users":
+            problem = f"The run in {options.out} has {name} {getattr(stored, name)}, not {value}."
+            raise InputError(problem, "Resume it with the settings it was started with.")
+    return stored
+
+
+def _execute(settings: Settings, options: argparse.Namespace) -> int:
+    from simulations import run as runs
+    from simulations.display import Display
+
+    if not options.resume:
+        runs.prepare(settings)
+    display = Display(quiet=options.quiet)
+    display.opening(settings)
+    report = runs.run(settings, display)
+    display.closing(report, settings.out)
+    return 0
+
+
+def _scenarios(_: argparse.Namespace) -> int:
+    from simulations.devices import SCENARIOS
+
+    for name, scenario in SCENARIOS.items():
+        print(f"{name:12} {scenario.DESCRIPTION}")  # noqa: T201
+    print("--data DIR   your own people, one <user>.jsonl each (docs/records.md)")  # noqa: T201
+    return 0
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from simulations.benchmarks import run_benchmark
+
+    run_benchmark(options.name, as_json=options.json, quick=options.quick)
+    return 0

@@ -1,0 +1,88 @@
+"""Simulated devices: each has its own store file, keys and examples, as a real one would.
+
+Secrets and noise come from the run's seed, so that a run can be repeated; only here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from client.device import Device, Identity, Random
+from client.store import Store
+from common.config import Settings
+from common.errors import InputError
+from common.places import authority_key
+from common.records import Record
+from common.secagg import certify
+from common.tasks.chat import Turn, split, turns
+from simulations.scenarios import chat, folder
+
+SCENARIOS = {"chat": chat}
+
+
+class SeededRandomness:
+    """Repeatable bytes for one simulated device. Never for a real one."""
+
+    def __init__(self, seed: int, user: int) -> None:
+        self._key = f"privity/simulated/{seed}/{user}"
+
+    def stream(self, purpose: str) -> Random:
+        """SHAKE-256 blocks in counter mode over (seed, user, purpose)."""
+        calls = iter(range(2**63))
+
+        def read(size: int) -> bytes:
+            label = f"{self._key}/{purpose}/{next(calls)}"
+            return hashlib.shake_256(label.encode()).digest(size)
+
+        return read
+
+
+def people(settings: Settings) -> dict[str, list[Record]]:
+    """Everybody's records, in the order of their client numbers.
+
+    Raises:
+        InputError: For an unknown scenario, or data that is not there.
+    """
+    if settings.data:
+        return folder.people(settings.data, settings.users, settings.seed)
+    if settings.scenario not in SCENARIOS:
+        problem = f"There is no scenario {settings.scenario!r}."
+        raise InputError(problem, f"`privity-sim scenarios` lists them: {', '.join(SCENARIOS)}.")
+    scenario = SCENARIOS[settings.scenario]
+    return scenario.people(settings.users, settings.examples, settings.seed)
+
+
+@lru_cache(maxsize=4096)
+def examples(settings: Settings, user: str) -> tuple[list[Turn], list[Turn]]:
+    """The user's training and held-out turns.
+
+    Raises:
+        InputError: When there are none of one or the other.
+    """
+    train, heldout = split(turns(people(settings)[user]), settings.examples)
+    if not train or not heldout:
+        problem = f"User {user} has {len(train)} training and {len(heldout)} held-out answers."
+        raise InputError(problem, "Each person needs at least one of both.")
+    return train, heldout
+
+
+def open_device(settings: Settings, run: Path, number: int, member: int) -> Device:
+    """The device of client `number`, with `member` as its id in this run."""
+    user = list(people(settings))[number]
+    train, heldout = examples(settings, user)
+    randomness = SeededRandomness(settings.seed, number)
+    key = Ed25519PrivateKey.from_private_bytes(randomness.stream("identity")(32))
+    trusted = authority_key(run)
+    certificate = certify(trusted, member, key.public_key())
+    return Device(
+        member=member,
+        train=train,
+        heldout=heldout,
+        store=Store(run / "devices" / f"{number:05d}.db"),
+        identity=Identity(key, certificate, trusted.public_key()),
+        randomness=randomness,
+    )

@@ -1,0 +1,170 @@
+"""What a run shows on the terminal: rounds as they go, and the closing table."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table
+
+from common.config import Settings
+from server.registry import RoundEntry
+
+LEG_WORDS = {
+    "query.advertise": "keys",
+    "query.share": "shares",
+    "train.update": "training",
+    "query.confirm": "survivors",
+    "query.reveal": "unmasking",
+}
+LOG_EVERY_S = 30.0
+TABLE_ROWS = 40
+
+
+class Display:
+    """Progress on stderr and results on stdout; nothing at all when quiet."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.quiet = quiet
+        self.errors = Console(stderr=True, quiet=quiet)
+        self.out = Console(quiet=quiet, soft_wrap=not sys.stdout.isatty())
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+        self._spoken = time.monotonic()
+
+    def opening(self, settings: Settings) -> None:
+        """What is about to happen, and loudly when privacy is off."""
+        who = settings.data or settings.scenario
+        self.errors.print(
+            f"[bold]Privity[/] · {settings.users} people ({who}) · {settings.model} · "
+            f"{settings.rounds} rounds · seed {settings.seed} · results in {settings.out}",
+            highlight=False,
+        )
+        if settings.dp:
+            self.errors.print(
+                f"Differential privacy: ε = {settings.epsilon:g}, δ = {settings.delta:g} for each "
+                "example on its device, over the whole run.",
+                highlight=False,
+            )
+        else:
+            self.errors.print(
+                "[bold red]DIFFERENTIAL PRIVACY IS OFF[/] (--no-dp): the shared adapter may "
+                "remember what people wrote. Updates are still summed securely."
+            )
+
+    @contextmanager
+    def bar(self, title: str, total: int) -> Iterator[Callable[[str], None]]:
+        """A progress bar; the yielded function advances it by one with a note beside it."""
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        visible = self.errors.is_terminal and not self.quiet
+        with Progress(*columns, console=self.errors, transient=True, disable=not visible) as bar:
+            task = bar.add_task(title, total=total, note="")
+            done = 0
+
+            def advance(note: str) -> None:
+                nonlocal done
+                done += 1
+                bar.update(task, completed=done, note=note)
+                self._speak(f"{title}: {done} of {total} {note}", visible)
+
+            yield advance
+
+    def round_done(self, entry: RoundEntry, rounds: int, loss: float | None, spent: str) -> None:
+        """One line for a finished round."""
+        trained = "" if loss is None else f"training loss {loss:.3f} nats/token · "
+        if entry.status == "abandoned":
+            words = f"[yellow]abandoned[/] ({entry.cohort} clients asked, too few stayed) · "
+        else:
+            words = f"{entry.survivors} of {entry.cohort} clients · {trained}"
+        self.errors.print(
+            f"round {entry.round}/{rounds} · {words}{spent} · {entry.seconds:.1f} s",
+            highlight=False,
+        )
+
+    @contextmanager
+    def evaluating(self, users: int) -> Iterator[Callable[[], None]]:
+        """The bar of the evaluation."""
+        with self.bar("personal adapters and held-out evaluation", users) as advance:
+            yield lambda: advance("")
+
+    def closing(self, report: dict[str, Any], out: str) -> None:
+        """The table of all people, the means and their intervals, and where the report is."""
+        self.out.print(_table(report))
+        for line in _findings(report):
+            self.out.print(line, highlight=False)
+        self.out.print(f"Report: {out}/report.html and {out}/report.json", highlight=False)
+
+    def _speak(self, line: str, visible: bool) -> None:
+        """Without a terminal, a line now and then instead of a bar."""
+        if not visible and time.monotonic() - self._spoken > LOG_EVERY_S:
+            self._spoken = time.monotonic()
+            self.errors.print(line, highlight=False)
+
+
+def _table(report: dict[str, Any]) -> Table:
+    name = report["metric_names"]["primary"]
+    better = report["metric_names"]["better"]
+    table = Table(title=f"Held-out {name} ({better} is better)")
+    table.add_column("person", no_wrap=True)
+    for column in ("base", "shared", "shared + personal", "local only", "ε"):
+        table.add_column(column, justify="right")
+    for person in report["per_user"][:TABLE_ROWS]:
+        table.add_row(str(person["user"])[:12], *_figures(person, name), _epsilon(person))
+    if (hidden := len(report["per_user"]) - TABLE_ROWS) > 0:
+        table.add_row(f"… {hidden} more", "", "", "", "", "")
+    table.add_section()
+    record = report["privacy"]["record"]
+    spent = f"≤ {record['epsilon']:.2f}" if record else "none"
+    table.add_row("mean", *_figures(report["metrics"], name), spent, style="bold")
+    return table
+
+
+def _figures(arms: dict[str, Any], name: str) -> list[str]:
+    return [f"{arms[arm][name]:.1f}" for arm in ("base", "shared", "personal", "local")]
+
+
+def _epsilon(person: dict[str, Any]) -> str:
+    return "none" if person["epsilon"] is None else f"{person['epsilon']:.2f}"
+
+
+def _findings(report: dict[str, Any]) -> Iterator[str]:
+    name, better = report["metric_names"]["primary"], report["metric_names"]["better"]
+    for pair, interval in report["intervals"].items():
+        if interval is not None:
+            low, high = interval
+            improved = high < 0 if better == "lower" else low > 0
+            worse = low > 0 if better == "lower" else high < 0
+            verdict = "better" if improved else "worse" if worse else "no significant change"
+            words = pair.replace("_vs_", " against ")
+            yield f"{words}: {name} {low:+.2f} to {high:+.2f} (95 %, paired) — {verdict}"
+    sums = report["secure_aggregation"]
+    yield (
+        f"sent: {sums['upload_bytes_per_client_round'] / 1000:.1f} kB by each client in a round, "
+        f"masked; {sums['dropped']} clients dropped out of finished rounds"
+    )
+    record = report["privacy"]["record"]
+    if record is None:
+        yield "privacy: no differential privacy"
+    else:
+        yield (
+            f"privacy: ε = {record['epsilon']:.2f} at δ = {record['delta']:g} for each example on "
+            "its device, whatever anybody else does (record level); no user-level guarantee"
+        )

@@ -1,0 +1,123 @@
+"""What each person got: held-out figures of base, shared, shared + personal, and local.
+
+Runs on the simulated device with the device's own training code. `local` is the personal adapter
+alone, never federated: the difference to it is what federation really adds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from client.device import Device
+from client.participation import KEPT
+from client.training import BOTH, kept_parts, train_personal
+from common.adapter import lora
+from common.adapter.peft_io import save_adapter
+from common.adapter.state import Shared
+from common.backbone import Backbone, backbone_for
+from common.config import Settings
+from common.privacy.accountant import epsilon
+from simulations import devices
+
+ARMS = ("base", "shared", "personal", "local")
+EVALUATION_MEMBER = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PersonResult:
+    """One person's held-out metrics by arm, and what they spent."""
+
+    entry: dict[str, Any]  # as in `report.json`, `per_user`
+    trained_tokens: int
+
+
+def evaluate(
+    settings: Settings, run: Path, shared: Shared, done: Callable[[], None]
+) -> list[PersonResult]:
+    """Every person's results, in client order; kept in the run's folder as they come."""
+    results = []
+    for number, user in enumerate(devices.people(settings)):
+        file = run / "evaluation" / f"{number:05d}-{shared.digest()[:16]}.json"
+        if not file.exists():
+            _keep(file, _person(settings, run, shared, number, user))
+        stored = json.loads(file.read_text())
+        results.append(PersonResult(stored["entry"], stored["trained_tokens"]))
+        done()
+    return results
+
+
+def _keep(file: Path, result: PersonResult) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    scratch = file.with_suffix(".partial")
+    content = {"entry": result.entry, "trained_tokens": result.trained_tokens}
+    scratch.write_text(json.dumps(content))
+    scratch.replace(file)
+
+
+def _person(
+    settings: Settings, run: Path, shared: Shared, number: int, user: str
+) -> PersonResult:
+    device = devices.open_device(settings, run, number, EVALUATION_MEMBER)
+    try:
+        backbone = backbone_for(settings)
+        scores, tokens = _arms(settings, run / "devices" / f"{number:05d}", backbone, device, shared)
+        releases = device.store.releases()
+        entry: dict[str, Any] = {
+            "user": user,
+            "train": len(device.train),
+            "heldout": len(device.heldout),
+            **scores,
+            "epsilon": epsilon(releases, settings.delta) if settings.dp else None,
+            "noise_multiplier": releases[-1].noise_multiplier if releases else None,
+        }
+        return PersonResult(entry, tokens)
+    finally:
+        device.store.close()
+
+
+def _arms(
+    settings: Settings, folder: Path, backbone: Backbone, device: Device, shared: Shared
+) -> tuple[dict[str, dict[str, float]], int]:
+    number = int(folder.name)
+    train = backbone.prepared((number, "train"), device.train)
+    heldout = backbone.prepared((number, "heldout"), device.heldout)
+    model, scores = backbone.model, {}
+    with lora.active(model):
+        scores["base"] = backbone.score(heldout).metrics()
+
+    _use_shared(backbone, device, shared)
+    with lora.active(model, lora.SHARED):
+        scores["shared"] = backbone.score(heldout).metrics()
+
+    generator = _generator(device)
+    _, tokens = train_personal(backbone, train, settings, generator, on_shared=True)
+    save_adapter(model, lora.PERSONAL, folder / "personal")
+    with lora.active(model, lora.SHARED, lora.PERSONAL):
+        scores["personal"] = backbone.score(heldout).metrics()
+
+    _, more = train_personal(backbone, train, settings, _generator(device), on_shared=False)
+    with lora.active(model, lora.PERSONAL):
+        scores["local"] = backbone.score(heldout).metrics()
+    return scores, tokens + more
+
+
+def _use_shared(backbone: Backbone, device: Device, shared: Shared) -> None:
+    """The published adapter, with the parts this device kept (FedSA's B)."""
+    plan = shared.plan
+    lora.write(backbone.model, lora.SHARED, plan, BOTH, plan.initial(BOTH))
+    lora.write(backbone.model, lora.SHARED, plan, plan.sent, shared.vector)
+    if kept := device.store.get(KEPT):
+        vector = np.frombuffer(kept, dtype="<f4")
+        lora.write(backbone.model, lora.SHARED, plan, kept_parts(plan.sharing), vector)
+
+
+def _generator(device: Device) -> torch.Generator:
+    seed = int.from_bytes(device.randomness.stream("personal")(8), "little") >> 1
+    return torch.Generator().manual_seed(seed)

@@ -1,0 +1,129 @@
+"""One simulated federation from settings to report: prepare, run the rounds, evaluate, write."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from common.backbone import adapter_plans, backbone_for
+from common.config import Settings, from_mapping
+from common.errors import InputError, PrivityError
+from common.places import run_name
+from server.registry import Registry
+from server.terms import check_reachable
+from simulations import devices
+from simulations.display import Display
+
+SETTINGS_FILE = "settings.json"
+SECONDS_FILE = "seconds"
+
+
+def resolve(settings: Settings) -> Settings:
+    """The settings with the number of users that the data has.
+
+    Raises:
+        InputError: When data, users or threshold cannot work, before anything is trained.
+    """
+    everyone = devices.people(settings)
+    values = settings.to_dict() | {"users": len(everyone)}
+    resolved = from_mapping(values)
+    check_reachable(resolved)
+    for user in everyone:
+        devices.examples(resolved, user)
+    return resolved
+
+
+def prepare(settings: Settings) -> None:
+    """Make the run's folder.
+
+    Raises:
+        InputError: When there is something in it.
+    """
+    folder = Path(settings.out)
+    if folder.exists() and any(folder.iterdir()):
+        problem = f"{folder} is not empty."
+        raise InputError(problem, "Give --out a new folder, or continue that run with --resume.")
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder / SETTINGS_FILE, json.dumps(settings.to_dict(), indent=1))
+
+
+def stored_settings(folder: Path) -> Settings:
+    """The settings a run in `folder` was started with.
+
+    Raises:
+        InputError: When there is no run.
+    """
+    file = folder / SETTINGS_FILE
+    if not file.exists():
+        raise InputError(f"{folder} holds no run to resume.", "Check --out.")
+    return from_mapping(json.loads(file.read_text()) | {"out": str(folder)})
+
+
+def run(settings: Settings, display: Display) -> dict[str, Any]:
+    """Run what is left of a prepared run; returns the report, which is also written."""
+    folder = Path(settings.out)
+    run_name(folder)
+    begin, before = time.monotonic(), _earlier_seconds(folder)
+    try:
+        _rounds(settings, display)
+        return _finish(settings, folder, display, lambda: before + time.monotonic() - begin)
+    finally:
+        (folder / SECONDS_FILE).write_text(str(before + time.monotonic() - begin))
+
+
+def _rounds(settings: Settings, display: Display) -> None:
+    if settings.engine == "local":
+        from simulations.engines.local import simulate_in_process
+
+        simulate_in_process(settings, display)
+    else:
+        from simulations.engines.flower import simulate_with_flower
+
+        simulate_with_flower(settings, display)
+
+
+def _finish(settings: Settings, folder: Path, display: Display, seconds: Any) -> dict[str, Any]:
+    from common.adapter import lora
+    from common.adapter.peft_io import save_adapter
+    from simulations.evaluation import evaluate
+    from simulations.report import build_report
+    from simulations.report_page import render
+
+    registry = Registry(folder / "server", adapter_plans(settings)[0])
+    rounds = registry.rounds()
+    if len(rounds) < settings.rounds:
+        raise PrivityError(f"Only {len(rounds)} of {settings.rounds} rounds took place.")
+    shared = registry.latest()[0]
+    with display.evaluating(settings.users) as tick:
+        results = evaluate(settings, folder, shared, tick)
+    model = backbone_for(settings).model
+    plan = shared.plan
+    lora.write(model, lora.SHARED, plan, ("A", "B"), plan.initial(("A", "B")))
+    lora.write(model, lora.SHARED, plan, plan.sent, shared.vector)
+    save_adapter(model, lora.SHARED, folder / "adapter")
+    report = build_report(settings, folder, rounds, results, seconds())
+    _write(folder / "report.json", json.dumps(report, indent=1))
+    _write(folder / "report.html", render(report))
+    return report
+
+
+def _write(path: Path, content: str) -> None:
+    scratch = path.with_suffix(".partial")
+    scratch.write_text(content, encoding="utf-8")
+    scratch.replace(path)
+
+
+def _earlier_seconds(folder: Path) -> float:
+    file = folder / SECONDS_FILE
+    return float(file.read_text()) if file.exists() else 0.0
+
+
+def unused_folder() -> str:
+    """`runs/<time>`, which does not exist yet."""
+    stamp = time.strftime("%Y-%m-%d-%H%M%S")
+    folder = Path("runs") / stamp
+    return str(folder if not folder.exists() else Path("runs") / f"{stamp}-{os.getpid()}")
+

@@ -1,0 +1,75 @@
+"""`chat`: real conversations of real people (chitchat-dataset, MIT), one person a client.
+
+People with at least as many answers as the run uses are sampled by seed. Seeds below 100 draw from
+one half of them and seeds from 100 on from the other, so that what was tuned on the one is new to
+the other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from functools import lru_cache
+
+from common.errors import InputError
+from common.records import Record
+from common.tasks.chat import HELD_OUT_SHARE
+from common.wheels import CHITCHAT, unpacked
+
+DESCRIPTION = "1,315 real people chatting in English (chitchat-dataset, MIT)"
+TUNING_SEED = 100
+
+
+@lru_cache(maxsize=2)
+def people(users: int, examples: int, seed: int) -> dict[str, list[Record]]:
+    """Records of `users` sampled people (0: all), by their pseudonym in the data set.
+
+    Raises:
+        InputError: When there are fewer people with enough answers.
+    """
+    records, answers = _load()
+    wanted = examples / (1 - HELD_OUT_SHARE)
+    half = [name for name in records if _half(name) == (seed >= TUNING_SEED)]
+    enough = sorted(name for name in half if answers[name] >= wanted)
+    if users > len(enough):
+        raise InputError(
+            f"--users {users} is more than the {len(enough)} people with {wanted:.0f} answers.",
+            "Lower --users or --examples.",
+        )
+    chosen = random.Random(seed).sample(enough, users or len(enough))  # noqa: S311
+    return {name: records[name] for name in chosen}
+
+
+def _half(name: str) -> bool:
+    return hashlib.sha256(name.encode()).digest()[0] % 2 == 1
+
+
+@lru_cache(maxsize=1)
+def _load() -> tuple[dict[str, list[Record]], dict[str, int]]:
+    """Everybody's messages as records of their own side, and how many answers each gave."""
+    raw = json.loads((unpacked(CHITCHAT) / "dataset.json").read_text(encoding="utf-8"))
+    records: dict[str, list[Record]] = {}
+    answers: dict[str, int] = {}
+    for conversation, content in raw.items():
+        messages = [message for run in content["messages"] for message in run]
+        senders = {message["sender"] for message in messages}
+        for person in senders:
+            mine = [_record(message, person, conversation) for message in messages]
+            records.setdefault(person, []).extend(mine)
+            answers[person] = answers.get(person, 0) + _answers(mine)
+    return records, answers
+
+
+def _record(message: dict[str, str], person: str, conversation: str) -> Record:
+    author = "me" if message["sender"] == person else "other"
+    values = {"text": message["text"], "author": author, "conversation": conversation}
+    return Record("message", values, at=message["timestamp"])
+
+
+def _answers(records: list[Record]) -> int:
+    authors = [record.values["author"] for record in records if record.values["text"].strip()]
+    return sum(
+        before == "other" and after == "me"
+        for before, after in zip(authors, authors[1:], strict=False)
+    )

@@ -1,0 +1,38 @@
+"""`--data DIR`: your own people, one `<user>.jsonl` each."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from functools import lru_cache
+from pathlib import Path
+
+from common.errors import InputError
+from common.records import Record, read_records
+
+
+@lru_cache(maxsize=2)
+def people(data: str, users: int, seed: int) -> dict[str, list[Record]]:
+    """Records by user, the file's name; all of them in name order, or `users` sampled by seed.
+
+    Raises:
+        InputError: For a missing or empty folder, a malformed line, or too few people.
+    """
+    folder = Path(data)
+    if not folder.is_dir():
+        raise InputError(f"There is no folder {data}.", "Give --data a folder of .jsonl files.")
+    files = sorted(folder.glob("*.jsonl"))
+    if not files:
+        problem = f"{data} has no .jsonl files."
+        raise InputError(problem, "Put one <user>.jsonl per person there.")
+    if users > len(files):
+        problem = f"--users {users} is more than the {len(files)} people in {data}."
+        raise InputError(problem, "Lower --users, or leave it out for all.")
+    if users:
+        files = sorted(random.Random(seed).sample(files, users))  # noqa: S311
+    return {file.stem: read_records(file) for file in files}
+
+
+def unread_kinds(everyone: dict[str, list[Record]], read: set[str]) -> Counter[str]:
+    """How many records of kinds that the task does not read there are, by kind."""
+    return Counter(r.kind for records in everyone.values() for r in records if r.kind not in read)

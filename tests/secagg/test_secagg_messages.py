@@ -1,0 +1,173 @@
+"""Messages decode strictly: whatever is not exactly one message is refused."""
+
+import contextlib
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from secagg_round import (
+    ADVERT_TABLE_ROW,
+    FIVE,
+    FIVE_MEMBERS,
+    HEADER_BYTES,
+    aggregator,
+    collect,
+    drive,
+    participants,
+    step,
+)
+
+from common.errors import DecodeError, ProtocolError
+from common.secagg import messages
+
+TERMS = FIVE.digest()
+FIRST = FIVE_MEMBERS[0]
+
+
+def all_messages() -> list[bytes]:
+    """One of each of the nine kinds, in the order of the round."""
+    people, server = participants(FIVE, FIVE_MEMBERS), aggregator(FIVE)
+    inbound, found = dict.fromkeys(FIVE_MEMBERS, b""), []
+    for leg in range(5):
+        answers = {m: step(FIVE, leg, people[m], m, inbound[m]) for m in inbound}
+        found.append(answers[FIRST])
+        if leg < 4:
+            inbound = collect(server, leg, answers)
+            found.append(inbound[FIRST])
+    return found
+
+
+MESSAGES = all_messages()
+DECODERS = [
+    lambda terms, data: messages.decode_advert(terms, FIRST, data),
+    messages.decode_roster,
+    lambda terms, data: messages.decode_shares(terms, FIRST, data),
+    messages.decode_inbox,
+    lambda terms, data: messages.decode_masked(terms, FIRST, data),
+    messages.decode_survivors,
+    lambda terms, data: messages.decode_confirmation(terms, FIRST, data),
+    messages.decode_confirmations,
+    lambda terms, data: messages.decode_reveal(terms, FIRST, data),
+]
+KINDS = range(9)
+
+
+def test_sizes_are_those_of_the_specification() -> None:
+    sizes = [len(message) for message in MESSAGES]
+    head, five, four = 34, 5, 4
+    assert sizes == [
+        head + 8 + 233,
+        head + 4 + five * 241,
+        head + 8 + 32 + 4 + four * 168,
+        head + 4 + five * 8 + 4 + four * 168,
+        head + 8 + FIVE.dimension * 2,
+        head + 4 + five * 8,
+        head + 8 + 64,
+        head + 4 + five * 72,
+        head + 8 + 4 + four * 75,
+    ]
+    assert [message[:2] for message in MESSAGES] == [bytes([1, kind + 1]) for kind in KINDS]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_wrong_header_is_refused(kind: int) -> None:
+    message, decode = MESSAGES[kind], DECODERS[kind]
+    decode(TERMS, message)
+    for at in (0, 1, 2, HEADER_BYTES - 1):
+        altered = message[:at] + bytes([message[at] ^ 8]) + message[at + 1 :]
+        with pytest.raises(DecodeError):
+            decode(TERMS, altered)
+    for other in KINDS:
+        if other != kind:
+            with pytest.raises(DecodeError):
+                decode(TERMS, MESSAGES[other])
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != 4])
+def test_every_other_length_is_refused(kind: int) -> None:
+    message, decode = MESSAGES[kind], DECODERS[kind]
+    for wrong in [message[:length] for length in range(len(message))] + [message + b"\0"]:
+        with pytest.raises(DecodeError):
+            decode(TERMS, wrong)
+
+
+@pytest.mark.parametrize("kind", [0, 2, 4, 6, 8])
+def test_another_sender_is_refused(kind: int) -> None:
+    message = MESSAGES[kind]
+    with pytest.raises(DecodeError, match="sender"):
+        DECODERS[kind](TERMS, message[:HEADER_BYTES] + bytes(8) + message[HEADER_BYTES + 8 :])
+
+
+def roster_of(rows: list[bytes]) -> bytes:
+    return MESSAGES[1][:HEADER_BYTES] + len(rows).to_bytes(4, "big") + b"".join(rows)
+
+
+def test_unordered_and_duplicate_ids_are_refused() -> None:
+    table = MESSAGES[1][HEADER_BYTES + 4 :]
+    rows = [table[at : at + ADVERT_TABLE_ROW] for at in range(0, len(table), ADVERT_TABLE_ROW)]
+    assert roster_of(rows) == MESSAGES[1]
+    for wrong in (rows[::-1], [rows[0], *rows], [rows[1], rows[0], *rows[2:]]):
+        with pytest.raises(DecodeError, match="follows"):
+            messages.decode_roster(TERMS, roster_of(wrong))
+
+
+def test_unknown_secret_is_refused() -> None:
+    reveal = bytearray(MESSAGES[8])
+    reveal[HEADER_BYTES + 8 + 4 + 8] = 2
+    with pytest.raises(DecodeError, match="neither 0 nor 1"):
+        messages.decode_reveal(TERMS, FIRST, bytes(reveal))
+
+
+@settings(max_examples=200)
+@given(st.sampled_from(KINDS), st.data())
+def test_arbitrary_bodies_raise_nothing_else(kind: int, data) -> None:
+    body = data.draw(st.binary(max_size=400))
+    head = MESSAGES[kind][: HEADER_BYTES + data.draw(st.integers(0, 30))]
+    with contextlib.suppress(DecodeError):
+        DECODERS[kind](TERMS, head + body)
+
+
+@pytest.mark.parametrize("leg", range(5))
+@pytest.mark.parametrize("how", ["empty", "truncated", "trailing", "doubled", "flipped", "kind"])
+def test_a_malformed_message_is_a_dropout(leg: int, how: str) -> None:
+    def damage(message: bytes) -> bytes:
+        return {
+            "empty": b"",
+            "truncated": message[:-1],
+            "trailing": message + b"\0",
+            "doubled": message * 2,
+            "flipped": message[:40] + bytes([message[40] ^ 1]) + message[41:],
+            "kind": message[:1] + b"\x09\x01"[leg == 4 :][:1] + message[2:],
+        }[how]
+
+    victim = FIVE_MEMBERS[2]
+    outcome = drive(
+        FIVE, FIVE_MEMBERS, {}, tamper=lambda at, m, data: damage(data) if (at, m) == (leg, victim)
+        else data
+    )  # fmt: skip
+    plain = drive(FIVE, FIVE_MEMBERS, {victim: leg})
+    assert list(outcome.refused) == [victim]
+    assert outcome.total is not None
+    assert outcome.total.tolist() == plain.total.tolist()
+
+
+@pytest.mark.parametrize("leg", range(1, 5))
+@pytest.mark.parametrize("how", ["empty", "truncated", "trailing", "terms"])
+def test_a_malformed_server_message_kills_the_participant(leg: int, how: str) -> None:
+    people, server = participants(FIVE, FIVE_MEMBERS), aggregator(FIVE)
+    inbound = dict.fromkeys(FIVE_MEMBERS, b"")
+    for before in range(leg):
+        answers = {m: step(FIVE, before, people[m], m, inbound[m]) for m in inbound}
+        inbound = collect(server, before, answers)
+    good = inbound[FIRST]
+    wrong = {
+        "empty": b"",
+        "truncated": good[:-1],
+        "trailing": good + b"\0",
+        "terms": good[:5] + bytes([good[5] ^ 1]) + good[6:],
+    }[how]
+    with pytest.raises(DecodeError):
+        step(FIVE, leg, people[FIRST], FIRST, wrong)
+    for then in range(5):
+        with pytest.raises(ProtocolError, match="dead"):
+            step(FIVE, then, people[FIRST], FIRST, good)

@@ -1,0 +1,159 @@
+"""Primitives against published vectors, and Shamir against its definition."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from secagg_round import stream
+
+from common.errors import ProtocolError
+from common.secagg._hazmat import keys, prg, shamir
+from common.secagg._hazmat.keys import Party
+
+# RFC 7748 section 6.1
+ALICE = bytes.fromhex("77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a")
+ALICE_PUBLIC = bytes.fromhex("8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a")
+BOB = bytes.fromhex("5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb")
+BOB_PUBLIC = bytes.fromhex("de9edb7d7b7dc1b4d35b61c2ece435373f8343c85b78674dadfc7e146f882b4f")
+SHARED = bytes.fromhex("4a5d9d5ba4ce2de1728e3bf480350f25e07e21c947d19e3376f09b3c1e161742")
+
+TERMS = bytes(range(32))
+ROSTER = bytes(range(32, 64))
+PRIME = 2**521 - 1
+
+
+def test_x25519_rfc_7748() -> None:
+    assert keys.public_key(ALICE) == ALICE_PUBLIC
+    assert keys.public_key(BOB) == BOB_PUBLIC
+    assert keys.agree(ALICE, BOB_PUBLIC) == keys.agree(BOB, ALICE_PUBLIC) == SHARED
+
+
+def test_hkdf_rfc_5869_case_1() -> None:
+    okm = keys._derive(bytes(range(13)), b"\x0b" * 22, bytes(range(0xF0, 0xFA)))
+    assert okm.hex() == "3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf"
+
+
+def test_mask_stream_is_aes_256_ctr() -> None:
+    # AES-256 of the counters 0, 1, 2 under the zero key: H of case 13, tag of case 13 and
+    # ciphertext of case 14 of the GCM specification (McGrew and Viega).
+    blocks = (
+        "dc95c078a2408989ad48a21492842087"
+        "530f8afbc74536b9a963b4f1c4cb738b"
+        "cea7403d4d606b6e074ec5d3baf39d18"
+    )
+    vector = np.zeros(12, dtype=np.uint32)
+    prg.add_mask(vector, bytes(32), +1)
+    assert vector.astype("<u4").tobytes().hex() == blocks
+
+
+@pytest.mark.parametrize("public", [bytes(32), b"\x01" + bytes(31)])
+def test_low_order_key_is_refused(public: bytes) -> None:
+    with pytest.raises(ProtocolError, match="low order"):
+        keys.require_contributory(public)
+
+
+def test_pair_key_is_symmetric_and_bound_to_everything() -> None:
+    alice, bob = Party(5, ALICE_PUBLIC), Party(9, BOB_PUBLIC)
+    key = keys.pair_mask_key(TERMS, ALICE, alice, bob)
+    assert key == keys.pair_mask_key(TERMS, BOB, bob, alice)
+    others = {
+        keys.pair_mask_key(bytes(32), ALICE, alice, bob),
+        keys.pair_mask_key(TERMS, ALICE, Party(4, ALICE_PUBLIC), bob),
+        keys.pair_mask_key(TERMS, ALICE, alice, Party(10, BOB_PUBLIC)),
+        keys.self_mask_key(TERMS, SHARED, alice),
+        keys.share_key(TERMS, SHARED, ROSTER, alice, bob),
+        keys.share_key(TERMS, SHARED, ROSTER, bob, alice),
+        keys.share_key(TERMS, SHARED, bytes(32), alice, bob),
+    }
+    assert len(others | {key}) == 8
+
+
+def test_altered_ciphertext_does_not_open() -> None:
+    sealed = keys.seal(TERMS, b"share", stream("nonce"))
+    assert keys.unseal(TERMS, sealed) == b"share"
+    for at in range(len(sealed)):
+        altered = sealed[:at] + bytes([sealed[at] ^ 1]) + sealed[at + 1 :]
+        with pytest.raises(ProtocolError):
+            keys.unseal(TERMS, altered)
+
+
+@given(st.integers(1, 70_000), st.binary(min_size=32, max_size=32))
+def test_masks_cancel(size: int, key: bytes) -> None:
+    start = np.arange(size, dtype=np.uint32) * np.uint32(2654435761)
+    vector = start.copy()
+    prg.add_mask(vector, key, +1)
+    assert size < 4 or not np.array_equal(vector, start)
+    prg.add_mask(vector, key, -1)
+    assert np.array_equal(vector, start)
+
+
+def test_mask_does_not_depend_on_the_block() -> None:
+    whole = np.zeros(50_000, dtype=np.uint32)
+    prg.add_mask(whole, TERMS, +1)
+    for size in (1, 16_383, 16_384, 16_385, 32_768):
+        part = np.zeros(size, dtype=np.uint32)
+        prg.add_mask(part, TERMS, +1)
+        assert np.array_equal(part, whole[:size])
+    assert len(np.unique(whole)) > 49_900  # no block repeats
+
+
+holders_and_threshold = st.lists(
+    st.integers(0, 2**64 - 1), min_size=1, max_size=9, unique=True
+).flatmap(lambda holders: st.tuples(st.just(holders), st.integers(1, len(holders))))
+
+
+@given(st.binary(min_size=32, max_size=32), holders_and_threshold, st.randoms())
+def test_any_threshold_of_shares_recovers(secret, setting, random) -> None:
+    holders, threshold = setting
+    shares = shamir.split(secret, holders, threshold, random.randbytes)
+    assert {len(share) for share in shares.values()} == {66}
+    for chosen in list(combinations(holders, threshold))[:20]:
+        assert shamir.combine({holder: shares[holder] for holder in chosen}) == secret
+
+
+def interpolate(points: dict[int, int], x: int) -> int:
+    """The polynomial through the points at x, by Neville's scheme mod the prime."""
+    xs, values = list(points), list(points.values())
+    for width in range(1, len(xs)):
+        for low in range(len(xs) - width):
+            high = low + width
+            top = (x - xs[high]) * values[low] - (x - xs[low]) * values[low + 1]
+            values[low] = top * pow(xs[low] - xs[high], -1, PRIME) % PRIME
+    return values[0]
+
+
+@given(st.binary(min_size=32, max_size=32), st.binary(min_size=32, max_size=32), st.randoms())
+def test_fewer_shares_fit_every_secret(secret, candidate, random) -> None:
+    holders = [4, 7, 2**64 - 1, 0, 12]
+    shares = shamir.split(secret, holders, 4, random.randbytes)
+    known = {holder + 1: int.from_bytes(shares[holder], "big") for holder in holders[:3]}
+    missing = interpolate({0: int.from_bytes(candidate, "big"), **known}, 0 + 1)
+    held = {holder: shares[holder] for holder in holders[:3]}
+    assert shamir.combine({**held, 0: missing.to_bytes(66, "big")}) == candidate
+
+
+def test_fresh_coefficients_for_every_secret() -> None:
+    random = stream("shamir")
+    one = shamir.split(bytes(32), [1, 2, 3], 2, random)
+    two = shamir.split(bytes(32), [1, 2, 3], 2, random)
+    assert not set(one.values()) & set(two.values())
+
+
+@pytest.mark.parametrize("share", [b"", bytes(65), bytes(67), PRIME.to_bytes(66, "big")])
+def test_malformed_share_is_refused(share: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        shamir.combine({1: share, 2: bytes(66)})
+
+
+def test_unrelated_shares_are_refused() -> None:
+    random = stream("unrelated")
+    with pytest.raises(ProtocolError, match="belong together"):
+        shamir.combine({holder: bytes(1) + random(65) for holder in (1, 2, 3)})
+
+
+@pytest.mark.parametrize(("holders", "threshold"), [([1, 2], 3), ([1, 1], 2), ([1], 0)])
+def test_impossible_threshold_is_refused(holders: list[int], threshold: int) -> None:
+    with pytest.raises(ProtocolError, match="Threshold"):
+        shamir.split(bytes(32), holders, threshold, stream("x"))
