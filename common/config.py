@@ -22,6 +22,7 @@ ENGINES = ("local", "flower")
 RULES = ("fedavg", "fedadam")
 OPTIMIZERS = ("sgd", "adamw")
 MODULUS_BITS = (16, 24, 32)
+DTYPES = ("float32", "bfloat16")
 MIN_COHORT = 3
 
 Scalar = bool | int | float | str
@@ -61,9 +62,10 @@ class Settings:
     data: str = _setting("", "folder with one <user>.jsonl per person, instead of a scenario", binding=False)
     task: str = _setting("chat", "what is learnt", choices=TASKS)
     model: str = _setting(DEFAULT_MODEL, "causal language model: built-in name, folder or hub id")
+    dtype: str = _setting("float32", "precision of the frozen base", choices=DTYPES)
     users: int = _setting(8, "people simulated; 0: all there are", low=0)
     cohort: int = _setting(0, "expected people per round (Poisson sampling); 0: all", low=0)
-    rounds: int = _setting(4, "federated rounds", low=1)
+    rounds: int = _setting(6, "federated rounds", low=1)
     examples: int = _setting(40, "most training examples of one person, the latest", low=2)
     engine: str = _setting("local", "what runs the two Flower apps", choices=ENGINES, binding=False)
     seed: int = _setting(0, "seed of people, adapters, sampling, noise and keys", low=0)
@@ -71,7 +73,7 @@ class Settings:
     dp: bool = _setting(True, "differential privacy on the shared adapter")
     epsilon: float = _setting(8.0, "ε of one example on one device, for the whole run", above=0)
     delta: float = _setting(1e-5, "δ that goes with ε", above=0, high=0.1)
-    max_grad_norm: float = _setting(1.0, "C, clipping bound of one example's gradient", above=0)
+    max_grad_norm: float = _setting(0.1, "C, clipping bound of one example's gradient", above=0)
     sample_rate: float = _setting(1.0, "q, chance of an example in a step", above=0, high=1)
 
     sharing: str = _setting("ffa", "what is sent: B, A, or both", choices=SHARINGS)
@@ -82,8 +84,8 @@ class Settings:
     local_steps: int = _setting(1, "local steps in one round", low=1)
     learning_rate: float = _setting(1.0, "local learning rate of the shared part", above=0)
     weight_decay: float = _setting(0.0, "L2 weight decay of both adapters", low=0)
-    rule: str = _setting("fedavg", "how the server uses the mean update", choices=RULES)
-    server_rate: float = _setting(1.0, "the server's learning rate", above=0)
+    rule: str = _setting("fedadam", "how the server uses the mean update", choices=RULES)
+    server_rate: float = _setting(0.1, "the server's learning rate", above=0)
 
     personal_rank: int = _setting(8, "rank of the personal adapter", low=1)
     personal_modules: str = _setting("q_proj,v_proj", "modules of the personal adapter")
@@ -95,7 +97,7 @@ class Settings:
     threshold: int = _setting(0, "survivors needed to unmask; 0: two thirds of the cohort", low=0)
     neighbours: int = _setting(0, "masking neighbours of a client; 0: all others", low=0)
     modulus_bits: int = _setting(24, "bits of a masked coordinate", choices=MODULUS_BITS)
-    update_range: float = _setting(1.0, "largest sent coordinate; beyond it is clipped", above=0)
+    update_range: float = _setting(0.05, "largest sent coordinate; beyond it is clipped", above=0)
     deadline_s: float = _setting(
         600.0, "seconds a stage waits for its clients", above=0, binding=False
     )

@@ -8,9 +8,12 @@ trained on the very weights that llama.cpp serves.
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
+import sys
 import warnings
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,13 +45,13 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     return tokenizer  # type: ignore[no-any-return]
 
 
-def load_base(name: str) -> PreTrainedModel:
-    """The frozen base model in float32, in evaluation mode, on the CPU."""
+def load_base(name: str, dtype: str = "float32") -> PreTrainedModel:
+    """The frozen base model in evaluation mode, on the CPU."""
     import torch
     from transformers import AutoModelForCausalLM
 
     with _quiet():
-        model = _from_pretrained(AutoModelForCausalLM, name, dtype=torch.float32)
+        model = _from_pretrained(AutoModelForCausalLM, name, dtype=getattr(torch, dtype))
     model.requires_grad_(False)
     return model.eval()  # type: ignore[no-any-return]
 
@@ -110,21 +113,27 @@ def _convert_gguf(source: str, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from common.progress import steps
-
-    with steps("Converting SmolLM2-135M to safetensors (once)", 3) as step, _quiet():
+    print("Converting SmolLM2-135M to safetensors (once) …", file=sys.stderr)  # noqa: T201
+    with _quiet(), _no_bar_in_logs():
         tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=SMOLLM2_GGUF)
-        step()
         model = AutoModelForCausalLM.from_pretrained(
             source, gguf_file=SMOLLM2_GGUF, dtype=torch.float32
         )
-        step()
         model.hf_quantizer = None  # the weights are plain float32 from here on
         if hasattr(model.config, "quantization_config"):
             del model.config.quantization_config
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-        step()
+
+
+@contextlib.contextmanager
+def _no_bar_in_logs() -> Iterator[None]:
+    """Transformers' conversion bar belongs on a terminal only."""
+    if sys.stderr.isatty():
+        yield
+        return
+    with contextlib.redirect_stderr(io.StringIO()):
+        yield
 
 
 def _tiny() -> Path:
@@ -171,12 +180,13 @@ def _make_tiny(folder: Path) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(1)
         model = LlamaForCausalLM(config)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    with _quiet():
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
 
 
 @contextlib.contextmanager
-def _published(target: Path) -> Any:
+def _published(target: Path) -> Iterator[Path]:
     """A scratch folder that becomes `target` only when it was filled without error."""
     import shutil
     import tempfile
@@ -192,12 +202,14 @@ def _published(target: Path) -> Any:
 
 
 @contextlib.contextmanager
-def _quiet() -> Any:
+def _quiet() -> Iterator[None]:
     """Keep transformers' own bars and warnings off the terminal; ours are shown instead."""
+    from huggingface_hub.utils import disable_progress_bars
     from transformers.utils import logging as transformers_logging
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     transformers_logging.disable_progress_bar()
+    disable_progress_bars()
     logging.getLogger("transformers").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -150,12 +150,14 @@ def _resumed(options: argparse.Namespace, stored: Settings) -> Settings:
 
 def _execute(settings: Settings, options: argparse.Namespace) -> int:
     from simulations import run as runs
+    from simulations.devices import unread_kinds
     from simulations.display import Display
 
     if not options.resume:
         runs.prepare(settings)
     display = Display(quiet=options.quiet)
     display.opening(settings)
+    display.unread(unread_kinds(settings))
     report = runs.run(settings, display)
     display.closing(report, settings.out)
     return 0

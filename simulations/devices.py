@@ -6,6 +6,7 @@ Secrets and noise come from the run's seed, so that a run can be repeated; only 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from functools import lru_cache
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from common.errors import InputError
 from common.places import authority_key
 from common.records import Record
 from common.secagg import certify
-from common.tasks.chat import Turn, split, turns
+from common.tasks.chat import READ_KINDS, Turn, split, turns
 from simulations.scenarios import chat, folder
 
 SCENARIOS = {"chat": chat}
@@ -54,6 +55,12 @@ def people(settings: Settings) -> dict[str, list[Record]]:
         raise InputError(problem, f"`privity-sim scenarios` lists them: {', '.join(SCENARIOS)}.")
     scenario = SCENARIOS[settings.scenario]
     return scenario.people(settings.users, settings.examples, settings.seed)
+
+
+def unread_kinds(settings: Settings) -> Counter[str]:
+    """How many records of kinds that the task does not read there are, by kind."""
+    records = (record for person in people(settings).values() for record in person)
+    return Counter(record.kind for record in records if record.kind not in READ_KINDS)
 
 
 @lru_cache(maxsize=4096)

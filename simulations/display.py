@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -63,6 +64,12 @@ class Display:
                 "[bold red]DIFFERENTIAL PRIVACY IS OFF[/] (--no-dp): the shared adapter may "
                 "remember what people wrote. Updates are still summed securely."
             )
+
+    def unread(self, kinds: Counter[str]) -> None:
+        """Records that the task passes over, by kind."""
+        if kinds:
+            named = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+            self.errors.print(f"Not read by this task: {named} records.", highlight=False)
 
     @contextmanager
     def bar(self, title: str, total: int) -> Iterator[Callable[[str], None]]:

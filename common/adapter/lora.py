@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -93,8 +94,12 @@ def attach(base: PreTrainedModel, shared: AdapterPlan, personal: AdapterPlan) ->
     """Put both adapters on the base, at their published start, nothing trainable, none active."""
     from peft import get_peft_model
 
-    model = get_peft_model(base, lora_config(shared), adapter_name=SHARED)
-    model.add_adapter(PERSONAL, lora_config(personal))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PEFT renames the base after its folder; undone below
+        model = get_peft_model(base, lora_config(shared), adapter_name=SHARED)
+        model.add_adapter(PERSONAL, lora_config(personal))
+    for config in model.peft_config.values():
+        config.base_model_name_or_path = shared.model
     for name, plan in ((SHARED, shared), (PERSONAL, personal)):
         write(model, name, plan, ("A", "B"), plan.initial(("A", "B")))
     model.requires_grad_(False)

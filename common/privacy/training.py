@@ -6,6 +6,7 @@ does not depend on its neighbours. This file and `accountant.py` alone import Op
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -68,8 +69,10 @@ def private_steps(
         generator=generator,
     )
     try:
-        for chosen in _poisson(len(examples), settings, generator):
-            _private_step(private, [examples[i] for i in chosen], batches, loss_sum)
+        with warnings.catch_warnings():  # the lowest layer's input needs no gradient, rightly
+            warnings.filterwarnings("ignore", message="Full backward hook is firing")
+            for chosen in _poisson(len(examples), settings, generator):
+                _private_step(private, [examples[i] for i in chosen], batches, loss_sum)
     finally:
         hooks.remove_hooks()
         _forget_samples(layers)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 PRIMARY, BETTER = "perplexity", "lower"
+READ_KINDS = frozenset({"message"})
 HELD_OUT_SHARE = 0.2
 MAX_PROMPT_TOKENS = 72
 MAX_ANSWER_TOKENS = 40

@@ -1,9 +1,11 @@
-"""Run the apps in Flower's own simulation (Ray) and wait for the verdict.
+"""Run the two apps in Flower's own simulation runtime (Ray) and wait for its verdict.
 
 Everything is public Flower: a private SuperLink on loopback, `flwr run --stream` to wait,
 `flwr ls` for the verdict. The SuperLink, its FLWR_HOME and Ray's files live in a temporary folder
-and end with the call, so nothing stays behind and two simulations can run side by side.
+and end with the call. The bundle that Flower ships holds no code: the installed package runs.
 """
+
+from __future__ import annotations
 
 import contextlib
 import json
@@ -15,17 +17,19 @@ import subprocess
 import sys
 import tempfile
 import time
-import tomllib
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
-Scalar = bool | int | float | str
-_CONNECTION = "sim"
-_QUIET = {
+from common.config import Scalar, Settings
+from common.errors import PrivityError
+from simulations.display import Display
+from simulations.watching import round_watch, rounds_done
+
+CONNECTION = "sim"
+QUIET = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
@@ -34,93 +38,127 @@ _QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # silences a warning; leaves GPUs visible
     "PYTHONUNBUFFERED": "1",
 }
+HEALTHY_WITHIN_S = 60
+POLL_S = 0.5
+COMPLETED = "finished:completed"
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a simulation ended."""
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """One simulation's temporary folder, environment and port."""
 
-    ok: bool
-    status: str  # "finished:completed", "finished:failed", …
-    details: str
-    seconds: float
+    base: Path
+    port: int
+    environment: dict[str, str]
+
+    def command(self, name: str, *arguments: str) -> list[str]:
+        return [str(Path(sys.executable).parent / name), *arguments]
 
 
-def simulate(
-    app_dir: Path,
-    run_config: Mapping[str, Scalar],
-    *,
-    nodes: int,
-    cpus: int = 2,
-    cpus_per_client: int = 1,
-    gpus_per_client: float = 0.0,
-    timeout: float = 3600.0,
-    log: IO[str] | None = None,
-) -> Outcome:
-    """Run the Flower app in `app_dir` with `run_config` laid over its defaults.
+def simulate_with_flower(settings: Settings, display: Display) -> None:
+    """Run the rounds that are left in Flower's simulation runtime.
 
-    `ok` means that the ServerApp returned. Clients that failed are its business: it sees their
-    error replies and must raise if they are too many.
+    Raises:
+        PrivityError: With Flower's own words, when the run did not complete.
     """
-    begin = time.monotonic()
-    overrides = "".join(f"{key} = {_toml(value)}\n" for key, value in run_config.items())
-    tomllib.loads(overrides)  # nan, inf and strange keys fail here, before anything is started
-    base = Path(tempfile.mkdtemp(prefix="pv-"))  # short: Ray puts sockets of ≤ 107 characters here
-    port = _free_port()
-    env = os.environ | _QUIET
-    env |= {"FLWR_HOME": str(base / "home"), "RAY_TMPDIR": str(base / "r")}
-    scripts = Path(sys.executable).parent
-    env["PATH"] = f"{scripts}{os.pathsep}{env.get('PATH', '')}"  # Flower starts its own by name
-    for folder in ("home", "r", "cwd"):
+    left = settings.rounds - rounds_done(settings)
+    with _place(settings) as place, _superlink(place), round_watch(settings, display, left):
+        _flwr_run(place, settings)
+        status, details = _verdict(place)
+    if status != COMPLETED:
+        raise PrivityError(f"Flower's simulation ended as {status}: {details}")
+
+
+@contextlib.contextmanager
+def _place(settings: Settings) -> Iterator[_Place]:
+    """Temporary folders for one simulation; Ray puts sockets of ≤ 107 characters there."""
+    base, port = Path(tempfile.mkdtemp(prefix="pv-")), _free_port()
+    environment = os.environ | QUIET
+    environment |= {"FLWR_HOME": str(base / "home"), "RAY_TMPDIR": str(base / "r")}
+    scripts = str(Path(sys.executable).parent)  # Flower starts its own commands by name
+    environment["PATH"] = f"{scripts}{os.pathsep}{environment.get('PATH', '')}"
+    for folder in ("home", "r", "cwd", "app"):
         (base / folder).mkdir()
     (base / "home/config.toml").write_text(
-        f'[superlink]\ndefault = "{_CONNECTION}"\n\n'
-        f'[superlink.{_CONNECTION}]\naddress = "127.0.0.1:{port}"\ninsecure = true\n'
+        f'[superlink]\ndefault = "{CONNECTION}"\n\n'
+        f'[superlink.{CONNECTION}]\naddress = "127.0.0.1:{port}"\ninsecure = true\n'
     )
-    (base / "run.toml").write_text(overrides, encoding="utf-8")
-    federation = (
-        f"num-supernodes={nodes} init-args-num-cpus={cpus} init-args-log-to-driver=false "
-        f"client-resources-num-cpus={cpus_per_client} "
-        f"client-resources-num-gpus={float(gpus_per_client)}"
-    )
-    # Ray workers import from their working folder before the app: it must be an empty one.
-    cwd = base / "cwd"
-    superlink_log = (base / "superlink.log").open("w")
-    superlink = subprocess.Popen(
-        [scripts / "flower-superlink", "--insecure", "--simulation",
-         "--isolation", "subprocess", "--host", "127.0.0.1", "--port", str(port)],
-        cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=superlink_log,
-        stderr=subprocess.STDOUT, start_new_session=True,
-    )  # fmt: skip
+    (base / "app/pyproject.toml").write_text(_bundle(settings), encoding="utf-8")
     try:
-        _wait_until_healthy(port, superlink, base / "superlink.log")
-        run = subprocess.run(
-            [scripts / "flwr", "run", app_dir.resolve(), _CONNECTION, "--stream",
-             "--run-config", base / "run.toml", "--federation-config", federation],
-            cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-            timeout=timeout, check=False,
-        )  # fmt: skip
-        if run.returncode != 0:  # refused: bad config or app; a failed run still exits with 0
-            return Outcome(False, "refused", "flwr run refused the app", time.monotonic() - begin)
-        listed = subprocess.run(
-            [scripts / "flwr", "ls", _CONNECTION, "--format", "json"],
-            cwd=cwd, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        last = json.loads(listed.stdout)["runs"][0]
-        status, details = str(last["status"]), str(last["status-details"])
-        return Outcome(status == "finished:completed", status, details, time.monotonic() - begin)
-    except subprocess.TimeoutExpired:
-        return Outcome(False, "timeout", f"after {timeout} s", time.monotonic() - begin)
+        yield _Place(base, port, environment)
     finally:
-        superlink.terminate()
-        try:
-            superlink.wait(10)
-        except subprocess.TimeoutExpired:
-            superlink.kill()
-            superlink.wait()
-        superlink_log.close()
         _end_processes_of(base)
         shutil.rmtree(base, ignore_errors=True)
+
+
+def _bundle(settings: Settings) -> str:
+    """A Flower app without code: the two component names and this run's configuration."""
+    config = "".join(f"{key} = {_toml(value)}\n" for key, value in settings.to_dict().items())
+    return (
+        '[project]\nname = "privity"\nversion = "0"\n\n[tool.flwr.app]\npublisher = "privity"\n\n'
+        '[tool.flwr.app.components]\nserverapp = "server.app:app"\nclientapp = "client.app:app"\n\n'
+        f"[tool.flwr.app.config]\n{config}"
+    )
+
+
+@contextlib.contextmanager
+def _superlink(place: _Place) -> Iterator[None]:
+    """A SuperLink of our own; its working folder is empty, since Ray workers import from it."""
+    arguments = ("--insecure", "--simulation", "--isolation", "subprocess")
+    address = ("--host", "127.0.0.1", "--port", str(place.port))
+    log = place.base / "superlink.log"
+    with log.open("w") as stream:
+        process = subprocess.Popen(
+            place.command("flower-superlink", *arguments, *address),
+            cwd=place.base / "cwd",
+            env=place.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            _wait_until_healthy(place.port, process, log)
+            yield
+        finally:
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(10)
+
+
+def _flwr_run(place: _Place, settings: Settings) -> None:
+    cpus = os.cpu_count() or 1
+    federation = (
+        f"num-supernodes={settings.users} init-args-num-cpus={cpus} "
+        "init-args-log-to-driver=false client-resources-num-cpus=1 client-resources-num-gpus=0.0"
+    )
+    app = str(place.base / "app")
+    command = place.command("flwr", "run", app, CONNECTION, "--stream")
+    finished = subprocess.run(
+        [*command, "--federation-config", federation],
+        cwd=place.base / "cwd",
+        env=place.environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if finished.returncode != 0:  # refused; a run that failed still exits with 0
+        raise PrivityError(f"Flower refused the run: {finished.stderr.strip()[-500:]}")
+
+
+def _verdict(place: _Place) -> tuple[str, str]:
+    listed = subprocess.run(
+        place.command("flwr", "ls", CONNECTION, "--format", "json"),
+        cwd=place.base / "cwd",
+        env=place.environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    last = json.loads(listed.stdout)["runs"][0]
+    return str(last["status"]), str(last["status-details"])
 
 
 def _toml(value: Scalar) -> str:
@@ -135,16 +173,16 @@ def _free_port() -> int:
 
 
 def _wait_until_healthy(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + HEALTHY_WITHIN_S
     while time.monotonic() < end:
         if process.poll() is not None:
-            raise RuntimeError(f"flower-superlink ended at once: {log.read_text()[-2000:]}")
+            raise PrivityError(f"flower-superlink ended at once: {log.read_text()[-500:]}")
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1):
                 return
         except (urllib.error.URLError, OSError):
-            time.sleep(0.2)
-    raise TimeoutError("flower-superlink did not become healthy within 60 s")
+            time.sleep(POLL_S)
+    raise PrivityError(f"flower-superlink was not healthy within {HEALTHY_WITHIN_S} s")
 
 
 def _end_processes_of(base: Path) -> None:

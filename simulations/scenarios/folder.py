@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
 from functools import lru_cache
 from pathlib import Path
 
@@ -32,7 +31,3 @@ def people(data: str, users: int, seed: int) -> dict[str, list[Record]]:
         files = sorted(random.Random(seed).sample(files, users))  # noqa: S311
     return {file.stem: read_records(file) for file in files}
 
-
-def unread_kinds(everyone: dict[str, list[Record]], read: set[str]) -> Counter[str]:
-    """How many records of kinds that the task does not read there are, by kind."""
-    return Counter(r.kind for records in everyone.values() for r in records if r.kind not in read)

@@ -67,7 +67,7 @@ def test_every_field_is_in_the_digest() -> None:
         {"levels": 0},
         {"levels": 6554},  # 5 * 6554 = 2^15 + 2
         {"cohort": 1},
-        {"neighbours": 5},
+        {"neighbours": 5, "threshold": 4},
         {"threshold": 0},
         {"threshold": 5},
         {"threshold": 2},

@@ -1,0 +1,60 @@
+"""Made-up people and tiny runs. Nothing here needs the network."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+WORDS = "tea rain garden train music bread winter river story lamp cloud paper".split()
+Runner = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    os.environ["PRIVITY_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+def write_people(folder: Path, count: int, *, answers: int = 10, seed: int = 0) -> Path:
+    """Synthetic people: random words, one file each."""
+    chance = random.Random(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        lines = []
+        for turn in range(answers):
+            for author in ("other", "me"):
+                text = " ".join(chance.choices(WORDS, k=3))
+                at = f"2026-01-{turn + 1:02d}T10:00:0{author == 'me':d}Z"
+                message = {"kind": "message", "text": text, "author": author}
+                lines.append(json.dumps(message | {"conversation": "c", "at": at}))
+        (folder / f"person{number:03d}.jsonl").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.fixture
+def people(tmp_path: Path) -> Path:
+    return write_people(tmp_path / "people", 5)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Runner:
+    """Run a tiny simulation through the command line's own code; its report."""
+
+    def execute(data: Path, out: str = "run", *options: str, exit_code: int = 0) -> dict[str, Any]:
+        from simulations.cli import main
+
+        folder = tmp_path / out
+        arguments = ["run", "--data", str(data), "--model", "tiny", "--examples", "8"]
+        arguments += ["--rounds", "2", "--personal-epochs", "1", "--quiet", "--out", str(folder)]
+        assert main([*arguments, *options]) == exit_code
+        file = folder / "report.json"
+        return json.loads(file.read_text()) if file.exists() else {}
+
+    return execute

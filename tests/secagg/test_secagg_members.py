@@ -1,0 +1,161 @@
+"""Members that lie to the server, and neighbourhoods that a lying server starves."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from secagg_round import (
+    FIVE,
+    FIVE_MEMBERS,
+    HEADER_BYTES,
+    SHARE_BYTES,
+    aggregator,
+    collect,
+    device,
+    drive,
+    participant,
+    participants,
+    plain_sum,
+    step,
+)
+
+from common.errors import RoundAbandonedError
+from common.secagg.messages import (
+    Advert,
+    Inbox,
+    decode_advert,
+    decode_inbox,
+    encode_advert,
+    encode_inbox,
+    encode_survivors,
+)
+from common.secagg.roster import advert_statement
+
+A, B, C, D, E = FIVE_MEMBERS
+TERMS = FIVE.digest()
+SPARSE = replace(FIVE, cohort=12, levels=2700, neighbours=4, threshold=3)  # quorum 9 of 12
+
+
+def adverts() -> dict[int, bytes]:
+    return {m: who.advertise() for m, who in participants(FIVE, FIVE_MEMBERS).items()}
+
+
+def test_starved_neighbourhood_stops_a_member_before_it_masks() -> None:
+    graph = drive(SPARSE, range(12), {}).graph
+    people, server = participants(SPARSE, range(12)), aggregator(SPARSE)
+    inbound = server.roster({m: who.advertise() for m, who in people.items()})
+    inbound = server.inboxes({m: people[m].share(inbound[m]) for m in people})
+    gone = set(graph[0][:2])
+    for member in set(range(12)) - gone:
+        sealed = decode_inbox(SPARSE.digest(), inbound[member]).sealed
+        told = Inbox(
+            tuple(set(range(12)) - gone), {m: s for m, s in sealed.items() if m not in gone}
+        )
+        with pytest.raises(RoundAbandonedError, match="neighbours of member"):
+            step(SPARSE, 2, people[member], member, encode_inbox(SPARSE.digest(), told))
+
+
+def test_starved_neighbourhood_stops_a_member_before_it_signs() -> None:
+    graph = drive(SPARSE, range(12), {}).graph
+    people, server = participants(SPARSE, range(12)), aggregator(SPARSE)
+    inbound = dict.fromkeys(range(12), b"")
+    for leg in range(3):
+        answers = {m: step(SPARSE, leg, people[m], m, inbound[m]) for m in inbound}
+        inbound = collect(server, leg, answers)
+    alive = set(range(12)) - set(graph[0][:2])
+    for member in alive:
+        with pytest.raises(RoundAbandonedError, match="neighbours of member"):
+            people[member].confirm(encode_survivors(SPARSE.digest(), alive))
+
+
+def test_degree_below_the_threshold_abandons() -> None:
+    terms = replace(FIVE, cohort=8, levels=4000, neighbours=5, threshold=5)
+    assert drive(terms, range(7), {}).abandoned_in == 0
+    assert drive(terms, range(8), {}).abandoned_in is None
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_low_order_key_in_an_advert_is_refused(which: int) -> None:
+    honest = decode_advert(TERMS, B, adverts()[B])
+    keys = [honest.mask_public, honest.share_public]
+    keys[which] = bytes(32)
+    signature = device(B).sign(advert_statement(TERMS, B, *keys))
+    advert = encode_advert(TERMS, B, Advert(*keys, honest.certificate, signature))
+    server = aggregator(FIVE)
+    assert set(server.roster({**adverts(), B: advert})) == {A, C, D, E}
+    assert "low order" in server.refused[B]
+
+
+def test_one_key_for_both_uses_is_refused() -> None:
+    lazy = participant(FIVE, B)
+    lazy._state.share_private = lazy._state.mask_private
+    server = aggregator(FIVE)
+    assert set(server.roster({**adverts(), B: lazy.advertise()})) == {A, C, D, E}
+    assert "taken" in server.refused[B]
+
+
+def tampered(leg: int, member: int, change: Callable[[bytes], bytes]):
+    """A round of five in which one member's message in one leg is changed."""
+
+    def tamper(at: int, sender: int, message: bytes) -> bytes:
+        return change(message) if (at, sender) == (leg, member) else message
+
+    return drive(FIVE, FIVE_MEMBERS, {}, tamper=tamper)
+
+
+def test_shares_for_fewer_than_all_neighbours_are_refused() -> None:
+    count_at = HEADER_BYTES + 8 + 32
+    outcome = tampered(
+        1, B, lambda m: m[:count_at] + (3).to_bytes(4, "big") + m[count_at + 4 : -168]
+    )
+    assert "exactly its neighbours" in outcome.refused[B]
+    assert outcome.survivors == {A, C, D, E}
+
+
+def test_the_other_share_or_too_few_are_refused() -> None:
+    row = 8 + 1 + SHARE_BYTES
+    which, count_at = -row + 8, HEADER_BYTES + 8
+    for change in (
+        lambda m: m[:which] + b"\x01" + m[which + 1 :],
+        lambda m: m[:count_at] + (3).to_bytes(4, "big") + m[count_at + 4 : -row],
+    ):
+        outcome = tampered(4, B, change)
+        assert "shares that were due" in outcome.refused[B]
+        assert outcome.total.tolist() == plain_sum(FIVE, FIVE_MEMBERS).tolist()
+
+
+def test_share_outside_the_field_is_refused() -> None:
+    outcome = tampered(4, B, lambda m: m[:-SHARE_BYTES] + b"\xff" * SHARE_BYTES)
+    assert "field element" in outcome.refused[B]
+    assert outcome.total is not None
+
+
+def test_share_that_shifts_the_secret_by_one_is_noticed() -> None:
+    """The lie keeps the rebuilt seed in range, so only the commitment can tell."""
+    prime, xs = 2**521 - 1, {m: m + 1 for m in (A, B, C)}  # the first t holders for E
+    weight = 1
+    for other in (B, C):
+        weight = weight * xs[other] * pow(xs[other] - xs[A], -1, prime) % prime
+
+    def lie(message: bytes) -> bytes:
+        share = int.from_bytes(message[-SHARE_BYTES:], "big") + pow(weight, -1, prime)
+        return message[:-SHARE_BYTES] + (share % prime).to_bytes(SHARE_BYTES, "big")
+
+    outcome = tampered(4, A, lie)
+    assert outcome.refused == {}
+    assert outcome.total.tolist() == plain_sum(FIVE, FIVE_MEMBERS).tolist()
+
+
+def test_who_did_not_confirm_may_not_reveal() -> None:
+    people, server = participants(FIVE, FIVE_MEMBERS), aggregator(FIVE)
+    inbound = dict.fromkeys(FIVE_MEMBERS, b"")
+    for leg in range(3):
+        answers = {m: step(FIVE, leg, people[m], m, inbound[m]) for m in inbound}
+        inbound = collect(server, leg, answers)
+    signed = {m: people[m].confirm(inbound[m]) for m in FIVE_MEMBERS}
+    late = signed.pop(A)
+    told = server.confirmations(signed)
+    assert A not in told
+    assert len(late) == HEADER_BYTES + 72
+    server.unmask({m: people[m].reveal(told[B]) for m in FIVE_MEMBERS})
+    assert "did not confirm" in server.refused[A]

@@ -1,0 +1,153 @@
+"""Wrong input: one clear sentence, exit code 2, no traceback, nothing left behind."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import write_people
+
+from simulations.cli import main
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    code = main(list(arguments))
+    captured = capsys.readouterr()
+    assert code == 2
+    assert "Traceback" not in captured.err
+    assert captured.err.startswith("privity-sim: ")
+    assert captured.err.count("\n") == 1
+    return captured.err
+
+
+TINY = ("run", "--model", "tiny", "--examples", "8", "--quiet")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--scenario", "nonsense"), ["nonsense", "privity-sim scenarios"]),
+        (("--data", "/no/such/folder"), ["/no/such/folder"]),
+        (("--epsilon", "0"), ["--epsilon", "greater than 0", "not 0"]),
+        (("--epsilon", "-3"), ["--epsilon", "-3"]),
+        (("--epsilon", "nan"), ["--epsilon", "nan"]),
+        (("--delta", "2"), ["--delta", "at most"]),
+        (("--epsilon", "1", "--no-dp"), ["--no-dp", "--epsilon"]),
+        (("--task", "juggle"), ["juggle", "chat"]),
+        (("--rounds", "0"), ["--rounds", "at least 1"]),
+        (("--rounds", "many"), ["--rounds", "many"]),
+        (("--cohort", "20", "--users", "10"), ["--cohort 20", "10 users"]),
+        (("--nonsense",), ["nonsense", "--help"]),
+        (("--resume",), ["--resume", "--out"]),
+        (("--engine", "abacus"), ["abacus", "local"]),
+    ],
+)
+def test_settings_that_cannot_work(
+    capsys: pytest.CaptureFixture[str], options: tuple[str, ...], words: list[str]
+) -> None:
+    message = refusal(capsys, *TINY, *options)
+    assert all(word in message for word in words)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--users", "9"), ["--users 9", "5 people"]),
+        (("--users", "2"), ["cohort of 2", "at least 3"]),
+        (("--dropout", "0.9"), ["threshold", "--dropout 0.9"]),
+        (("--threshold", "5"), ["threshold of 5", "--threshold"]),
+        (("--threshold", "2"), ["threshold of 2", "more than half"]),
+        (("--modules", "no_such_layer"), ["no_such_layer", "--modules"]),
+        (("--model", "/no/such/model"), ["/no/such/model", "--model"]),
+    ],
+)
+def test_settings_that_the_data_or_model_cannot_serve(
+    capsys: pytest.CaptureFixture[str], people: Path, options: tuple[str, ...], words: list[str]
+) -> None:
+    message = refusal(capsys, *TINY, "--data", str(people), *options)
+    assert all(word in message for word in words)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('{"kind": "message", "text": "secret", ', ["not valid JSON"]),
+        ('["secret"]', ["list", "object"]),
+        ('{"kind": "diary", "text": "secret"}', ["unknown kind", "diary"]),
+        ('{"kind": "fact"}', ["fact", "'text'"]),
+        ('{"kind": "fact", "text": "secret", "mood": "secret"}', ["mood"]),
+        ('{"kind": "fact", "text": 7}', ["'text'", "int", "str"]),
+        ('{"kind": "message", "text": "secret", "author": "cat", "conversation": "c"}', ["author"]),
+        ('{"kind": "example", "text": "secret"}', ["label"]),
+    ],
+)
+def test_malformed_records_are_named_by_file_and_line_and_not_quoted(
+    capsys: pytest.CaptureFixture[str], people: Path, line: str, words: list[str]
+) -> None:
+    file = people / "person002.jsonl"
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join([*lines[:4], line, *lines[4:]]))
+    message = refusal(capsys, *TINY, "--data", str(people))
+    assert f"{file}, line 5" in message
+    assert "secret" not in message
+    assert all(word in message for word in words)
+
+
+def test_a_folder_in_use_is_not_overwritten(
+    capsys: pytest.CaptureFixture[str], people: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/mine.txt").write_text("keep")
+    message = refusal(capsys, *TINY, "--data", str(people), "--out", str(tmp_path / "out"))
+    assert "not empty" in message
+    assert (tmp_path / "out/mine.txt").read_text() == "keep"
+
+
+def test_no_network_and_no_cache_is_one_sentence(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PRIVITY_CACHE", str(tmp_path / "empty"))
+    for name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9/simple")
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("PIP_NO_CACHE_DIR", "1")
+    code = main(["run", "--quiet"])
+    captured = capsys.readouterr()
+    assert code == 2
+    assert "chitchat-dataset" in captured.err
+    assert "network" in captured.err
+    assert "Traceback" not in captured.err
+
+
+def test_a_hub_id_that_cannot_be_reached_is_one_sentence(
+    capsys: pytest.CaptureFixture[str], people: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    options = ("--data", str(people), "--model", "nobody/nothing")
+    message = refusal(capsys, "run", "--examples", "8", "--quiet", *options)
+    assert "nobody/nothing" in message
+
+
+def test_kinds_that_the_task_does_not_read_are_counted_and_named(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    data = write_people(tmp_path / "people", 3)
+    with (data / "person000.jsonl").open("a") as stream:
+        stream.write('{"kind": "fact", "text": "private"}\n{"kind": "fact", "text": "private"}\n')
+    options = ("--data", str(data), "--examples", "8", "--rounds", "1", "--personal-epochs", "0")
+    assert main(["run", "--model", "tiny", "--out", str(tmp_path / "out"), *options]) == 0
+    errors = capsys.readouterr().err
+    assert "2 fact" in errors
+    assert "private" not in errors
+
+
+def test_help_needs_no_heavy_import() -> None:
+    code = (
+        "import sys\nfrom simulations.cli import main\n"
+        "try:\n main(['run', '--help'])\nexcept SystemExit: pass\n"
+        "heavy = {'torch', 'transformers', 'flwr', 'opacus', 'ray'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
