@@ -12,6 +12,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.app.typing import ConfigRecordValues
 from flwr.clientapp import ClientApp
 
 from client import participation
@@ -62,12 +63,12 @@ def _reply(message: Message, context: Context, leg: Leg) -> Message:
     device = _device(settings, context)
     content = dict(message.content.config_records["privity"])
     try:
-        answer = {"body": leg(device, settings, content)}
+        answer: dict[str, ConfigRecordValues] = {"body": leg(device, settings, content)}
     except PrivityError as error:  # a refusal: the server learns its kind, not its text
-        answer = {"refused": type(error).__name__.encode()}
+        answer = {"refused": type(error).__name__}
     finally:
         device.store.close()
-    return Message(RecordDict({"privity": ConfigRecord(answer)}), reply_to=message)  # type: ignore[dict-item]
+    return Message(RecordDict({"privity": ConfigRecord(answer)}), reply_to=message)
 
 
 @lru_cache(maxsize=4)

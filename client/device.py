@@ -1,4 +1,4 @@
-"""A device: whose data, which keys, whose randomness, and where it keeps what it must not forget."""
+"""A device: whose data, which keys, whose randomness, and where it keeps its memory."""
 
 from __future__ import annotations
 

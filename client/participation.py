@@ -110,7 +110,7 @@ def _train(device: Device, settings: Settings, terms: RoundTerms, published: Sha
 def _charge(device: Device, settings: Settings, terms: RoundTerms) -> Release | None:
     if not settings.dp:
         return None
-    release = next_release(device.store.releases(), settings)
+    release = next_release(device.store.releases(), settings, terms.round)
     device.store.charge(terms.run, terms.round, terms.attempt, release)
     return release
 

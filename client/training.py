@@ -119,6 +119,7 @@ class LossSum:
         self._total, self._examples, self.tokens = 0.0, 0, 0
 
     def __call__(self, batch: Batch) -> Tensor:
+        """The summed loss of a micro-batch, in nats a token."""
         nll, predicted, _ = self._backbone.losses(batch)
         loss = (nll / predicted.clamp(min=1)).sum()
         self._total += float(loss.detach())
@@ -132,9 +133,7 @@ class LossSum:
         return self._total / max(1, self._examples)
 
 
-def _optimizer(
-    settings: Settings, parameters: list[torch.nn.Parameter]
-) -> torch.optim.Optimizer:
+def _optimizer(settings: Settings, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
     rate, decay = settings.learning_rate, settings.weight_decay
     if settings.optimizer == "sgd":
         return torch.optim.SGD(parameters, lr=rate, weight_decay=decay)

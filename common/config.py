@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -58,8 +59,12 @@ def _setting(
 class Settings:
     """One run's settings. Flat scalars, so that they fit Flower's run configuration."""
 
-    scenario: str = _setting("chat", "built-in data set; `privity-sim scenarios` lists them", binding=False)
-    data: str = _setting("", "folder with one <user>.jsonl per person, instead of a scenario", binding=False)
+    scenario: str = _setting(
+        "chat", "built-in data set; `privity-sim scenarios` lists them", binding=False
+    )
+    data: str = _setting(
+        "", "folder with one <user>.jsonl per person, instead of a scenario", binding=False
+    )
     task: str = _setting("chat", "what is learnt", choices=TASKS)
     model: str = _setting(DEFAULT_MODEL, "causal language model: built-in name, folder or hub id")
     dtype: str = _setting("float32", "precision of the frozen base", choices=DTYPES)
@@ -93,7 +98,9 @@ class Settings:
     personal_rate: float = _setting(2e-3, "AdamW learning rate of the personal adapter", above=0)
     personal_batch: int = _setting(8, "examples in one personal step", low=1)
 
-    dropout: float = _setting(0.0, "share of clients lost each round, at random stages", low=0, high=1)
+    dropout: float = _setting(
+        0.0, "share of clients lost each round, at random stages", low=0, high=1
+    )
     threshold: int = _setting(0, "survivors needed to unmask; 0: two thirds of the cohort", low=0)
     neighbours: int = _setting(0, "masking neighbours of a client; 0: all others", low=0)
     modulus_bits: int = _setting(24, "bits of a masked coordinate", choices=MODULUS_BITS)
@@ -146,12 +153,12 @@ def _check(field: dataclasses.Field[Any], value: Any) -> None:
         return
     if not math.isfinite(value):
         raise InputError(f"{name} must be a finite number, not {value}.")
-    for key, bad, words in (
-        ("above", lambda bound: value <= bound, "greater than"),
-        ("low", lambda bound: value < bound, "at least"),
-        ("high", lambda bound: value > bound, "at most"),
+    for key, holds, words in (
+        ("above", operator.gt, "greater than"),
+        ("low", operator.ge, "at least"),
+        ("high", operator.le, "at most"),
     ):
-        if rule[key] is not None and bad(rule[key]):
+        if rule[key] is not None and not holds(value, rule[key]):
             raise InputError(f"{name} must be {words} {rule[key]:g}, not {value:g}.")
 
 

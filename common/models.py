@@ -64,7 +64,7 @@ def skeleton(name: str) -> PreTrainedModel:
 
     config = _from_pretrained(AutoConfig, name)
     with torch.device("meta"), _quiet():
-        return AutoModelForCausalLM.from_config(config)  # type: ignore[no-any-return]
+        return AutoModelForCausalLM.from_config(config)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def model_files(name: str) -> str:
@@ -119,7 +119,7 @@ def _convert_gguf(source: str, folder: Path) -> None:
         model = AutoModelForCausalLM.from_pretrained(
             source, gguf_file=SMOLLM2_GGUF, dtype=torch.float32
         )
-        model.hf_quantizer = None  # the weights are plain float32 from here on
+        vars(model)["hf_quantizer"] = None  # the weights are plain float32 from here on
         if hasattr(model.config, "quantization_config"):
             del model.config.quantization_config
         model.save_pretrained(folder)
@@ -156,7 +156,7 @@ def _make_tiny(folder: Path) -> None:
     bytes_ = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     bytes_.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bytes_.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(
+    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=bytes_,
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
@@ -204,11 +204,11 @@ def _published(target: Path) -> Iterator[Path]:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep transformers' own bars and warnings off the terminal; ours are shown instead."""
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils.tqdm import disable_progress_bars
     from transformers.utils import logging as transformers_logging
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    transformers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     disable_progress_bars()
     logging.getLogger("transformers").setLevel(logging.ERROR)
     with warnings.catch_warnings():

@@ -16,6 +16,12 @@ def run_folder(settings: Settings, run_id: int) -> Path:
     return Path(settings.out) if settings.out else cache_dir() / "flower-runs" / str(run_id)
 
 
+def keep(folder: Path, name: str, authority_seed: bytes) -> None:
+    """Fix the run's id and its authority's key (32 bytes), where a run must be repeatable."""
+    _kept(folder / "run-id", name.encode())
+    _kept(folder / "authority.key", authority_seed)
+
+
 def run_name(folder: Path) -> str:
     """The run's id in round terms and ledgers: a random name, kept in its folder."""
     return _kept(folder / "run-id", os.urandom(16).hex().encode()).decode()

@@ -50,4 +50,3 @@ def _round(
     cohort = Cohort(grid, drawn, str(number), settings.deadline_s, lost)
     name, trusted = run_name(folder), authority(folder)
     return run_round(cohort, registry, settings, trusted, name, number, attempt)
-

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.app.typing import ConfigRecordValues
 from flwr.serverapp import Grid
 
 from common.errors import PrivityError
@@ -43,7 +44,7 @@ class Cohort:
         self._gone |= {member for member in contents if self._lost(member, leg)}
         messages = [
             Message(
-                RecordDict({"privity": ConfigRecord(content)}),  # type: ignore[dict-item, arg-type]
+                RecordDict({"privity": ConfigRecord(dict[str, ConfigRecordValues](content))}),
                 dst_node_id=member,
                 message_type=LEGS[leg],
                 group_id=self._group,
@@ -65,10 +66,10 @@ class Cohort:
         if reply.has_error():
             self.refused[member] = f"error {reply.error.code}"
             return None
-        content = reply.content.config_records.get("privity", {})
+        content = reply.content.config_records.get("privity", ConfigRecord())
         body = content.get("body")
         if not isinstance(body, bytes):
-            self.refused[member] = str(content.get("refused", b"malformed"))[:64]
+            self.refused[member] = str(content.get("refused", "malformed"))[:64]
             return None
         return body
 
@@ -87,7 +88,9 @@ def wait_for_nodes(grid: Grid, wanted: int) -> list[int]:
     return nodes
 
 
-def poisson_sample(nodes: list[int], rate: float, seed: int, number: int, attempt: int) -> list[int]:
+def poisson_sample(
+    nodes: list[int], rate: float, seed: int, number: int, attempt: int
+) -> list[int]:
     """Each node with probability `rate`, independently (Poisson sampling), from the run's seed."""
     return [
         node
@@ -102,7 +105,9 @@ def uniform(*key: int | str) -> float:
     return int.from_bytes(digest[:7], "big") / 2**56
 
 
-def simulated_losses(dropout: float, seed: int, number: int, attempt: int, nodes: list[int]) -> Lost:
+def simulated_losses(
+    dropout: float, seed: int, number: int, attempt: int, nodes: list[int]
+) -> Lost:
     """A share `dropout` of the nodes is lost in this round, each at a random leg."""
     legs = list(LEGS)
     position = {node: index for index, node in enumerate(nodes)}

@@ -99,7 +99,9 @@ def _spelled(values: dict[str, Any]) -> str:
 
 
 def _given(options: argparse.Namespace) -> dict[str, Any]:
-    names = [field.name for field in dataclasses.fields(Settings) if field.name not in ("dp", "out")]
+    names = [
+        field.name for field in dataclasses.fields(Settings) if field.name not in ("dp", "out")
+    ]
     return {name: value for name in names if (value := getattr(options, name)) is not None}
 
 

@@ -9,6 +9,7 @@ import hashlib
 from collections import Counter
 from functools import lru_cache
 from pathlib import Path
+from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -22,7 +23,20 @@ from common.secagg import certify
 from common.tasks.chat import READ_KINDS, Turn, split, turns
 from simulations.scenarios import chat, folder
 
-SCENARIOS = {"chat": chat}
+
+class Scenario(Protocol):
+    """What a built-in data set's module offers."""
+
+    DESCRIPTION: str
+
+    def people(self, users: int, examples: int, seed: int) -> dict[str, list[Record]]:
+        """Everybody's records, by user."""
+
+
+SCENARIOS: dict[str, Scenario] = {"chat": chat}
+
+
+AUTHORITY = -1  # whose randomness makes the enrolment authority's key
 
 
 class SeededRandomness:

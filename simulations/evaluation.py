@@ -61,13 +61,13 @@ def _keep(file: Path, result: PersonResult) -> None:
     scratch.replace(file)
 
 
-def _person(
-    settings: Settings, run: Path, shared: Shared, number: int, user: str
-) -> PersonResult:
+def _person(settings: Settings, run: Path, shared: Shared, number: int, user: str) -> PersonResult:
     device = devices.open_device(settings, run, number, EVALUATION_MEMBER)
     try:
         backbone = backbone_for(settings)
-        scores, tokens = _arms(settings, run / "devices" / f"{number:05d}", backbone, device, shared)
+        scores, tokens = _arms(
+            settings, run / "devices" / f"{number:05d}", backbone, device, shared
+        )
         releases = device.store.releases()
         entry: dict[str, Any] = {
             "user": user,

@@ -55,9 +55,7 @@ def build_report(
     }
 
 
-def paired_interval(
-    people: Sequence[dict[str, Any]], arm: str, other: str
-) -> list[float] | None:
+def paired_interval(people: Sequence[dict[str, Any]], arm: str, other: str) -> list[float] | None:
     """95 % Student interval of the mean over people of primary(arm) − primary(other).
 
     None with fewer than two people.

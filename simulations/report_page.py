@@ -21,7 +21,7 @@ ARMS = {  # arm: word, mark in the text, mark in the plot, what it is
     "base": ("base", "●", "o", "the model as published"),
     "shared": ("shared", "■", "s", "base + the adapter learnt together"),
     "personal": ("personal", "▲", "^", "shared + an adapter that never leaves the device"),
-    "local": ("local", "◆", "D", "base + an adapter of this device alone, never federated"),
+    "local": ("local", "◆", "D", "base + such an adapter alone, nothing learnt together"),
 }
 PAIRS = {
     "shared_vs_base": ("shared", "base", "Learning together, against the base model"),
@@ -78,7 +78,7 @@ section{margin-top:3.25rem;padding-top:1.75rem;border-top:1px solid var(--line)}
 color:var(--ink);white-space:nowrap}
 .warn{background:var(--badcard);border-left:4px solid var(--bad);border-radius:6px;
 padding:.8rem 1.1rem;margin:1.4rem 0;max-width:44rem}.warn strong{color:var(--bad)}
-.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,10.5rem),1fr));gap:.8rem;
+.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,9.4rem),1fr));gap:.8rem;
 margin:1.6rem 0}.two{grid-template-columns:repeat(auto-fit,minmax(min(100%,19rem),1fr))}
 .card{background:var(--card);border-radius:12px;padding:1rem 1.15rem}
 .card b{display:block;font-size:1.5rem;line-height:1.25;font-weight:620;letter-spacing:-.01em}
@@ -86,7 +86,7 @@ margin:1.6rem 0}.two{grid-template-columns:repeat(auto-fit,minmax(min(100%,19rem
 figure{margin:1.2rem 0;max-width:42rem}figure svg{width:100%;height:auto;display:block;
 overflow:visible}svg text{font-family:inherit!important}
 figcaption{color:var(--muted);font-size:.88rem;margin-top:.5rem}
-.legend{display:flex;flex-wrap:wrap;gap:.1rem 1.3rem;list-style:none;padding:0;font-size:.9rem}
+.legend{list-style:none;padding:0;font-size:.92rem}.legend span{display:inline-block;width:1.3em}
 .wide{overflow-x:auto;margin:1rem 0}
 table{border-collapse:collapse;font-size:.92rem;font-variant-numeric:tabular-nums;
 overflow-wrap:normal}
@@ -102,10 +102,12 @@ summary{cursor:pointer;font-weight:600}
 .base{color:var(--base)}.shared{color:var(--shared)}.personal{color:var(--personal)}
 .local{color:var(--local)}
 @media(max-width:34rem){main{padding-top:1.75rem}svg text{font-size:10.5px!important}
-th,td{white-space:normal}.people th,.people td{white-space:nowrap}.people tbody th{max-width:7rem}}
-@media print{main{padding:0;max-width:none}section{margin-top:1.5rem;padding-top:1rem}
-figure,.card,.warn,tr{break-inside:avoid}h2{break-after:avoid}.wide{overflow:visible}
-.people{font-size:.56rem}.people th,.people td{padding-right:.35rem}}
+th+th,td{white-space:normal}.people th,.people td{white-space:nowrap}
+.people tbody th{max-width:7rem}}
+@media print{:root{--page:#fff}main{padding:0;max-width:none}
+section{margin-top:1.5rem;padding-top:1rem}
+figure,.card,.warn,.means,tr{break-inside:avoid}h2,h3{break-after:avoid}.wide{overflow:visible}
+.people,.people thead th{font-size:.6rem}.people th,.people td{padding-right:.35rem}}
 """
 
 
@@ -165,13 +167,14 @@ def _lead(report: dict[str, Any]) -> str:
         f"Mean {_label(primary)} went from <strong>{base}</strong> (base) to "
         f"<strong>{shared}</strong> with the shared adapter ({_change(report, 'shared_vs_base')}) "
         f"and to <strong>{personal}</strong> with a personal adapter on top "
-        f"({_change(report, 'personal_vs_shared')})."
+        f"({_change(report, 'personal_vs_shared')}). Against learning alone on each device, at "
+        f"{_value(primary, _mean(report, 'local'))}: {_change(report, 'personal_vs_local')}."
     )
 
 
 def _cost(report: dict[str, Any]) -> str:
     spent = [
-        f"ε = {kind['epsilon']:.2f}, δ = {kind['delta']:g} at {level} level"
+        f"ε = {kind['epsilon']:.2f}, δ = {_delta(kind)} at {level} level"
         for level in ("record", "user")
         if (kind := report["privacy"].get(level))
     ]
@@ -196,7 +199,7 @@ def _tiles(report: dict[str, Any]) -> str:
     primary, record = report["metric_names"]["primary"], report["privacy"]["record"]
     tiles = [(_value(primary, _mean(report, arm)), f"{_label(primary)}, {arm}") for arm in TOLD]
     if record:
-        tiles.append((f"ε {record['epsilon']:.2f}", f"δ {record['delta']:g}, record level"))
+        tiles.append((f"ε {record['epsilon']:.2f}", f"δ {_delta(record)}, record level"))
     else:
         tiles.append(("ε none", "no differential privacy at record level"))
     tiles.append((_sent(report), "per device and round"))
@@ -206,15 +209,18 @@ def _tiles(report: dict[str, Any]) -> str:
 
 def _people_plot(report: dict[str, Any]) -> str:
     name = report["metric_names"]["primary"]
-    ranked = sorted(report["per_user"], key=lambda person: _finite(person["base"].get(name)))
+    people = report["per_user"]
+    ranked = sorted(people, key=lambda person: _last_if_missing(person["base"].get(name)))
     shown = _spread(ranked, ROWS)
-    chosen = f"{ROWS} people, evenly spread over the" if len(shown) < len(ranked) else "People in"
+    chosen = "People in"
+    if len(shown) < len(ranked):
+        chosen = f"{len(shown)} of {_people(report)}, evenly spread over the"
     log = _needs_log([person[arm].get(name) for person in shown for arm in ARMS])
     svg = _svg(0.5 + len(shown) * (0.3 if len(shown) <= NAMES else 0.13),
                lambda figure: _draw_people(figure.subplots(), shown, name, log))  # fmt: skip
     legend = "".join(
-        f'<li><span class="{arm}" aria-hidden="true">{mark}</span> {word}</li>'
-        for arm, (word, mark, _, _) in ARMS.items()
+        f'<li><span class="{arm}" aria-hidden="true">{mark}</span><b>{word}</b>: {what}</li>'
+        for arm, (word, mark, _, what) in ARMS.items()
     )
     return _section(
         "Person by person",
@@ -229,11 +235,10 @@ def _means(report: dict[str, Any]) -> str:
     names = [name for name, value in report["metrics"]["base"].items() if _is_number(value)]
     head = _cells(["", *(f"{_label(name)}{_axis_unit(name)}" for name in names)], "th")
     body = "".join(
-        f'<tr><th><span class="{arm}" aria-hidden="true">{mark}</span> {word}'
-        f'<br><span class="note">{what}</span></th>'
-        + "".join(f"<td>{_value(name, report['metrics'][arm].get(name))}</td>" for name in names)
+        f'<tr><th><span class="{arm}" aria-hidden="true">{mark}</span> {word}</th>'
+        + _cells(_value(name, report["metrics"][arm].get(name), unit=False) for name in names)
         + "</tr>"
-        for arm, (word, mark, _, what) in ARMS.items()
+        for arm, (word, mark, _, _) in ARMS.items()
     )
     findings = "".join(f"<li>{_finding(report, pair)}</li>" for pair in PAIRS)
     return _section(
@@ -281,12 +286,12 @@ def _privacy(report: dict[str, Any]) -> str:
         example += " (one answer with the message before it)"
     cards = _guarantee(
         "Record level", record,
-        f"Protects {example} on its device, against everybody: the server, other devices, whoever "
-        "gets the adapter. Copies on other people's devices are theirs.",
+        f"This level is about {example} on its device, and holds against everybody: the server, "
+        "other devices, whoever gets the adapter. Copies on other people's devices are theirs.",
     ) + _guarantee(
         "User level", user,
-        "Protects everything that one person contributed, all examples together, in the secure "
-        "sum that the server sees.",
+        "This level is about everything that one person contributed, all examples together, and "
+        "what the server can tell of it from the sum it sees.",
     )  # fmt: skip
     return _section(
         "Privacy",
@@ -300,7 +305,7 @@ def _guarantee(title: str, spent: dict[str, Any] | None, meaning: str) -> str:
     if not spent:
         return (
             f'<div class="card"><h3>{title}</h3><b>not used in this run</b>'
-            "<p>No figure of this run is a promise at this level.</p></div>"
+            f"<p>{meaning} This run makes no such promise.</p></div>"
         )
     facts = [f"noise multiplier σ = {_plain(spent.get('noise_multiplier'))} (× clipping bound)"]
     if spent.get("max_grad_norm") is not None:
@@ -309,14 +314,18 @@ def _guarantee(title: str, spent: dict[str, Any] | None, meaning: str) -> str:
     factor = f"{odds:,.2f}" if odds < 10 else f"{odds:,.0f}" if odds < 1e6 else f"{odds:.1e}"
     return (
         f'<div class="card"><h3>{title}</h3><b>ε = {spent["epsilon"]:.2f}</b>'
-        f"<span>at δ = {spent['delta']:g}, the whole run</span><p>{meaning}</p>"
+        f"<span>at δ = {_delta(spent)}, the whole run</span><p>{meaning}</p>"
         f"<p>Seeing the result changes the odds of guessing whether it took part by at most a "
         f"factor of {factor} (e<sup>ε</sup>).</p><span>{'; '.join(facts)}</span></div>"
     )
 
 
 def _epsilons(report: dict[str, Any]) -> str:
-    spent = sorted(p["epsilon"] for p in report["per_user"] if p["epsilon"] is not None)
+    spent = sorted(
+        person["epsilon"]
+        for person in report["per_user"]
+        if not math.isnan(_finite(person["epsilon"]))
+    )
     if not spent:
         return ""
     budget = report["settings"].get("epsilon")
@@ -464,11 +473,13 @@ def _draw_rounds(panels: Any, log: Sequence[dict[str, Any]]) -> None:
     seconds.bar(rounds, [entry["seconds"] for entry in log], color=INK["muted"], width=0.7)
     seconds.set_title("seconds")
     seconds.set_xlabel("round")
-    seconds.set_xlim(min(rounds) - 1.5, max(rounds) + 1.5)
+    seconds.set_xlim(min(rounds) - 0.6, max(rounds) + 0.6)
     for axes in panels:
-        axes.set_ylim(bottom=0)
-        axes.locator_params(axis="y", nbins=4)
+        axes.locator_params(axis="y", nbins=5)
+        axes.yaxis.set_major_formatter("{x:,.10g}")
         axes.grid(axis="y")
+        axes.margins(y=0.12)
+        axes.set_ylim(bottom=0)
     seconds.xaxis.get_major_locator().set_params(integer=True)
     devices.yaxis.get_major_locator().set_params(integer=True)
 
@@ -550,6 +561,11 @@ def _plain(value: Any) -> str:
     return "none" if value is None else f"{value:.2f}"
 
 
+def _delta(spent: dict[str, Any]) -> str:
+    delta = spent["delta"]
+    return f"{delta:.9f}".rstrip("0") if delta >= 1e-7 else f"{delta:g}"
+
+
 def _bytes(count: float) -> str:
     for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= size:
@@ -580,6 +596,11 @@ def _is_number(value: Any) -> bool:
 def _finite(value: Any) -> float:
     """The number, or NaN for what is missing or infinite."""
     return float(value) if _is_number(value) and math.isfinite(value) else math.nan
+
+
+def _last_if_missing(value: Any) -> tuple[bool, float]:
+    number = _finite(value)
+    return (True, 0.0) if math.isnan(number) else (False, number)
 
 
 def _needs_log(values: Iterable[Any]) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 from common.backbone import adapter_plans, backbone_for
 from common.config import Settings, from_mapping
 from common.errors import InputError, PrivityError
-from common.places import run_name
+from common.places import keep
 from server.registry import Registry
 from server.terms import check_reachable
 from simulations import devices
@@ -47,6 +47,8 @@ def prepare(settings: Settings) -> None:
         problem = f"{folder} is not empty."
         raise InputError(problem, "Give --out a new folder, or continue that run with --resume.")
     folder.mkdir(parents=True, exist_ok=True)
+    keys = devices.SeededRandomness(settings.seed, devices.AUTHORITY)
+    keep(folder, f"simulated-{settings.seed}", keys.stream("authority")(32))
     _write(folder / SETTINGS_FILE, json.dumps(settings.to_dict(), indent=1))
 
 
@@ -65,7 +67,6 @@ def stored_settings(folder: Path) -> Settings:
 def run(settings: Settings, display: Display) -> dict[str, Any]:
     """Run what is left of a prepared run; returns the report, which is also written."""
     folder = Path(settings.out)
-    run_name(folder)
     begin, before = time.monotonic(), _earlier_seconds(folder)
     try:
         _rounds(settings, display)
@@ -126,4 +127,3 @@ def unused_folder() -> str:
     stamp = time.strftime("%Y-%m-%d-%H%M%S")
     folder = Path("runs") / stamp
     return str(folder if not folder.exists() else Path("runs") / f"{stamp}-{os.getpid()}")
-

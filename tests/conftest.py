@@ -13,7 +13,7 @@ import pytest
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-WORDS = "tea rain garden train music bread winter river story lamp cloud paper".split()
+WORDS = ("tea", "rain", "garden", "train", "music", "bread", "winter", "river", "story")
 Runner = Callable[..., dict[str, Any]]
 
 
@@ -48,8 +48,11 @@ def run(tmp_path: Path) -> Runner:
     """Run a tiny simulation through the command line's own code; its report."""
 
     def execute(data: Path, out: str = "run", *options: str, exit_code: int = 0) -> dict[str, Any]:
+        import torch
+
         from simulations.cli import main
 
+        torch.set_num_threads(1)  # the tiny model's tensors are not worth a second one
         folder = tmp_path / out
         arguments = ["run", "--data", str(data), "--model", "tiny", "--examples", "8"]
         arguments += ["--rounds", "2", "--personal-epochs", "1", "--quiet", "--out", str(folder)]

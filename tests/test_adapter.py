@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from client.training import BOTH, train_personal, train_shared
@@ -54,6 +54,7 @@ def test_seeded_a_is_pinned_and_has_unit_rows() -> None:
 PINNED = [0.06562896072864532, 0.03537414222955704, -0.0168017391115427]
 
 
+@settings(deadline=None, max_examples=10)
 @given(st.integers(1, 4), st.integers(0, 3))
 def test_vectors_come_back_as_they_went_in(rank: int, seed: int) -> None:
     plans = adapter_plans(Settings(model="tiny", modules="q_proj,v_proj", rank=rank))
@@ -137,15 +138,15 @@ def test_per_sample_gradients_through_the_model_are_those_of_one_example_alone(
 ) -> None:
     """A noiseless private step over all examples against one plain backward per example."""
     plan, examples = backbone.shared, prepared(backbone)
-    clip = 0.02
+    clip = 0.25
     start = Shared(plan, random_vector(plan, plan.sent, 4))
-    settings = Settings(
+    chosen = Settings(
         model="tiny", users=5, examples=9, modules="q_proj,v_proj", rank=2, layers=1,
         max_grad_norm=clip, learning_rate=1.0,
     )  # fmt: skip
     release = Release(0.0, 1.0, 1)
     generator = torch.Generator().manual_seed(0)
-    trained = train_shared(backbone, start, None, examples, settings, release, generator)
+    trained = train_shared(backbone, start, None, examples, chosen, release, generator)
     total, norms = np.zeros(plan.dimension), []
     lora.write(backbone.model, lora.SHARED, plan, plan.sent, start.vector)
     for example in examples:

@@ -124,7 +124,7 @@ def test_no_network_and_no_cache_is_one_sentence(
 def test_a_hub_id_that_cannot_be_reached_is_one_sentence(
     capsys: pytest.CaptureFixture[str], people: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     options = ("--data", str(people), "--model", "nobody/nothing")
     message = refusal(capsys, "run", "--examples", "8", "--quiet", *options)
     assert "nobody/nothing" in message

@@ -71,20 +71,20 @@ def test_a_spent_budget_is_refused() -> None:
 def test_rounds_share_the_budget_and_the_last_one_ends_it() -> None:
     settings = Settings(users=5, rounds=3, epsilon=4.0)
     ledger: list[Release] = []
-    for _ in range(3):
-        ledger.append(next_release(ledger, settings))
+    for number in (1, 2, 3):
+        ledger.append(next_release(ledger, settings, number))
     assert len({release.noise_multiplier for release in ledger}) == 1
     assert 3.9 < epsilon(ledger, DELTA) <= 4.0
     with pytest.raises(BudgetExceededError):
-        for _ in range(50):
-            ledger.append(next_release(ledger, settings))
+        next_release(ledger, settings, 3)  # a fourth release
     assert epsilon(ledger, DELTA) <= 4.0
 
 
 def test_a_sampled_device_plans_for_more_rounds_than_it_expects() -> None:
     settings = Settings(users=100, cohort=10, rounds=50)
-    assert 5 < planned_rounds(settings) < 15
-    assert planned_rounds(Settings(users=8, rounds=6)) == 6
+    assert 6 < planned_rounds(settings, 1) < 15
+    assert planned_rounds(settings, 50) == 1
+    assert planned_rounds(Settings(users=8, rounds=6), 1) == 6
 
 
 class Toy(nn.Module):

@@ -83,7 +83,7 @@ def lora_config(plan: AdapterPlan) -> LoraConfig:
         task_type="CAUSAL_LM",
         base_model_name_or_path=plan.model,
         r=plan.rank,
-        lora_alpha=plan.alpha,  # type: ignore[arg-type]
+        lora_alpha=plan.alpha,
         lora_dropout=0.0,
         target_modules=[site.module for site in plan.sites],
         init_lora_weights=False,
@@ -103,13 +103,14 @@ def attach(base: PreTrainedModel, shared: AdapterPlan, personal: AdapterPlan) ->
     for name, plan in ((SHARED, shared), (PERSONAL, personal)):
         write(model, name, plan, ("A", "B"), plan.initial(("A", "B")))
     model.requires_grad_(False)
-    return model.eval()  # type: ignore[no-any-return]
+    return model.eval()
 
 
 def weight(model: nn.Module, adapter: str, site: Site, part: str) -> nn.Linear:
     """The linear layer that holds A or B of one site."""
     layer: Any = model.get_submodule(f"base_model.model.{site.module}")
-    return layer.lora_A[adapter] if part == "A" else layer.lora_B[adapter]  # type: ignore[no-any-return]
+    chosen: nn.Linear = layer.lora_A[adapter] if part == "A" else layer.lora_B[adapter]
+    return chosen
 
 
 def read(model: nn.Module, adapter: str, plan: AdapterPlan, parts: tuple[str, ...]) -> Vector:
@@ -127,7 +128,7 @@ def write(
 ) -> None:
     """Inverse of `read`."""
     for site, part, place in plan.entries(parts):
-        tensor = torch.from_numpy(vector[place].reshape(plan.shape(site, part)))
+        tensor = torch.tensor(vector[place].reshape(plan.shape(site, part)))
         weight(model, adapter, site, part).weight.copy_(tensor)
 
 

@@ -93,4 +93,5 @@ def seeded_a(seed: int, site: Site, rank: int) -> Vector:
     stream = hashlib.shake_256(f"privity/A/{seed}/{site.module}/{rank}".encode())
     integers = np.frombuffer(stream.digest(rank * site.d_in * 4), dtype="<u4")
     uniform = integers.astype(np.float64) / 2**31 - 1.0  # [-1, 1), variance 1/3
-    return (uniform * np.sqrt(3.0 / site.d_in)).astype(np.float32).reshape(rank, site.d_in)
+    scaled: Vector = (uniform * np.sqrt(3.0 / site.d_in)).astype(np.float32)
+    return scaled.reshape(rank, site.d_in)

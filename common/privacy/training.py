@@ -65,7 +65,7 @@ def private_steps(
         optimizer,
         noise_multiplier=settings.noise_multiplier,
         max_grad_norm=settings.max_grad_norm,
-        expected_batch_size=settings.divisor,  # type: ignore[arg-type]
+        expected_batch_size=settings.divisor,
         generator=generator,
     )
     try:
@@ -79,12 +79,13 @@ def private_steps(
 
 
 def _poisson(size: int, settings: DPSettings, generator: torch.Generator) -> Iterable[list[int]]:
-    return UniformWithReplacementSampler(  # Poisson sampling, in spite of its name
+    sampler: Iterable[list[int]] = UniformWithReplacementSampler(  # Poisson, despite its name
         num_samples=size,
         sample_rate=settings.sample_rate,
         generator=generator,
         steps=settings.steps,
     )
+    return sampler
 
 
 def _private_step(

@@ -7,6 +7,7 @@ way the assistant is served.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -51,7 +52,7 @@ def turns(records: Sequence[Record]) -> list[Turn]:
     found: list[Turn] = []
     for messages in _conversations(records).values():
         merged = _merge(messages)
-        for before, answer in zip(merged, merged[1:], strict=False):
+        for before, answer in itertools.pairwise(merged):
             if answer.author == "me" and before.text and answer.text:
                 found.append(Turn(before.text, answer.text, answer.at, answer.split))
     return sorted(found, key=lambda turn: (turn.at is None, turn.at or ""))
@@ -126,9 +127,7 @@ class Score:
     tokens: int = 0
 
     def __add__(self, other: Score) -> Score:
-        return Score(
-            self.nll + other.nll, self.correct + other.correct, self.tokens + other.tokens
-        )
+        return Score(self.nll + other.nll, self.correct + other.correct, self.tokens + other.tokens)
 
     def metrics(self) -> dict[str, float]:
         """Perplexity exp(mean NLL), mean NLL in nats a token, next-token accuracy."""

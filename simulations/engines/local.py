@@ -44,8 +44,9 @@ class LocalGrid(Grid):
         """Make one Context per node, as Flower's simulation does.
 
         `drop(node_id, message_type)` swallows the message: the node never sees it and nobody
-        answers. `watch(node_id, message_type)` hears of every answer. `serialise` sends content through Flower's protobuf form, so that a value a
-        deployment could not carry fails here too, and no object is shared between the sides.
+        answers. `watch(node_id, message_type)` hears of every answer. `serialise` sends content
+        through Flower's protobuf form, so that a value a deployment could not carry fails here
+        too, and no object is shared between the sides.
         """
         self._client_app = client_app
         self._drop = drop

@@ -8,6 +8,7 @@ the other.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import random
 from functools import lru_cache
@@ -69,7 +70,4 @@ def _record(message: dict[str, str], person: str, conversation: str) -> Record:
 
 def _answers(records: list[Record]) -> int:
     authors = [record.values["author"] for record in records if record.values["text"].strip()]
-    return sum(
-        before == "other" and after == "me"
-        for before, after in zip(authors, authors[1:], strict=False)
-    )
+    return sum(before == "other" and after == "me" for before, after in itertools.pairwise(authors))

@@ -30,4 +30,3 @@ def people(data: str, users: int, seed: int) -> dict[str, list[Record]]:
     if users:
         files = sorted(random.Random(seed).sample(files, users))  # noqa: S311
     return {file.stem: read_records(file) for file in files}
-

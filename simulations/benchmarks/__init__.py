@@ -1,0 +1,93 @@
+"""What the product's hot paths cost, beside a peer and a limit measured in the same run.
+
+`docs` may quote a figure only from here. Every figure has its unit at the end of its key; ratios
+have none.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from common.errors import InputError
+from simulations.benchmarks.machine import machine, versions
+from simulations.benchmarks.timing import Row
+
+__all__ = ["NAMES", "measure", "run_benchmark"]
+
+NAMES = ("secagg", "dp")
+
+
+def run_benchmark(name: str, *, as_json: bool, quick: bool) -> None:
+    """Measure and write to stdout: one JSON object, or tables.
+
+    Raises:
+        InputError: There is no such benchmark.
+    """
+    with Console(stderr=True).status(f"Measuring {name}; other work on this machine disturbs it."):
+        result = measure(name, quick=quick)
+    if as_json:
+        print(json.dumps(result))  # noqa: T201
+    else:
+        _show(result)
+
+
+def measure(name: str, *, quick: bool) -> dict[str, Any]:
+    """`{"name", "machine", "versions", "rows"}`; a row is a `Row`.
+
+    Raises:
+        InputError: There is no such benchmark.
+    """
+    surroundings = {"machine": machine(), "versions": versions()}  # before our own load
+    rows = [dataclasses.asdict(row) for row in _rows(name)(quick)]
+    return {"name": name, **surroundings, "rows": rows}
+
+
+def _rows(name: str) -> Callable[[bool], list[Row]]:
+    if name == "secagg":
+        from simulations.benchmarks import secagg
+
+        return secagg.rows
+    if name == "dp":
+        from simulations.benchmarks import dp
+
+        return dp.rows
+    raise InputError(f"There is no benchmark {name!r}.", f"Choose one of: {', '.join(NAMES)}.")
+
+
+def _show(result: dict[str, Any]) -> None:
+    out = Console()
+    facts = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
+    out.print(f"{result['name']} on {facts}", highlight=False)
+    for row in result["rows"]:
+        out.print(_table(row))
+        ratios = (f"{key} {value:.3g}" for key, value in row["ratios"].items())
+        out.print(" · ".join(ratios), highlight=False)
+
+
+def _table(row: dict[str, Any]) -> Table:
+    """Figures down, who across."""
+    columns = {"ours": row["ours"], **row["peers"], "limit": row["limit"]}
+    columns = {who: figures for who, figures in columns.items() if figures}
+    table = Table(title=f"{row['case']} ({row['data']})", title_justify="left")
+    table.add_column("median")
+    for who in columns:
+        table.add_column(who, justify="right")
+    for key in _keys(columns.values()):
+        table.add_row(key, *(_shown(figures.get(key)) for figures in columns.values()))
+    return table
+
+
+def _keys(all_figures: Any) -> Iterator[str]:
+    yield from dict.fromkeys(key for figures in all_figures for key in figures)
+
+
+def _shown(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"

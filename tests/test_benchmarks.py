@@ -1,0 +1,184 @@
+"""The benchmarks measure what they say they do. How fast anything is, is not asserted."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+from common.secagg import dequantize
+from simulations import benchmarks
+from simulations.benchmarks import secagg, timing
+from simulations.benchmarks.machine import PACKAGES
+from simulations.cli import main
+
+UNITS = ("_s", "_per_s", "_bytes", "_mb", "_gb", "_count", "_tokens")
+DIMENSION = 1003  # not a whole number of blocks or words of any kind
+HEADER_BYTES = 2 + 32 + 8  # SPEC.md, section 3: version, kind, T, member
+
+
+def assert_row(row: dict[str, Any], peer: str) -> None:
+    """DESIGN 6: named figures, each with its unit in its key."""
+    assert {"case", "ours", "peers", "limit", "ratios"} <= set(row)
+    assert set(row["peers"]) == {peer}
+    for figures in (row["ours"], *row["peers"].values(), row["limit"]):
+        for key, value in figures.items():
+            assert key.endswith(UNITS), key
+            assert value > 0 or key.endswith("_mb"), key
+    assert all(value > 0 for value in row["ratios"].values())
+
+
+def test_secagg_as_json_is_one_object(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(secagg, "QUICK_CASES", {"small": 50_000})
+    assert main(["bench", "secagg", "--quick", "--json"]) == 0
+    output = capsys.readouterr().out
+    result = json.loads(output)
+    assert output.count("\n") == 1
+    assert result["name"] == "secagg"
+    assert set(result["machine"]) == {"cpu", "cores", "busy_cores", "ram_gb", "os", "python"}
+    assert set(result["versions"]) == set(PACKAGES)
+    assert not any("/" in str(value) for value in result["machine"].values())
+    [row] = result["rows"]
+    assert_row(row, "flower")
+    assert row["ours"]["upload_bytes"] == HEADER_BYTES + 3 * 50_000
+
+
+def test_dp_row() -> None:
+    from simulations.benchmarks import dp
+
+    quick = dp.Case("tiny", examples=3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dp, "in_own_process", _here)  # a fresh process takes seconds to import torch
+        row = dp.row(quick, repeats=1)
+    assert_row(json.loads(json.dumps(dataclasses.asdict(row))), "plain_lora")
+    assert "synthetic" in row.data
+    assert row.ours["batch_tokens"] == row.peers["plain_lora"]["batch_tokens"]
+
+
+def _here(task: Callable[..., Any], *arguments: Any) -> Any:
+    return task(*arguments)
+
+
+def test_a_release_clips_and_adds_noise_and_none_is_plain() -> None:
+    from simulations.benchmarks import dp
+
+    step = dp.Step(dp.Case("tiny", examples=3))
+    noiseless = dp.Release(noise_multiplier=0.0, sample_rate=1.0, steps=1)
+    plain, clipped, private = (_after(step, kind) for kind in (None, noiseless, dp.RELEASE))
+    bound = dp.DEFAULTS.learning_rate * dp.DEFAULTS.max_grad_norm  # a mean of clipped gradients
+    assert 0 < np.linalg.norm(clipped) <= bound * 1.0001
+    assert np.array_equal(plain, _after(step, None))
+    assert not np.allclose(private, clipped)
+    assert not np.allclose(private, plain)
+
+
+def _after(step: Any, release: Any) -> Any:
+    from common.adapter import lora
+
+    step.run(release)
+    plan = step._backbone.shared
+    return lora.read(step._backbone.model, lora.SHARED, plan, plan.sent)
+
+
+def test_the_timed_round_unmasks_to_the_sum_of_the_float_updates() -> None:
+    cohort = secagg.Cohort(DIMENSION)
+    assert cohort.timed(secagg.synthetic_update(DIMENSION))["mask_s"] > 0
+    chance = np.random.default_rng(1)
+    updates = chance.uniform(-0.04, 0.04, (secagg.MEMBERS, DIMENSION)).astype(np.float32)
+    total = cohort.sum_of(lambda member: updates[member])
+    step = cohort.terms.clip / cohort.terms.levels
+    summed = dequantize(total, cohort.terms.clip, cohort.terms.levels)
+    rounding = secagg.MEMBERS * step / 2  # half a step each
+    assert np.abs(summed - updates.astype(np.float64).sum(axis=0)).max() <= rounding * 1.0001
+
+
+def test_flower_masks_as_often_as_we_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    peer = secagg.FlowerMember(secagg.synthetic_update(DIMENSION))
+    mod = sys.modules["flwr.client.mod.secure_aggregation.secaggplus_mod"]
+    real, calls = mod.pseudo_rand_gen, []
+
+    def counted(*arguments: Any) -> Any:
+        calls.append(arguments)
+        return real(*arguments)
+
+    monkeypatch.setattr(mod, "pseudo_rand_gen", counted)
+    assert peer.timed()["upload_bytes"] > 8 * DIMENSION  # int64, and its own headers
+    assert len(calls) == len({seed for seed, *_ in calls}) == secagg.MASKS
+
+
+def test_flower_is_timed_on_its_own_quantiser() -> None:
+    """Without the masks, what the mod sends is what `quantise` gives: the same random draws."""
+    from flwr.common import bytes_to_ndarray
+    from flwr.common.secure_aggregation.secaggplus_utils import pseudo_rand_gen
+
+    peer = secagg.FlowerMember(secagg.synthetic_update(DIMENSION))
+    peer._inbox["ctxts"], peer._inbox["srcs"] = [], []
+    peer._state.threshold = 1
+    np.random.seed(0)
+    masked = bytes_to_ndarray(peer.masked()[-1])
+    np.random.seed(0)
+    [quantised] = peer.quantise()
+    _, own = pseudo_rand_gen(peer._state.rd_seed, peer.MOD_RANGE, [(1,), (DIMENSION,)])
+    assert np.array_equal((masked - own) % peer.MOD_RANGE, quantised)
+
+
+def test_the_limit_makes_and_adds_every_key_stream() -> None:
+    dimension = secagg.BLOCK_BYTES // 4 + 5
+    vector = np.arange(dimension, dtype=np.uint32)
+    keys = [bytes([number]) * 32 for number in range(3)]
+    expected = vector.astype(np.uint64)
+    for key in keys:
+        cipher = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
+        expected += np.frombuffer(cipher.update(bytes(4 * dimension)), dtype="<u4")
+    secagg._stream_and_add(vector, keys)
+    assert np.array_equal(vector, expected % 2**32)
+
+
+def test_tasks_take_turns_and_medians_leave_the_warm_up_out() -> None:
+    order, figures = [], {"ours": iter([99.0, 3.0, 1.0, 2.0]), "peer": iter([99.0, 6.0, 4.0, 5.0])}
+
+    def task(name: str) -> Callable[[], dict[str, float]]:
+        return lambda: order.append(name) or {"total_s": next(figures[name])}
+
+    medians = timing.interleaved({name: task(name) for name in figures}, repeats=3)
+    assert order == ["ours", "peer"] * 4
+    assert medians == {"ours": {"total_s": 2.0}, "peer": {"total_s": 5.0}}
+
+
+def _allocations() -> tuple[float, float]:
+    """Extra memory of 20 MB after 80 MB were held and given back, and of 40 MB."""
+    np.ones(10 * 2**20)
+    small = timing.memory(lambda: np.ones(20 * 2**17))
+    large = timing.memory(lambda: np.ones(40 * 2**17))
+    return small["peak_extra_mb"], large["peak_extra_mb"]
+
+
+def test_memory_is_that_of_the_task() -> None:
+    small, large = timing.in_own_process(_allocations)
+    assert abs(small - 20) < 5
+    assert abs(large - 40) < 5
+
+
+def test_without_json_a_table(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(secagg, "QUICK_CASES", {"small": DIMENSION})
+    monkeypatch.setattr(secagg, "in_own_process", lambda *_: {"peak_extra_mb": 1.0})
+    benchmarks.run_benchmark("secagg", as_json=False, quick=True)
+    output = capsys.readouterr().out
+    words = ("small, 8 members, 7 neighbours", "ours", "flower", "limit", "upload_bytes", "3,051")
+    assert all(word in output for word in words)
+    assert "speed_vs_flower" in output
+
+
+def test_an_unknown_benchmark_is_the_users_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "lunch"]) == 2
+    assert "lunch" in capsys.readouterr().err
