@@ -94,7 +94,7 @@ def _train(device: Device, settings: Settings, terms: RoundTerms, published: Sha
         backbone,
         published,
         None if kept is None else np.frombuffer(kept, dtype="<f4"),
-        backbone.prepared((device.member, "train"), device.train),
+        backbone.prepared(device.train),
         settings,
         release,
         generator,

@@ -73,7 +73,7 @@ class Backbone:
         self._decoder: Any = self._causal.base_model
         self._layers = lora.decoder_layers(self._causal)
         self.first_layer = self._lowest_adapted_layer()
-        self._memory: dict[tuple[int, str], list[Prepared]] = {}
+        self._memory: dict[tuple[Turn, ...], list[Prepared]] = {}
         self.shortcut = False
         self.shortcut = self._shortcut_agrees()
 
@@ -90,8 +90,9 @@ class Backbone:
                 prepared[row] = Prepared(state[: len(example.labels)].clone(), example.labels)
         return [example for example in prepared if example is not None]
 
-    def prepared(self, key: tuple[int, str], turns: Sequence[Turn]) -> list[Prepared]:
-        """`prepare`, tokenising first, remembered under a key while memory allows."""
+    def prepared(self, turns: Sequence[Turn]) -> list[Prepared]:
+        """`prepare`, tokenising first, remembered while memory allows."""
+        key = tuple(turns)
         if key not in self._memory:
             tokens = [tokenize(turn, self.tokenizer) for turn in turns]
             self._memory[key] = self.prepare(tokens)

@@ -70,8 +70,8 @@ class Settings:
     dtype: str = _setting("float32", "precision of the frozen base", choices=DTYPES)
     users: int = _setting(8, "people simulated; 0: all there are", low=0)
     cohort: int = _setting(0, "expected people per round (Poisson sampling); 0: all", low=0)
-    rounds: int = _setting(6, "federated rounds", low=1)
-    examples: int = _setting(40, "most training examples of one person, the latest", low=2)
+    rounds: int = _setting(3, "federated rounds", low=1)
+    examples: int = _setting(48, "most training examples of one person, the latest", low=2)
     engine: str = _setting("local", "what runs the two Flower apps", choices=ENGINES, binding=False)
     seed: int = _setting(0, "seed of people, adapters, sampling, noise and keys", low=0)
 
@@ -90,11 +90,11 @@ class Settings:
     learning_rate: float = _setting(1.0, "local learning rate of the shared part", above=0)
     weight_decay: float = _setting(0.0, "L2 weight decay of both adapters", low=0)
     rule: str = _setting("fedadam", "how the server uses the mean update", choices=RULES)
-    server_rate: float = _setting(0.1, "the server's learning rate", above=0)
+    server_rate: float = _setting(0.35, "the server's learning rate", above=0)
 
     personal_rank: int = _setting(8, "rank of the personal adapter", low=1)
     personal_modules: str = _setting("q_proj,v_proj", "modules of the personal adapter")
-    personal_epochs: int = _setting(2, "passes over the person's examples", low=0)
+    personal_epochs: int = _setting(1, "passes over the person's examples", low=0)
     personal_rate: float = _setting(2e-3, "AdamW learning rate of the personal adapter", above=0)
     personal_batch: int = _setting(8, "examples in one personal step", low=1)
 

@@ -50,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="privity-sim", description="Simulate a private federation of people.")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _run_command(commands)
+    _frontier_command(commands)
     listing = commands.add_parser("scenarios", help="list the built-in data sets")
     listing.set_defaults(action=_scenarios)
     bench = commands.add_parser("bench", help="measure against peers and limits")
@@ -67,14 +68,32 @@ def _run_command(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=f"With --no-dp, what is not given becomes: {_spelled(WITHOUT_DP)}.",
     )
-    for field in dataclasses.fields(Settings):
-        if field.name not in ("dp", "out"):
-            _add_setting(run, field)
+    _add_settings(run)
     run.add_argument("--no-dp", action="store_true", help="switch differential privacy off")
     run.add_argument("--out", default="", metavar="DIR", help="results (default: runs/<time>)")
     run.add_argument("--resume", action="store_true", help="continue the run in --out")
     run.add_argument("--quiet", action="store_true", help="print nothing but errors")
     run.set_defaults(action=_run)
+
+
+def _frontier_command(commands: Any) -> None:
+    frontier = commands.add_parser(
+        "frontier", help="perplexity against ε over several seeds, with a figure"
+    )
+    _add_settings(frontier, without=("seed", "epsilon"))
+    frontier.add_argument(
+        "--epsilons", default="1,2,4,8,16,none", help="levels (default: %(default)s)"
+    )
+    frontier.add_argument("--seeds", default="0,1,2", help="seeds (default: %(default)s)")
+    frontier.add_argument("--out", required=True, metavar="DIR", help="results; may be continued")
+    frontier.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    frontier.set_defaults(action=_frontier)
+
+
+def _add_settings(parser: argparse.ArgumentParser, without: tuple[str, ...] = ()) -> None:
+    for field in dataclasses.fields(Settings):
+        if field.name not in ("dp", "out", *without):
+            _add_setting(parser, field)
 
 
 def _add_setting(parser: argparse.ArgumentParser, field: dataclasses.Field[Any]) -> None:
@@ -102,7 +121,8 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
     names = [
         field.name for field in dataclasses.fields(Settings) if field.name not in ("dp", "out")
     ]
-    return {name: value for name in names if (value := getattr(options, name)) is not None}
+    found = {name: getattr(options, name, None) for name in names}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _settings(options: argparse.Namespace) -> Settings:
@@ -162,6 +182,20 @@ def _execute(settings: Settings, options: argparse.Namespace) -> int:
     display.unread(unread_kinds(settings))
     report = runs.run(settings, display)
     display.closing(report, settings.out)
+    return 0
+
+
+def _frontier(options: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from simulations import frontier
+    from simulations.display import Display
+
+    seeds = frontier.parse_seeds(options.seeds)
+    levels = frontier.parse_levels(options.epsilons)
+    display = Display(quiet=options.quiet)
+    found = frontier.frontier(_given(options), seeds, levels, Path(options.out), display)
+    display.frontier(found, options.out)
     return 0
 
 

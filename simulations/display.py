@@ -119,6 +119,21 @@ class Display:
             self.out.print(line, highlight=False)
         self.out.print(f"Report: {out}/report.html and {out}/report.json", highlight=False)
 
+    def frontier(self, found: dict[str, Any], out: str) -> None:
+        """The table of a frontier: one row for each ε."""
+        name = found["metric"]
+        table = Table(title=f"Held-out {name} against ε, mean over all people of all seeds")
+        for column in ("ε", "people", "base", "shared", "shared + personal", "local only"):
+            table.add_column(column, justify="right")
+        table.add_column("shared − base, 95 %", justify="right")
+        for row in found["rows"]:
+            interval = row["intervals"]["shared_vs_base"]
+            words = "" if interval is None else f"{interval[0]:+.1f} to {interval[1]:+.1f}"
+            level = "none" if row["epsilon"] is None else f"{row['epsilon']:g}"
+            table.add_row(level, str(row["people"]), *_figures(row["metrics"], name), words)
+        self.out.print(table)
+        self.out.print(f"Figure: {out}/frontier.svg", highlight=False)
+
     def _speak(self, line: str, visible: bool) -> None:
         """Without a terminal, a line now and then instead of a bar."""
         if not visible and time.monotonic() - self._spoken > LOG_EVERY_S:

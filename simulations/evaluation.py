@@ -85,9 +85,8 @@ def _person(settings: Settings, run: Path, shared: Shared, number: int, user: st
 def _arms(
     settings: Settings, folder: Path, backbone: Backbone, device: Device, shared: Shared
 ) -> tuple[dict[str, dict[str, float]], int]:
-    number = int(folder.name)
-    train = backbone.prepared((number, "train"), device.train)
-    heldout = backbone.prepared((number, "heldout"), device.heldout)
+    train = backbone.prepared(device.train)
+    heldout = backbone.prepared(device.heldout)
     model, scores = backbone.model, {}
     with lora.active(model):
         scores["base"] = backbone.score(heldout).metrics()
@@ -102,10 +101,25 @@ def _arms(
     with lora.active(model, lora.SHARED, lora.PERSONAL):
         scores["personal"] = backbone.score(heldout).metrics()
 
-    _, more = train_personal(backbone, train, settings, _generator(device), on_shared=False)
-    with lora.active(model, lora.PERSONAL):
-        scores["local"] = backbone.score(heldout).metrics()
+    scores["local"], more = _alone(backbone, device, settings)
     return scores, tokens + more
+
+
+_ALONE: dict[tuple[object, ...], tuple[dict[str, float], int]] = {}
+
+
+def _alone(backbone: Backbone, device: Device, settings: Settings) -> tuple[dict[str, float], int]:
+    """The personal adapter without the federation; the same for all runs of one person."""
+    names = ("personal_epochs", "personal_rate", "personal_batch", "weight_decay", "dtype")
+    chosen = tuple(getattr(settings, name) for name in names)
+    seed = int.from_bytes(device.randomness.stream("personal")(8), "little")
+    key = (backbone.personal, tuple(device.train), tuple(device.heldout), chosen, seed)
+    if key not in _ALONE:
+        train, heldout = backbone.prepared(device.train), backbone.prepared(device.heldout)
+        _, tokens = train_personal(backbone, train, settings, _generator(device), on_shared=False)
+        with lora.active(backbone.model, lora.PERSONAL):
+            _ALONE[key] = (backbone.score(heldout).metrics(), tokens)
+    return _ALONE[key]
 
 
 def _use_shared(backbone: Backbone, device: Device, shared: Shared) -> None:

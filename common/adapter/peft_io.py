@@ -15,9 +15,7 @@ def save_adapter(model: PeftModel, adapter: str, folder: Path) -> None:
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    state = get_peft_model_state_dict(
-        model, adapter_name=adapter, save_embedding_layers=False
-    )
+    state = get_peft_model_state_dict(model, adapter_name=adapter, save_embedding_layers=False)
     tensors = {name: tensor.contiguous() for name, tensor in state.items()}
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     model.peft_config[adapter].save_pretrained(str(folder))

@@ -1,0 +1,146 @@
+"""`privity-sim frontier`: what privacy costs, as perplexity against ε over several seeds.
+
+One ordinary run for each seed and ε, each in its own folder, and a figure over all people of all
+seeds. An interrupted frontier continues where it stopped when the command is given again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from common.config import WITHOUT_DP, Settings, from_mapping
+from common.errors import InputError
+from common.tasks.chat import PRIMARY
+from simulations import run as runs
+from simulations.display import Display
+from simulations.evaluation import ARMS
+from simulations.report import PAIRS, paired_interval
+
+NONE = "none"
+
+
+def parse_levels(text: str) -> list[float | None]:
+    """`1,8,none` → [1.0, 8.0, None], None being no differential privacy.
+
+    Raises:
+        InputError: For anything else.
+    """
+    try:
+        return [None if part.strip() == NONE else float(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(
+            f"--epsilons {text!r} is not a list.", "Give for example 1,8,none."
+        ) from None
+
+
+def parse_seeds(text: str) -> list[int]:
+    """`0,1,2` → [0, 1, 2].
+
+    Raises:
+        InputError: For anything else.
+    """
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"--seeds {text!r} is not a list.", "Give for example 0,1,2.") from None
+
+
+def frontier(
+    given: dict[str, Any],
+    seeds: Sequence[int],
+    levels: Sequence[float | None],
+    out: Path,
+    display: Display,
+) -> dict[str, Any]:
+    """Run every seed at every level; the summary, which is also written with its figure."""
+    reports: dict[float | None, list[dict[str, Any]]] = {level: [] for level in levels}
+    for seed in seeds:
+        for level in levels:
+            folder = out / f"seed-{seed}" / f"epsilon-{NONE if level is None else f'{level:g}'}"
+            settings = _settings(given, seed, level, folder)
+            reports[level].append(_report(settings, display))
+            _write(out, summary(reports))
+    return summary(reports)
+
+
+def _settings(given: dict[str, Any], seed: int, level: float | None, folder: Path) -> Settings:
+    chosen: dict[str, Any] = dict(given, seed=seed)
+    chosen = WITHOUT_DP | chosen | {"dp": False} if level is None else chosen | {"epsilon": level}
+    return dataclasses.replace(from_mapping(chosen), out=str(folder.absolute()))
+
+
+def _report(settings: Settings, display: Display) -> dict[str, Any]:
+    folder = Path(settings.out)
+    file = folder / "report.json"
+    if not file.exists():
+        settings = runs.resolve(settings)
+        if not (folder / runs.SETTINGS_FILE).exists():
+            runs.prepare(settings)
+        display.opening(settings)
+        runs.run(settings, display)
+    report: dict[str, Any] = json.loads(file.read_text())
+    return report
+
+
+def summary(reports: dict[float | None, list[dict[str, Any]]]) -> dict[str, Any]:
+    """Per level: means over all people of all seeds, and paired 95 % intervals."""
+    rows = []
+    for level, several in reports.items():
+        people = [person for report in several for person in report["per_user"]]
+        if not people:
+            continue
+        rows.append(
+            {
+                "epsilon": level,
+                "seeds": [report["seed"] for report in several],
+                "people": len(people),
+                "metrics": {
+                    arm: {name: mean(p[arm][name] for p in people) for name in people[0][arm]}
+                    for arm in ARMS
+                },
+                "intervals": {f"{a}_vs_{b}": paired_interval(people, a, b) for a, b in PAIRS},
+            }
+        )
+    return {"metric": PRIMARY, "rows": rows}
+
+
+def _write(out: Path, found: dict[str, Any]) -> None:
+    (out / "frontier.json").write_text(json.dumps(found, indent=1))
+    (out / "frontier.svg").write_text(figure(found), encoding="utf-8")
+
+
+def figure(found: dict[str, Any]) -> str:
+    """Perplexity of each arm against ε, as SVG; no privacy stands at the right end."""
+    import io
+
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    import matplotlib.pyplot as plt
+
+    rows = sorted(found["rows"], key=lambda row: (row["epsilon"] is None, row["epsilon"] or 0.0))
+    places = range(len(rows))
+    canvas, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    for arm, style in (("base", "--"), ("local", ":"), ("shared", "-"), ("personal", "-")):
+        heights = [row["metrics"][arm][PRIMARY] for row in rows]
+        label = {"local": "personal adapter alone", "personal": "shared + personal"}.get(arm, arm)
+        axes.plot(places, heights, style, marker="o", label=label)
+    axes.set_xticks(places, [_level(row["epsilon"]) for row in rows])
+    axes.set_xlabel("ε of one example on its device, δ = 1e-5, whole run")
+    axes.set_ylabel("held-out perplexity (lower is better)")
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    stream = io.StringIO()
+    canvas.savefig(stream, format="svg", metadata={"Date": None})
+    plt.close(canvas)
+    return stream.getvalue()
+
+
+def _level(epsilon: float | None) -> str:
+    return "no privacy" if epsilon is None else f"{epsilon:g}"

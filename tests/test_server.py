@@ -1,0 +1,173 @@
+"""The registry through crashes, the rules, the terms, the sampling of cohorts."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from common.adapter.plan import AdapterPlan, Site
+from common.adapter.state import Shared
+from common.config import Settings, from_mapping
+from common.errors import InputError, PrivityError, RoundAbandonedError
+from server import aggregation
+from server.aggregation import RuleState
+from server.cohort import LEGS, poisson_sample, simulated_losses
+from server.registry import Registry, RoundEntry
+from server.terms import check_reachable, graph_size, round_terms
+
+PLAN = AdapterPlan("toy", (Site("layer", 3, 4),), 2, 2.0, 0, "ffa")
+
+
+def entry(number: int, status: str, shared: Shared) -> RoundEntry:
+    return RoundEntry(number, status, 5, 5, 0.1, shared.digest())
+
+
+def shared(value: float) -> Shared:
+    return Shared(PLAN, np.full(PLAN.dimension, value, dtype=np.float32))
+
+
+def test_the_registry_remembers_across_processes(tmp_path: Path) -> None:
+    registry = Registry(tmp_path, PLAN)
+    state = RuleState(3, np.ones(PLAN.dimension, np.float32), np.ones(PLAN.dimension, np.float32))
+    registry.publish(entry(1, "done", shared(0.5)), shared(0.5), state)
+    registry.abandon(entry(2, "abandoned", shared(0.5)))
+    reopened = Registry(tmp_path, PLAN)
+    adapter, found = reopened.latest()
+    assert adapter.digest() == shared(0.5).digest()
+    assert found.steps == 3
+    assert np.array_equal(found.second, state.second)
+    assert [e.status for e in reopened.rounds()] == ["done", "abandoned"]
+
+
+def test_a_crash_before_the_round_file_leaves_no_round(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = Registry(tmp_path, PLAN)
+    registry.publish(entry(1, "done", shared(0.1)), shared(0.1), RuleState.fresh(PLAN.dimension))
+
+    def crash(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Registry, "_finish", crash)
+    with pytest.raises(KeyboardInterrupt):
+        registry.publish(
+            entry(2, "done", shared(9.0)), shared(9.0), RuleState.fresh(PLAN.dimension)
+        )
+    monkeypatch.undo()
+    reopened = Registry(tmp_path, PLAN)
+    assert len(reopened.rounds()) == 1
+    assert reopened.latest()[0].digest() == shared(0.1).digest()
+
+
+def test_a_changed_adapter_is_refused(tmp_path: Path) -> None:
+    registry = Registry(tmp_path, PLAN)
+    fresh = RuleState.fresh(PLAN.dimension)
+    registry.publish(entry(1, "done", shared(0.1)), shared(0.1), fresh)
+    with (tmp_path / "adapters/0001.npz").open("wb") as stream:
+        np.savez(stream, vector=shared(0.2).vector, **asdict(fresh))
+    with pytest.raises(PrivityError, match="round 1"):
+        registry.latest()
+
+
+def test_attempts_are_counted(tmp_path: Path) -> None:
+    registry = Registry(tmp_path, PLAN)
+    assert [registry.open_attempt(1), registry.open_attempt(1), registry.open_attempt(2)] == [
+        0,
+        1,
+        0,
+    ]
+
+
+def test_fedavg_adds_the_mean_and_fedadam_moves_by_its_rate() -> None:
+    current, mean = np.zeros(3, np.float32), np.array([0.1, -0.2, 0.0], np.float32)
+    average, _ = aggregation.apply(
+        Settings(rule="fedavg", server_rate=0.5), RuleState.fresh(3), current, mean
+    )
+    assert np.allclose(average, [0.05, -0.1, 0.0])
+    adam, state = aggregation.apply(
+        Settings(rule="fedadam", server_rate=0.5), RuleState.fresh(3), current, mean
+    )
+    assert np.allclose(adam, [0.5, -0.5, 0.0], atol=1e-5)  # the first step is the sign
+    assert state.steps == 1
+
+
+def test_terms_bind_the_adapter_the_settings_and_the_cohort() -> None:
+    settings = Settings(users=8)
+    digests = {
+        round_terms(chosen, adapter, "r", number, attempt, cohort).digest()
+        for chosen, adapter, number, attempt, cohort in [
+            (settings, shared(0.0), 1, 0, 8),
+            (settings, shared(0.1), 1, 0, 8),
+            (settings, shared(0.0), 2, 0, 8),
+            (settings, shared(0.0), 1, 1, 8),
+            (settings, shared(0.0), 1, 0, 7),
+            (Settings(users=8, epsilon=9.0), shared(0.0), 1, 0, 8),
+        ]
+    }
+    assert len(digests) == 6
+    elsewhere = Settings(users=8, out="/elsewhere", engine="flower")
+    assert elsewhere.digest() == settings.digest()
+
+
+def test_no_sum_of_a_whole_cohort_can_wrap() -> None:
+    for cohort in (3, 8, 100, 1000):
+        terms = round_terms(Settings(users=cohort), shared(0.0), "r", 1, 0, cohort)
+        assert cohort * terms.levels < 2 ** (terms.bits - 1)
+
+
+@pytest.mark.parametrize(
+    ("cohort", "threshold", "fits"), [(8, 5, True), (8, 3, False), (8, 8, False)]
+)
+def test_thresholds(cohort: int, threshold: int, fits: bool) -> None:
+    settings = Settings(users=cohort, threshold=threshold)
+    if fits:
+        assert graph_size(settings, cohort) == (7, 5)
+    else:
+        with pytest.raises(RoundAbandonedError):
+            graph_size(settings, cohort)
+        with pytest.raises(InputError):
+            check_reachable(settings)
+
+
+def test_poisson_cohorts_are_independent_draws() -> None:
+    """1,000 rounds of 50 nodes at 0.2: mean size 10, standard error 0.09."""
+    nodes = list(range(50))
+    sizes = [len(poisson_sample(nodes, 0.2, 1, number, 0)) for number in range(1000)]
+    assert abs(sum(sizes) / 1000 - 10) < 5 * (50 * 0.2 * 0.8 / 1000) ** 0.5
+    variance = sum((size - 10) ** 2 for size in sizes) / 1000
+    assert 6 < variance < 10  # 50 × 0.2 × 0.8 = 8
+    assert poisson_sample(nodes, 1.0, 1, 1, 0) == nodes
+
+
+def test_simulated_dropouts_lose_the_stated_share_at_every_leg() -> None:
+    nodes = list(range(1000))
+    lost = simulated_losses(0.2, 1, 1, 0, nodes)
+    by_leg = {leg: sum(lost(node, leg) for node in nodes) for leg in LEGS}
+    assert 140 < sum(by_leg.values()) < 260
+    assert min(by_leg.values()) > 15
+
+
+def test_the_run_configuration_in_pyproject_is_the_table_of_settings() -> None:
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
+    config = project["tool"]["flwr"]["app"]["config"]
+    assert from_mapping(config) == Settings()
+    assert list(config) == [field.name for field in fields(Settings)]
+
+
+def test_every_setting_is_documented() -> None:
+    for field in fields(Settings):
+        assert len(field.metadata["help"]) > 10, field.name
+
+
+def test_settings_survive_json() -> None:
+    settings = Settings(users=7, epsilon=3.0)
+    assert from_mapping(json.loads(json.dumps(settings.to_dict()))) == settings
+    with pytest.raises(InputError, match="nonsense"):
+        from_mapping({"nonsense": 1})
+    with pytest.raises(InputError, match="rounds"):
+        from_mapping({"rounds": "three"})

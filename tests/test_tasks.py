@@ -1,0 +1,88 @@
+"""The chat task: which turns become examples, what is held out, what is predicted."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from common.models import load_tokenizer
+from common.records import Record
+from common.tasks.chat import MAX_ANSWER_TOKENS, Score, Turn, split, tokenize, turns
+
+
+def message(author: str, text: str, at: str | None = None, conversation: str = "c") -> Record:
+    values = {"author": author, "text": text, "conversation": conversation}
+    return Record("message", values, at)
+
+
+def test_an_example_is_my_answer_with_the_message_before_it() -> None:
+    found = turns(
+        [message("other", "hi"), message("me", "hello"), message("other", "bye"), message("me", "so long")]
+    )  # fmt: skip
+    assert [(turn.prompt, turn.answer) for turn in found] == [("hi", "hello"), ("bye", "so long")]
+
+
+def test_consecutive_messages_of_one_author_are_one() -> None:
+    found = turns(
+        [message("other", "a"), message("assistant", "b"), message("me", "c"), message("me", "d")]
+    )
+    assert [(turn.prompt, turn.answer) for turn in found] == [("a b", "c d")]
+
+
+def test_an_opening_of_mine_is_no_answer_and_conversations_do_not_mix() -> None:
+    assert turns([message("me", "first"), message("other", "second")]) == []
+    assert (
+        turns([message("other", "a", conversation="1"), message("me", "b", conversation="2")]) == []
+    )
+
+
+def test_time_orders_examples_whatever_the_file_order() -> None:
+    records = [
+        message("other", "late", "2026-02-01T00:00:00Z", "2"),
+        message("me", "later", "2026-02-01T00:00:01Z", "2"),
+        message("other", "early", "2026-01-01T00:00:00Z", "1"),
+        message("me", "earlier", "2026-01-01T00:00:01Z", "1"),
+    ]
+    assert [turn.answer for turn in turns(records)] == ["earlier", "later"]
+
+
+def test_the_latest_fifth_is_held_out() -> None:
+    examples = [Turn("p", str(i)) for i in range(20)]
+    train, heldout = split(examples, 100)
+    assert [turn.answer for turn in heldout] == ["16", "17", "18", "19"]
+    assert len(train) == 16
+    train, heldout = split(examples, 8)
+    assert [turn.answer for turn in train] == [str(i) for i in range(10, 18)]
+    assert [turn.answer for turn in heldout] == ["18", "19"]
+
+
+def test_marked_records_fix_the_split() -> None:
+    examples = [Turn("p", "a", split="heldout"), Turn("p", "b", split="train"), Turn("p", "c")]
+    train, heldout = split(examples, 10)
+    assert [turn.answer for turn in train] == ["b"]
+    assert [turn.answer for turn in heldout] == ["a"]
+
+
+@pytest.mark.parametrize("prompt", ["short", "long words " * 200])
+def test_only_the_answer_is_predicted_and_it_ends(prompt: str) -> None:
+    tokenizer = load_tokenizer("tiny")
+    tokens = tokenize(Turn(prompt, "yes"), tokenizer)
+    predicted = [label for label in tokens.labels if label >= 0]
+    assert tokenizer.decode(predicted) == "yes<|im_end|>"
+    assert len(tokens.ids) == len(tokens.labels)
+    ids = list(tokens.ids)
+    assert tokenizer.decode(ids[len(ids) - len(predicted) - 22 :]).startswith(
+        "<|im_start|>assistant"
+    )
+    long = tokenize(Turn("p", "word " * 500), tokenizer)
+    assert sum(label >= 0 for label in long.labels) == MAX_ANSWER_TOKENS
+
+
+def test_scores_add_up() -> None:
+    metrics = (Score(6.0, 1, 4) + Score(2.0, 2, 4)).metrics()
+    assert metrics == {"nll": 1.0, "perplexity": math.e, "next_token_accuracy": 3 / 8}
+
+
+def test_personal_text_is_not_in_a_repr() -> None:
+    assert "secret" not in repr(Turn("secret", "secret")) + repr(message("me", "secret"))
