@@ -51,7 +51,14 @@ def load_base(name: str, dtype: str = "float32") -> PreTrainedModel:
     from transformers import AutoModelForCausalLM
 
     with _quiet():
-        model = _from_pretrained(AutoModelForCausalLM, name, dtype=getattr(torch, dtype))
+        # PyTorch's fused attention is slow backwards in bfloat16 on CPUs
+        attention = "eager" if dtype == "bfloat16" else "sdpa"
+        model = _from_pretrained(
+            AutoModelForCausalLM,
+            name,
+            dtype=getattr(torch, dtype),
+            attn_implementation=attention,
+        )
     model.requires_grad_(False)
     return model.eval()  # type: ignore[no-any-return]
 

@@ -71,10 +71,9 @@ def test_only_the_answer_is_predicted_and_it_ends(prompt: str) -> None:
     predicted = [label for label in tokens.labels if label >= 0]
     assert tokenizer.decode(predicted) == "yes<|im_end|>"
     assert len(tokens.ids) == len(tokens.labels)
-    ids = list(tokens.ids)
-    assert tokenizer.decode(ids[len(ids) - len(predicted) - 22 :]).startswith(
-        "<|im_start|>assistant"
-    )
+    prompted = tokenizer.decode(list(tokens.ids)[: -len(predicted)])
+    assert prompted.startswith("<|im_start|>user\n")
+    assert prompted.endswith("<|im_end|>\n<|im_start|>assistant\n")
     long = tokenize(Turn("p", "word " * 500), tokenizer)
     assert sum(label >= 0 for label in long.labels) == MAX_ANSWER_TOKENS
 

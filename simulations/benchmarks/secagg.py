@@ -133,7 +133,7 @@ class Cohort:
         quantised = perf_counter()
         message = self.masked(who, TIMED, ring)
         end = perf_counter()
-        pack_s = seconds(pack, ring, self.terms.bits)
+        pack_s = seconds(pack, ring.copy(), self.terms.bits)  # just written, as it is in `mask`
         return {
             "quantise_s": quantised - start,
             "mask_s": end - quantised - pack_s,
@@ -270,7 +270,7 @@ class FlowerMember:
 
 def _limit(dimension: int) -> Figures:
     """Every key stream made into one reused block and added to the vector, and nothing else."""
-    vector = np.zeros(dimension, dtype=np.uint32)
+    vector = np.ones(dimension, dtype=np.uint32)  # not zeros: its pages must exist beforehand
     keys = [os.urandom(32) for _ in range(MASKS)]
     return {"mask_s": seconds(_stream_and_add, vector, keys)}
 
