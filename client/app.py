@@ -6,9 +6,11 @@ installed package's `privity.devices` entry point. Nothing a server sends can na
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from functools import lru_cache
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 from flwr.app import ConfigRecord, Context, Message, RecordDict
@@ -66,9 +68,17 @@ def _reply(message: Message, context: Context, leg: Leg) -> Message:
         answer: dict[str, ConfigRecordValues] = {"body": leg(device, settings, content)}
     except PrivityError as error:  # a refusal: the server learns its kind, not its text
         answer = {"refused": type(error).__name__}
+    except Exception as error:  # Flower would send the traceback, and with it who knows what
+        answer = {"refused": _where(error)}
     finally:
         device.store.close()
     return Message(RecordDict({"privity": ConfigRecord(answer)}), reply_to=message)
+
+
+def _where(error: Exception) -> str:
+    """Kind and place of an unforeseen error; its text could quote somebody's words."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} at {Path(place.filename).name}:{place.lineno}"
 
 
 @lru_cache(maxsize=4)

@@ -21,8 +21,7 @@ from common.backbone import adapter_plans, backbone_for
 from common.config import MIN_COHORT, Settings
 from common.errors import ProtocolError
 from common.privacy.accountant import Release
-from common.secagg import Participant, RoundTerms
-from common.secagg.quantize import quantize, to_ring
+from common.secagg import Participant, RoundTerms, levels_for, quantize, to_ring
 
 ROUND, TERMS, KEPT = "round", "terms", "kept"
 LOSS, TOKENS, CLIPPED = "loss", "trained-tokens", "clipped"
@@ -83,6 +82,17 @@ def _check_policy(terms: RoundTerms, settings: Settings) -> None:
         raise ProtocolError(f"a cohort of {terms.cohort} is below this device's {MIN_COHORT}.")
     if terms.training != settings.digest():
         raise ProtocolError("the terms name other training settings than this run's.")
+    plan = adapter_plans(settings)[0]
+    wanted = {
+        "dimension": plan.dimension,
+        "seed": settings.seed,
+        "clip": settings.update_range,
+        "bits": settings.modulus_bits,
+        "levels": levels_for(terms.cohort, settings.modulus_bits),
+    }
+    for name, value in wanted.items():
+        if getattr(terms, name) != value:
+            raise ProtocolError(f"the terms' {name} is {getattr(terms, name)}, wanted {value}.")
 
 
 def _train(device: Device, settings: Settings, terms: RoundTerms, published: Shared) -> Vector:

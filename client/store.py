@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.errors import PrivityError
+from common.errors import PrivityError, ProtocolError
 from common.privacy.accountant import Release
 
 MIGRATIONS = (
@@ -56,14 +56,22 @@ class Store:
         self._db.close()
 
     def charge(self, run: str, round_: int, attempt: int, release: Release) -> None:
-        """Enter a release in the ledger, before anything of it is sent."""
+        """Enter a release in the ledger, before anything of it is sent.
+
+        Raises:
+            ProtocolError: When this attempt at this round was charged already: nobody gets a
+                second, differently masked update for it.
+        """
         values = (run, round_, attempt, release.noise_multiplier, release.sample_rate)
-        with self._transaction():
-            self._db.execute(
-                "INSERT INTO ledger (run, round, attempt, noise_multiplier, sample_rate, steps)"
-                " VALUES (?, ?, ?, ?, ?, ?)",
-                (*values, release.steps),
-            )
+        try:
+            with self._transaction():
+                self._db.execute(
+                    "INSERT INTO ledger (run, round, attempt, noise_multiplier, sample_rate, steps)"
+                    " VALUES (?, ?, ?, ?, ?, ?)",
+                    (*values, release.steps),
+                )
+        except sqlite3.IntegrityError:
+            raise ProtocolError(f"round {round_}, attempt {attempt} was charged already.") from None
 
     def releases(self) -> list[Release]:
         """All releases ever charged, in order."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from pathlib import Path
 
 from flwr.app import Context
@@ -49,4 +50,7 @@ def _round(
     lost = simulated_losses(settings.dropout, settings.seed, number, attempt, nodes)
     cohort = Cohort(grid, drawn, str(number), settings.deadline_s, lost)
     name, trusted = run_name(folder), authority(folder)
-    return run_round(cohort, registry, settings, trusted, name, number, attempt)
+    entry = run_round(cohort, registry, settings, trusted, name, number, attempt)
+    for reason, count in sorted(Counter(cohort.refused.values()).items()):
+        log.warning("round %d: %d devices refused: %s", number, count, reason)
+    return entry

@@ -17,9 +17,8 @@ def message(author: str, text: str, at: str | None = None, conversation: str = "
 
 
 def test_an_example_is_my_answer_with_the_message_before_it() -> None:
-    found = turns(
-        [message("other", "hi"), message("me", "hello"), message("other", "bye"), message("me", "so long")]
-    )  # fmt: skip
+    spoken = [("other", "hi"), ("me", "hello"), ("other", "bye"), ("me", "so long")]
+    found = turns([message(author, text) for author, text in spoken])
     assert [(turn.prompt, turn.answer) for turn in found] == [("hi", "hello"), ("bye", "so long")]
 
 

@@ -11,14 +11,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from time import perf_counter
-from typing import Any, TypeAlias
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from numpy.typing import NDArray
 
-from common.config import Settings
 from common.secagg import (
     Aggregator,
     Participant,
@@ -30,19 +28,21 @@ from common.secagg import (
     quantize,
     to_ring,
 )
-from server.terms import graph_size
+from simulations.benchmarks.flower_peer import FlowerMember
+from simulations.benchmarks.secagg_round import (
+    DEFAULTS,
+    MEMBERS,
+    NEIGHBOURS,
+    THRESHOLD,
+    TIMED,
+    Update,
+    synthetic_update,
+)
 from simulations.benchmarks.timing import Figures, Row, in_own_process, interleaved, memory, seconds
 
-Update: TypeAlias = NDArray[np.float32]
-
-DEFAULTS = Settings()
-MEMBERS = 8
-NEIGHBOURS, THRESHOLD = graph_size(DEFAULTS, MEMBERS)
 MASKS = NEIGHBOURS + 1  # one with each neighbour, and the self mask
-TIMED = 3  # the member whose work is timed: some neighbours come before it, some after
 BLOCK_BYTES = 64 * 1024
 DATA = "synthetic: normal, deviation 0.01"
-DEVIATION = 0.01
 FLOAT32_BYTES = 4
 CASES = {"1M parameters": 1_000_000, "10M parameters": 10_000_000}
 QUICK_CASES = {"100k parameters": 100_000}
@@ -79,12 +79,6 @@ def row(case: str, dimension: int, repeats: int) -> Row:
             "flower_upload_vs_float32": flower["upload_bytes"] / (FLOAT32_BYTES * dimension),
         },
     )
-
-
-def synthetic_update(dimension: int) -> Update:
-    """A vector such as training sends: [dimension], float32."""
-    generator = np.random.default_rng(0)
-    return generator.standard_normal(dimension, dtype=np.float32) * np.float32(DEVIATION)
 
 
 class Cohort:
@@ -177,95 +171,6 @@ def _terms(dimension: int) -> RoundTerms:
 def _check_sum(cohort: Cohort, update: Update) -> None:
     expected = MEMBERS * cohort.integers(update).astype(np.int64)
     assert np.array_equal(cohort.sum_of(lambda _: update), expected)
-
-
-class FlowerMember:
-    """Flower's own client in a round of eight, with the defaults of its workflow.
-
-    Its path begins with `Parameters`, a serialised float32 array, and includes one copy out of it.
-    """
-
-    CLIPPING_RANGE, TARGET_RANGE, MOD_RANGE, MAX_WEIGHT = 8.0, 1 << 22, 1 << 32, 1000.0
-    EXAMPLES = 40
-
-    def __init__(self, update: Update) -> None:
-        from flwr.common import ndarrays_to_parameters
-
-        self._update = update
-        self._parameters = ndarrays_to_parameters([update])
-        self._state, self._inbox = self._shared()
-
-    def _shared(self) -> tuple[Any, Any]:
-        """State and incoming message of the timed member, after the mod's first two stages."""
-        from flwr.app import ConfigRecord
-        from flwr.client.mod.secure_aggregation.secaggplus_mod import (
-            SecAggPlusState,
-            _setup,
-            _share_keys,
-        )
-        from flwr.common.secure_aggregation.secaggplus_constants import Key
-
-        setup = ConfigRecord(
-            {
-                Key.SAMPLE_NUMBER: MEMBERS,
-                Key.SHARE_NUMBER: MEMBERS,  # it keeps one share itself
-                Key.THRESHOLD: THRESHOLD,
-                Key.CLIPPING_RANGE: self.CLIPPING_RANGE,
-                Key.TARGET_RANGE: self.TARGET_RANGE,
-                Key.MOD_RANGE: self.MOD_RANGE,
-                Key.MAX_WEIGHT: self.MAX_WEIGHT,
-            }
-        )
-        states = {member: SecAggPlusState(nid=member) for member in range(MEMBERS)}
-        keys: dict[str, Any] = {}
-        for member, state in states.items():
-            keys[str(member)] = list(_setup(state, setup).values())
-        sources, sealed = [], []
-        for member, state in states.items():
-            sent: Any = _share_keys(state, ConfigRecord(keys))
-            if TIMED in sent[Key.DESTINATION_LIST]:
-                sources.append(member)
-                place = sent[Key.DESTINATION_LIST].index(TIMED)
-                sealed.append(sent[Key.CIPHERTEXT_LIST][place])
-        inbox = ConfigRecord({Key.SOURCE_LIST: sources, Key.CIPHERTEXT_LIST: sealed})
-        return states[TIMED], inbox
-
-    def masked(self) -> list[bytes]:
-        """What the mod sends: the weight and the vector, each serialised."""
-        from flwr.client.mod.secure_aggregation.secaggplus_mod import _collect_masked_vectors
-        from flwr.common.secure_aggregation.secaggplus_constants import Key
-
-        sent: Any = _collect_masked_vectors(
-            self._state, self._inbox, self.EXAMPLES, self._parameters
-        )
-        arrays: list[bytes] = sent[Key.MASKED_PARAMETERS]
-        return arrays
-
-    def timed(self) -> Figures:
-        """The mod's path; its first and last step are timed once more by themselves."""
-        from flwr.common import bytes_to_ndarray, ndarray_to_bytes
-
-        start = perf_counter()
-        sent = self.masked()
-        total_s = perf_counter() - start
-        quantise_s = seconds(self.quantise)
-        pack_s = seconds(ndarray_to_bytes, bytes_to_ndarray(sent[-1]))
-        return {
-            "quantise_s": quantise_s,
-            "mask_s": total_s - quantise_s - pack_s,
-            "pack_s": pack_s,
-            "total_s": total_s,
-            "upload_bytes": sum(map(len, sent)),
-        }
-
-    def quantise(self) -> list[NDArray[Any]]:
-        """The mod's weighting and stochastic rounding."""
-        from flwr.common.secure_aggregation.ndarrays_arithmetic import parameters_multiply
-        from flwr.common.secure_aggregation.quantization import quantize as flower_quantize
-
-        ratio = round(self.EXAMPLES / self.MAX_WEIGHT * self.TARGET_RANGE) / self.TARGET_RANGE
-        weighted = parameters_multiply([self._update], ratio)
-        return flower_quantize(weighted, self.CLIPPING_RANGE, self.TARGET_RANGE)
 
 
 def _limit(dimension: int) -> Figures:

@@ -1,0 +1,92 @@
+"""What the run promises: differential privacy and secure aggregation."""
+
+from __future__ import annotations
+
+import math
+from statistics import median
+from typing import Any
+
+from simulations.report_page.markup import facts_of, section
+from simulations.report_page.plots import draw_epsilons, svg_of
+from simulations.report_page.words import delta, finite, is_number, or_none, plural, upload
+
+
+def privacy(report: dict[str, Any]) -> str:
+    """What the run promises at each level, and the ε that each person spent."""
+    record, user = report["privacy"]["record"], report["privacy"].get("user")
+    example = "one example"
+    if report["task"] == "chat":
+        example += " (one answer with the message before it)"
+    cards = _guarantee(
+        "Record level", record,
+        f"This level is about {example} on its device, and holds against everybody: the server, "
+        "other devices, whoever gets the adapter. Copies on other people's devices are theirs.",
+    ) + _guarantee(
+        "User level", user,
+        "This level is about everything that one person contributed, all examples together, and "
+        "what the server can tell of it from the sum it sees.",
+    )  # fmt: skip
+    return section(
+        "Privacy",
+        "<p>Differential privacy bounds how far one contribution can show in what leaves the "
+        "device: ε bounds it, δ is the small chance that the bound does not hold. Smaller is "
+        f'safer.</p><div class="cards two">{cards}</div>{_epsilons(report)}',
+    )
+
+
+def _guarantee(title: str, spent: dict[str, Any] | None, meaning: str) -> str:
+    if not spent:
+        return (
+            f'<div class="card"><h3>{title}</h3><b>not used in this run</b>'
+            f"<p>{meaning} This run makes no such promise.</p></div>"
+        )
+    facts = [f"noise multiplier σ = {or_none(spent.get('noise_multiplier'))} (× clipping bound)"]
+    if spent.get("max_grad_norm") is not None:
+        facts.append(f"clipping bound C = {spent['max_grad_norm']:g} (L2 norm of a gradient)")
+    odds = math.exp(min(spent["epsilon"], 700.0))
+    factor = f"{odds:,.2f}" if odds < 10 else f"{odds:,.0f}" if odds < 1e6 else f"{odds:.1e}"
+    return (
+        f'<div class="card"><h3>{title}</h3><b>ε = {spent["epsilon"]:.2f}</b>'
+        f"<span>at δ = {delta(spent)}, the whole run</span><p>{meaning}</p>"
+        f"<p>Seeing the result changes the odds of guessing whether it took part by at most a "
+        f"factor of {factor} (e<sup>ε</sup>).</p><span>{'; '.join(facts)}</span></div>"
+    )
+
+
+def _epsilons(report: dict[str, Any]) -> str:
+    spent = sorted(
+        person["epsilon"]
+        for person in report["per_user"]
+        if not math.isnan(finite(person["epsilon"]))
+    )
+    if not spent:
+        return ""
+    budget = report["settings"].get("epsilon")
+    words = f"ε per person: {spent[0]:.2f} to {spent[-1]:.2f}, median {median(spent):.2f}"
+    if is_number(budget):
+        words += f"; budget {budget:g} (dashed)"
+    svg = svg_of(1.5, lambda figure: draw_epsilons(figure.subplots(), spent, budget))
+    return (
+        f"<h3>What each person spent</h3><figure>{svg}<figcaption>{words}. People in order of "
+        "ε, which has no unit.</figcaption></figure>"
+    )
+
+
+def sums(report: dict[str, Any]) -> str:
+    """What the server saw, and with which parameters."""
+    facts = report["secure_aggregation"]
+    if not facts["enabled"]:
+        return section("Secure aggregation", "<p>Off: the server saw every device's update.</p>")
+    rows = (
+        ("Neighbours", f"{facts['neighbours']:,} devices hold the shares of each device's keys"),
+        ("Threshold", f"{facts['threshold']:,} of them must answer to unmask the sum"),
+        ("Modulus", f"{facts['modulus_bits']} bits for each masked number"),
+        ("Dropped", f"{plural(facts['dropped'], 'client', 'clients')} left during finished rounds"),
+        ("Upload", f"{upload(report)} ({facts['upload_bytes_per_client_round']:,} bytes) of each "
+         "client in a round, all messages"),
+    )  # fmt: skip
+    return section(
+        "Secure aggregation",
+        "<p>The server sees the sum of the masked updates, never one device's own.</p>"
+        + facts_of(rows),
+    )

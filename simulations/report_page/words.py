@@ -1,0 +1,141 @@
+"""A report's figures and verdicts in words, numbers with their units."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from simulations.report_page.markup import text
+
+ARMS = {  # arm: word, mark in the text, mark in the plot, what it is
+    "base": ("base", "●", "o", "the model as published"),
+    "shared": ("shared", "■", "s", "base + the adapter learnt together"),
+    "personal": ("personal", "▲", "^", "shared + an adapter that never leaves the device"),
+    "local": ("local", "◆", "D", "base + such an adapter alone, nothing learnt together"),
+}
+PAIRS = {
+    "shared_vs_base": ("shared", "base", "Learning together, against the base model"),
+    "personal_vs_shared": ("personal", "shared", "A personal adapter on top, against shared alone"),
+    "personal_vs_local": ("personal", "local", "All of it, against learning alone on the device"),
+}
+MEANING = {
+    "perplexity": "Perplexity: between how many next tokens the model is, in effect, undecided.",
+    "accuracy": "Accuracy: the share of examples that the model gets right.",
+    "f1": "F1: how many of the marked words are right and how many of the right ones are marked.",
+    "ndcg@10": "NDCG@10: how far up in the first ten suggestions the liked ones stand, 0 to 1.",
+}
+PERCENT = ("accuracy", "f1", "recall", "precision")
+TOLD = ("base", "shared", "personal")
+BETTER, WORSE = "better", "worse"
+UNCHANGED, UNKNOWN = "no significant change", "too few people to tell"
+
+
+def verdict_on(report: dict[str, Any], pair: str) -> str:
+    """What a 95 % interval says: a change counts only when 0 lies outside."""
+    interval = report["intervals"].get(pair)
+    if interval is None:
+        return UNKNOWN
+    low, high = interval
+    if not (low > 0 or high < 0):
+        return UNCHANGED
+    return BETTER if (high < 0) == (report["metric_names"]["better"] == "lower") else WORSE
+
+
+def change(report: dict[str, Any], pair: str) -> str:
+    """The verdict, with the relative change of the means where it is significant."""
+    verdict = verdict_on(report, pair)
+    after, before = (mean_of(report, arm) for arm in PAIRS[pair][:2])
+    if verdict not in (BETTER, WORSE) or not before > 0:
+        return verdict
+    way = "lower" if after < before else "higher"
+    return f"{100 * abs(after - before) / before:.0f} % {way}, {verdict}"
+
+
+def mean_of(report: dict[str, Any], arm: str) -> float:
+    """The arm's mean of the primary metric, or NaN."""
+    return finite(report["metrics"][arm].get(report["metric_names"]["primary"]))
+
+
+def _is_percent(name: str) -> bool:
+    return any(word in name for word in PERCENT)
+
+
+def label(name: str) -> str:
+    """A metric's name as a person reads it, escaped."""
+    return text({"nll": "loss"}.get(name, name.replace("_", " ")))
+
+
+def axis_unit(name: str) -> str:
+    """A metric's unit in brackets, or nothing."""
+    return " (%)" if _is_percent(name) else " (nats/token)" if name == "nll" else ""
+
+
+def shown(name: str, value: Any, *, unit: bool = True) -> str:
+    """A metric's value as a person reads it, with its unit where it has one."""
+    number = finite(value)
+    if math.isnan(number):
+        return "–"
+    if _is_percent(name):
+        return f"{100 * number:.1f}" + (" %" if unit else "")
+    decimals = 3 if abs(number) < 10 else 1
+    return f"{number:,.{decimals}f}" + (" nats/token" if unit and name == "nll" else "")
+
+
+def difference(name: str, value: float) -> str:
+    """A difference between two values of a metric, with its sign."""
+    if _is_percent(name):
+        return f"{100 * value:+.1f} percentage points".replace("-", "−")
+    return f"{value:+,.{3 if abs(value) < 1 else 2}f}".replace("-", "−")
+
+
+def tick(name: str, value: float) -> str:
+    """A value of a metric on an axis."""
+    return f"{100 * value:g}" if _is_percent(name) else f"{value:,.10g}"
+
+
+def or_none(value: Any) -> str:
+    """Two decimals, or `none`."""
+    return "none" if value is None else f"{value:.2f}"
+
+
+def delta(spent: dict[str, Any]) -> str:
+    """δ of a guarantee."""
+    chance = spent["delta"]
+    return f"{chance:.9f}".rstrip("0") if chance >= 1e-7 else f"{chance:g}"
+
+
+def upload(report: dict[str, Any]) -> str:
+    """What a device sends in a round."""
+    return _bytes(report["secure_aggregation"]["upload_bytes_per_client_round"])
+
+
+def _bytes(count: float) -> str:
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:,.1f} {unit}"
+    return f"{count:,.0f} bytes"
+
+
+def people_in(report: dict[str, Any]) -> str:
+    """How many people the report is about."""
+    return plural(report["users"], "person", "people")
+
+
+def plural(number: int, one: str, many: str) -> str:
+    """A number and its noun."""
+    return f"{number:,} {one if number == 1 else many}"
+
+
+def finished_in(report: dict[str, Any]) -> int:
+    """Rounds that were not abandoned."""
+    return sum(entry["status"] == "done" for entry in report["rounds_log"])
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is a number; a boolean is none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def finite(value: Any) -> float:
+    """The number, or NaN for what is missing or infinite."""
+    return float(value) if is_number(value) and math.isfinite(value) else math.nan
