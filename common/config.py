@@ -92,11 +92,15 @@ class Settings:
     rule: str = _setting("fedadam", "how the server uses the mean update", choices=RULES)
     server_rate: float = _setting(0.35, "the server's learning rate", above=0)
 
-    personal_rank: int = _setting(8, "rank of the personal adapter", low=1)
-    personal_modules: str = _setting("q_proj,v_proj", "modules of the personal adapter")
-    personal_epochs: int = _setting(1, "passes over the person's examples", low=0)
-    personal_rate: float = _setting(2e-3, "AdamW learning rate of the personal adapter", above=0)
-    personal_batch: int = _setting(8, "examples in one personal step", low=1)
+    personal_rank: int = _setting(8, "rank of the personal adapter", low=1, binding=False)
+    personal_modules: str = _setting(
+        "q_proj,v_proj", "modules of the personal adapter", binding=False
+    )
+    personal_epochs: int = _setting(1, "passes over the person's examples", low=0, binding=False)
+    personal_rate: float = _setting(
+        2e-3, "AdamW learning rate of the personal adapter", above=0, binding=False
+    )
+    personal_batch: int = _setting(8, "examples in one personal step", low=1, binding=False)
 
     dropout: float = _setting(
         0.0, "share of clients lost each round, at random stages", low=0, high=1
@@ -137,7 +141,10 @@ class Settings:
         return dataclasses.asdict(self)
 
     def digest(self) -> str:
-        """SHA-256, hex, of all that server and members must agree on (not of places or engines)."""
+        """SHA-256, hex, of all that server and members must agree on.
+
+        Places, engines and what a device does for itself are not part of it.
+        """
         binding = [field.name for field in dataclasses.fields(self) if field.metadata["binding"]]
         agreed = {name: getattr(self, name) for name in binding}
         return hashlib.sha256(json.dumps(agreed, sort_keys=True).encode()).hexdigest()
