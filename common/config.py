@@ -34,7 +34,8 @@ WITHOUT_DP: dict[str, Scalar] = {
     "modules": "q_proj,v_proj,o_proj,down_proj",
     "optimizer": "adamw",
     "local_steps": 5,
-    "learning_rate": 2e-3,
+    "learning_rate": 1e-2,
+    "update_range": 0.5,
     "sample_rate": 0.2,
     "rule": "fedavg",
     "server_rate": 1.0,
@@ -98,7 +99,7 @@ class Settings:
     )
     personal_epochs: int = _setting(1, "passes over the person's examples", low=0, binding=False)
     personal_rate: float = _setting(
-        2e-3, "AdamW learning rate of the personal adapter", above=0, binding=False
+        1e-2, "AdamW learning rate of the personal adapter", above=0, binding=False
     )
     personal_batch: int = _setting(8, "examples in one personal step", low=1, binding=False)
 
