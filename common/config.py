@@ -34,7 +34,7 @@ WITHOUT_DP: dict[str, Scalar] = {
     "modules": "q_proj,v_proj,o_proj,down_proj",
     "optimizer": "adamw",
     "local_steps": 5,
-    "learning_rate": 1e-2,
+    "learning_rate": 2.5e-2,
     "update_range": 0.5,
     "sample_rate": 0.2,
     "rule": "fedavg",

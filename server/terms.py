@@ -71,13 +71,11 @@ def check_reachable(settings: Settings) -> None:
         neighbours, threshold = graph_size(settings, expected)
     except RoundAbandonedError as error:
         raise InputError(f"No round can finish: {error}", "Change --threshold.") from None
+    needed = -(-expected * threshold // neighbours)  # the quorum of common/secagg/SPEC.md
     survivors = expected * (1 - settings.dropout)
-    if survivors < threshold + 1:
+    if survivors < needed:
         problem = (
             f"No round can reach its threshold: of {expected} clients {survivors:.3g} are left "
-            f"with --dropout {settings.dropout:g}, and {threshold + 1} are needed."
+            f"with --dropout {settings.dropout:g}, and {needed} are needed."
         )
         raise InputError(problem, "Lower --dropout or --threshold.")
-    if neighbours < expected - 1 and survivors * neighbours / expected < threshold:
-        problem = f"With {neighbours} neighbours fewer than {threshold} are expected to be left."
-        raise InputError(problem, "Raise --neighbours or lower --dropout.")
