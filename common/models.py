@@ -51,14 +51,10 @@ def load_base(name: str, dtype: str = "float32") -> PreTrainedModel:
     from transformers import AutoModelForCausalLM
 
     with _quiet():
-        # PyTorch's fused attention is slow backwards in bfloat16 on CPUs
-        attention = "eager" if dtype == "bfloat16" else "sdpa"
-        model = _from_pretrained(
-            AutoModelForCausalLM,
-            name,
-            dtype=getattr(torch, dtype),
-            attn_implementation=attention,
-        )
+        options: dict[str, Any] = {"dtype": getattr(torch, dtype)}
+        if dtype == "bfloat16":  # PyTorch's fused attention is slow backwards there on CPUs
+            options["attn_implementation"] = "eager"
+        model = _from_pretrained(AutoModelForCausalLM, name, **options)
     model.requires_grad_(False)
     return model.eval()  # type: ignore[no-any-return]
 
