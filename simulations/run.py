@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +70,27 @@ def stored_settings(folder: Path) -> Settings:
 def run(settings: Settings, display: Display) -> dict[str, Any]:
     """Run what is left of a prepared run; returns the report, which is also written."""
     folder = Path(settings.out)
+    with _alone_in(folder):
+        return _run(settings, folder, display)
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Hold the folder for this process; the lock ends with the process, however it ends.
+
+    Raises:
+        InputError: When another process holds it.
+    """
+    with (folder / "lock").open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            problem = f"Another process is running in {folder}."
+            raise InputError(problem, "Wait for it, or give --out another folder.") from None
+        yield
+
+
+def _run(settings: Settings, folder: Path, display: Display) -> dict[str, Any]:
     begin, before = time.monotonic(), _earlier_seconds(folder)
     try:
         _rounds(settings, display)

@@ -105,6 +105,19 @@ def test_a_folder_in_use_is_not_overwritten(
     assert (tmp_path / "out/mine.txt").read_text() == "keep"
 
 
+def test_two_processes_do_not_share_a_run(
+    capsys: pytest.CaptureFixture[str], people: Path, tmp_path: Path
+) -> None:
+    import fcntl
+
+    options = ("--data", str(people), "--rounds", "1", "--personal-epochs", "0")
+    assert main([*TINY, *options, "--out", str(tmp_path / "out")]) == 0
+    with (tmp_path / "out/lock").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        message = refusal(capsys, "run", "--quiet", "--resume", "--out", str(tmp_path / "out"))
+    assert "Another process" in message
+
+
 def test_no_network_and_no_cache_is_one_sentence(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
