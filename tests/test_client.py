@@ -141,7 +141,7 @@ def test_ctrl_c_in_a_real_process_and_resume(tmp_path: Path) -> None:
         "-c",
         "import sys; from simulations.cli import main; sys.exit(main())",
     ]
-    options = ["run", "--data", str(data), "--model", "tiny", "--examples", "8", "--rounds", "30"]
+    options = ["run", "--data", str(data), "--model", "tiny", "--examples", "8", "--rounds", "12"]
     process = subprocess.Popen([*command, *options, "--quiet", "--out", str(out)])
     rounds = out / "server/rounds"
     while not (rounds.exists() and len(list(rounds.glob("*.json"))) >= 2):
@@ -150,10 +150,10 @@ def test_ctrl_c_in_a_real_process_and_resume(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 130
     done = len(list(rounds.glob("*.json")))
-    assert 2 <= done < 30
+    assert 2 <= done < 12
     resumed = subprocess.run(
         [*command, "run", "--resume", "--quiet", "--out", str(out)], check=False
     )
     assert resumed.returncode == 0
-    assert len(list(rounds.glob("*.json"))) == 30
+    assert len(list(rounds.glob("*.json"))) == 12
     assert (out / "report.json").exists()
