@@ -61,18 +61,23 @@ def reveal(message: Message, context: Context) -> Message:
 
 
 def _reply(message: Message, context: Context, leg: Leg) -> Message:
-    settings = _settings(tuple(sorted(context.run_config.items())))
-    device = _device(settings, context)
-    content = dict(message.content.config_records["privity"])
     try:
-        answer: dict[str, ConfigRecordValues] = {"body": leg(device, settings, content)}
+        answer: dict[str, ConfigRecordValues] = {"body": _ask(message, context, leg)}
     except PrivityError as error:  # a refusal: the server learns its kind, not its text
         answer = {"refused": type(error).__name__}
     except Exception as error:  # Flower would send the traceback, and with it who knows what
         answer = {"refused": _where(error)}
+    return Message(RecordDict({"privity": ConfigRecord(answer)}), reply_to=message)
+
+
+def _ask(message: Message, context: Context, leg: Leg) -> bytes:
+    settings = _settings(tuple(sorted(context.run_config.items())))
+    content = dict(message.content.config_records["privity"])
+    device = _device(settings, context)
+    try:
+        return leg(device, settings, content)
     finally:
         device.store.close()
-    return Message(RecordDict({"privity": ConfigRecord(answer)}), reply_to=message)
 
 
 def _where(error: Exception) -> str:

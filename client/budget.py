@@ -16,7 +16,7 @@ def planned_rounds(settings: Settings, number: int) -> int:
 
     All that are left, or the 95 % quantile of how often it will be drawn under Poisson sampling.
     """
-    following = settings.rounds - number
+    following = max(0, settings.rounds - number)
     rate = settings.cohort_rate
     if rate >= 1.0:
         return 1 + following

@@ -20,6 +20,7 @@ from common.adapter.state import Shared, decode_shared
 from common.backbone import adapter_plans, backbone_for
 from common.config import MIN_COHORT, Settings
 from common.errors import ProtocolError
+from common.graph import graph_size
 from common.privacy.accountant import Release
 from common.secagg import Participant, RoundTerms, levels_for, quantize, to_ring
 
@@ -80,10 +81,15 @@ def _check_policy(terms: RoundTerms, settings: Settings) -> None:
     terms.validate()
     if terms.cohort < MIN_COHORT:
         raise ProtocolError(f"a cohort of {terms.cohort} is below this device's {MIN_COHORT}.")
+    if not 1 <= terms.round <= settings.rounds:
+        raise ProtocolError(f"round {terms.round} is not one of the run's {settings.rounds}.")
     if terms.training != settings.digest():
         raise ProtocolError("the terms name other training settings than this run's.")
     plan = adapter_plans(settings)[0]
+    neighbours, threshold = graph_size(settings, terms.cohort)
     wanted = {
+        "neighbours": neighbours,
+        "threshold": threshold,
         "dimension": plan.dimension,
         "seed": settings.seed,
         "clip": settings.update_range,
@@ -119,6 +125,8 @@ def _train(device: Device, settings: Settings, terms: RoundTerms, published: Sha
 
 def _charge(device: Device, settings: Settings, terms: RoundTerms) -> Release | None:
     if not settings.dp:
+        without = Release(0.0, settings.sample_rate, settings.local_steps)  # ε is infinite
+        device.store.charge(terms.run, terms.round, terms.attempt, without)
         return None
     release = next_release(device.store.releases(), settings, terms.round)
     device.store.charge(terms.run, terms.round, terms.attempt, release)
@@ -153,7 +161,12 @@ def _leg(device: Device, stage: str, step: Callable[[Participant], bytes]) -> by
         device.identity.authority,
         device.randomness.stream(_purpose(terms, stage)),
     )
-    return _answer(device, terms, participant, stage, step(participant))
+    try:
+        message = step(participant)
+    except BaseException:
+        device.store.drop(ROUND)  # no second try with the same keys
+        raise
+    return _answer(device, terms, participant, stage, message)
 
 
 def _answer(

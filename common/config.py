@@ -74,7 +74,7 @@ class Settings:
     rounds: int = _setting(3, "federated rounds", low=1)
     examples: int = _setting(48, "most training examples of one person, the latest", low=2)
     engine: str = _setting("local", "what runs the two Flower apps", choices=ENGINES, binding=False)
-    seed: int = _setting(0, "seed of people, adapters, sampling, noise and keys", low=0)
+    seed: int = _setting(0, "seed of people, adapters, sampling, noise and keys", low=0, high=2**63)
 
     dp: bool = _setting(True, "differential privacy on the shared adapter")
     epsilon: float = _setting(8.0, "ε of one example on one device, for the whole run", above=0)

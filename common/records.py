@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -66,19 +67,32 @@ def _parse_lines(lines: Iterator[str] | Any, path: Path) -> Iterator[Record]:
 def _parse(line: str, where: str) -> Record:
     try:
         entry = json.loads(line)
+        json.dumps(entry, ensure_ascii=False).encode()  # refuses lone surrogates
     except json.JSONDecodeError as error:
         problem = f"{where}: not valid JSON ({error.msg} at column {error.colno})."
         raise InputError(problem, "Each line must be one JSON object.") from None
+    except (ValueError, RecursionError):
+        raise InputError(f"{where}: not usable JSON.", "Each line must be one object.") from None
     if not isinstance(entry, dict):
         raise InputError(f"{where}: a JSON {type(entry).__name__}, not an object.")
     kind = entry.get("kind")
-    if kind not in KINDS:
-        known = ", ".join(KINDS)
-        raise InputError(f"{where}: unknown kind {kind!r}.", f"Known kinds: {known}.")
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise InputError(f"{where}: unknown kind.", f"Known kinds: {', '.join(KINDS)}.")
     _check_keys(entry, kind, where)
     _check_choices(entry, where)
     values = {key: value for key, value in entry.items() if key not in COMMON_KEYS}
-    return Record(kind, values, entry.get("at"), entry.get("split"))
+    return Record(kind, values, _utc(entry.get("at"), where), entry.get("split"))
+
+
+def _utc(at: str | None, where: str) -> str | None:
+    """The time in one form that sorts as text; a time without zone is taken for UTC."""
+    if at is None:
+        return None
+    try:
+        time = datetime.fromisoformat(at)
+    except ValueError:
+        raise InputError(f"{where}: 'at' is not an ISO 8601 time.") from None
+    return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC).isoformat()
 
 
 def _check_keys(entry: dict[str, Any], kind: str, where: str) -> None:
@@ -89,7 +103,8 @@ def _check_keys(entry: dict[str, Any], kind: str, where: str) -> None:
             raise InputError(f"{where}: a {kind} record without {key!r}.")
     for key, value in entry.items():
         if key not in allowed:
-            raise InputError(f"{where}: unknown key {key!r} in a {kind} record.")
+            known = ", ".join(sorted(allowed))
+            raise InputError(f"{where}: unknown key in a {kind} record.", f"Known keys: {known}.")
         if not isinstance(value, allowed[key]) or isinstance(value, bool):
             wanted = " or ".join(t.__name__ for t in allowed[key])
             raise InputError(f"{where}: {key!r} is a {type(value).__name__}, wanted {wanted}.")

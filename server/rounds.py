@@ -6,6 +6,7 @@ survivor weight 1: no example count is sent.
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 
@@ -22,6 +23,8 @@ from server import aggregation
 from server.cohort import Cohort
 from server.registry import Registry, RoundEntry
 from server.terms import round_terms
+
+log = logging.getLogger("privity.server")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,8 @@ def run_round(
     try:
         terms = round_terms(settings, shared, run, number, attempt, size)
         total = secure_mean(cohort, terms, shared, authority)
-    except RoundAbandonedError:
+    except RoundAbandonedError as error:
+        log.warning("round %d abandoned: %s", number, error)
         seconds = time.monotonic() - begin
         entry = RoundEntry(number, "abandoned", size, 0, seconds, shared.digest())
         registry.abandon(entry)

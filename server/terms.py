@@ -5,6 +5,7 @@ from __future__ import annotations
 from common.adapter.state import Shared
 from common.config import MIN_COHORT, Settings
 from common.errors import InputError, RoundAbandonedError
+from common.graph import graph_size
 from common.secagg import RoundTerms
 from common.secagg.quantize import levels_for
 
@@ -40,23 +41,6 @@ def round_terms(
     return terms
 
 
-def graph_size(settings: Settings, cohort: int) -> tuple[int, int]:
-    """Neighbours k of each member, and the threshold t of them that rebuilds a secret.
-
-    Raises:
-        RoundAbandonedError: When t of k cannot be, or would let two disjoint groups of
-            neighbours each rebuild a secret (2t > k + c with c ≥ 0).
-    """
-    neighbours = min(settings.neighbours or cohort - 1, cohort - 1)
-    threshold = settings.threshold or -(-2 * neighbours // 3)
-    if threshold > neighbours or 2 * threshold <= neighbours:
-        raise RoundAbandonedError(
-            f"a threshold of {threshold} does not fit {neighbours} neighbours "
-            f"(it must be more than half of them and no more than all)."
-        )
-    return neighbours, threshold
-
-
 def check_reachable(settings: Settings) -> None:
     """Refuse settings under which no round could ever finish.
 
@@ -71,7 +55,11 @@ def check_reachable(settings: Settings) -> None:
         neighbours, threshold = graph_size(settings, expected)
     except RoundAbandonedError as error:
         raise InputError(f"No round can finish: {error}", "Change --threshold.") from None
-    needed = -(-expected * threshold // neighbours)  # the quorum of common/secagg/SPEC.md
+    degree = neighbours - (neighbours % 2 and expected % 2)  # no odd-regular graph on odd nodes
+    if degree < threshold:
+        problem = f"No round can finish: {expected} clients allow {degree} neighbours each."
+        raise InputError(problem, "Change --neighbours or --threshold.")
+    needed = -(-expected * threshold // degree)  # the quorum of common/secagg/SPEC.md
     survivors = expected * (1 - settings.dropout)
     if survivors < needed:
         problem = (

@@ -40,6 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except PrivityError as error:
         print(f"privity-sim: {error}", file=sys.stderr)  # noqa: T201
         return error.exit_code
+    except (PermissionError, NotADirectoryError, FileExistsError, IsADirectoryError) as error:
+        words = f"{error.filename} cannot be used: {error.strerror}. Give --out another place."
+        print(f"privity-sim: {words}", file=sys.stderr)  # noqa: T201
+        return InputError.exit_code
     except KeyboardInterrupt:
         words = "interrupted; continue with the same command and --out DIR --resume"
         print(f"\nprivity-sim: {words}", file=sys.stderr)  # noqa: T201
@@ -130,13 +134,21 @@ def _settings(options: argparse.Namespace) -> Settings:
     if options.no_dp and {"epsilon", "delta"} & given.keys():
         problem = "--no-dp and --epsilon/--delta contradict each other."
         raise InputError(problem, "Give one or the other.")
-    if "data" in given and "scenario" in given:
-        raise InputError("--data and --scenario contradict each other.", "Give one of them.")
-    if "data" in given:
-        given.setdefault("users", 0)
+    _one_source(given)
     if options.no_dp:
         given = WITHOUT_DP | given | {"dp": False}
     return from_mapping(given)
+
+
+def _one_source(given: dict[str, Any]) -> None:
+    """Either a scenario or a folder, whose people are all taken unless a number is given."""
+    if "data" in given and "scenario" in given:
+        raise InputError("--data and --scenario contradict each other.", "Give one of them.")
+    if "data" in given:
+        given["data"] = os.path.abspath(given["data"])  # noqa: PTH100
+        given.setdefault("users", 0)
+    if os.path.isdir(given.get("model", "")):  # noqa: PTH112
+        given["model"] = os.path.abspath(given["model"])  # noqa: PTH100
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -163,8 +175,9 @@ def _resumed(options: argparse.Namespace, stored: Settings) -> Settings:
         InputError: Naming a setting that differs.
     """
     given = _given(options) | ({"dp": False} if options.no_dp else {})
+    _one_source(given)
     for name, value in given.items():
-        if getattr(stored, name) != value and name != "users":
+        if getattr(stored, name) != value and (name, value) != ("users", 0):
             problem = f"The run in {options.out} has {name} {getattr(stored, name)}, not {value}."
             raise InputError(problem, "Resume it with the settings it was started with.")
     return stored
@@ -194,7 +207,9 @@ def _frontier(options: argparse.Namespace) -> int:
     seeds = frontier.parse_seeds(options.seeds)
     levels = frontier.parse_levels(options.epsilons)
     display = Display(quiet=options.quiet)
-    found = frontier.frontier(_given(options), seeds, levels, Path(options.out), display)
+    given = _given(options)
+    _one_source(given)
+    found = frontier.frontier(given, seeds, levels, Path(options.out), display)
     display.frontier(found, options.out)
     return 0
 

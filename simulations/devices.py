@@ -6,6 +6,7 @@ Secrets and noise come from the run's seed, so that a run can be repeated; only 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
 from functools import lru_cache
 from pathlib import Path
@@ -89,6 +90,16 @@ def examples(settings: Settings, user: str) -> tuple[list[Turn], list[Turn]]:
         problem = f"User {user} has {len(train)} training and {len(heldout)} held-out answers."
         raise InputError(problem, "Each person needs at least one of both.")
     return train, heldout
+
+
+def fingerprint(settings: Settings) -> str:
+    """SHA-256, hex, of who the people are and what their devices train and evaluate on."""
+    digest = hashlib.sha256()
+    for user in people(settings):
+        for part in examples(settings, user):
+            content = [(turn.prompt, turn.answer, turn.at) for turn in part]
+            digest.update(json.dumps([user, content]).encode())
+    return digest.hexdigest()
 
 
 def open_device(settings: Settings, run: Path, number: int, member: int) -> Device:

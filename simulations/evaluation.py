@@ -69,13 +69,14 @@ def _person(settings: Settings, run: Path, shared: Shared, number: int, user: st
             settings, run / "devices" / f"{number:05d}", backbone, device, shared
         )
         releases = device.store.releases()
+        noises = [release.noise_multiplier for release in releases]
         entry: dict[str, Any] = {
             "user": user,
             "train": len(device.train),
             "heldout": len(device.heldout),
             **scores,
             "epsilon": epsilon(releases, settings.delta) if settings.dp else None,
-            "noise_multiplier": releases[-1].noise_multiplier if releases else None,
+            "noise_multiplier": min(noises) if settings.dp and noises else None,
         }
         return PersonResult(entry, tokens)
     finally:

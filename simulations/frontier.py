@@ -31,7 +31,8 @@ def parse_levels(text: str) -> list[float | None]:
         InputError: For anything else.
     """
     try:
-        return [None if part.strip() == NONE else float(part) for part in text.split(",")]
+        levels = [None if part.strip() == NONE else float(part) for part in text.split(",")]
+        return list(dict.fromkeys(levels))
     except ValueError:
         raise InputError(
             f"--epsilons {text!r} is not a list.", "Give for example 1,8,none."
@@ -45,7 +46,7 @@ def parse_seeds(text: str) -> list[int]:
         InputError: For anything else.
     """
     try:
-        return [int(part) for part in text.split(",")]
+        return list(dict.fromkeys(int(part) for part in text.split(",")))
     except ValueError:
         raise InputError(f"--seeds {text!r} is not a list.", "Give for example 0,1,2.") from None
 
@@ -81,10 +82,18 @@ def _report(settings: Settings, display: Display) -> dict[str, Any]:
         settings = runs.resolve(settings)
         if not (folder / runs.SETTINGS_FILE).exists():
             runs.prepare(settings)
+        _check_same(settings, runs.stored_settings(folder))
         display.opening(settings)
         runs.run(settings, display)
     report: dict[str, Any] = json.loads(file.read_text())
     return report
+
+
+def _check_same(settings: Settings, stored: Settings) -> None:
+    differing = [k for k, v in stored.to_dict().items() if settings.to_dict()[k] != v]
+    if differing:
+        problem = f"{settings.out} was started with another {', '.join(differing)}."
+        raise InputError(problem, "Give the same settings again, or another --out.")
 
 
 def summary(reports: dict[float | None, list[dict[str, Any]]]) -> dict[str, Any]:
@@ -132,7 +141,7 @@ def figure(found: dict[str, Any]) -> str:
         label = {"local": "personal adapter alone", "personal": "shared + personal"}.get(arm, arm)
         axes.plot(places, heights, style, marker="o", label=label)
     axes.set_xticks(places, [_level(row["epsilon"]) for row in rows])
-    axes.set_xlabel("ε of one example on its device, δ = 1e-5, whole run")
+    axes.set_xlabel("ε of one example on its device, whole run")
     axes.set_ylabel("held-out perplexity (lower is better)")
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False)

@@ -15,9 +15,9 @@ import numpy as np
 from client.participation import TOKENS
 from client.store import Store
 from common.config import Settings
+from common.graph import graph_size
 from common.tasks.chat import BETTER, PRIMARY
 from server.registry import RoundEntry
-from server.terms import graph_size
 from simulations.evaluation import ARMS, PersonResult
 
 PAIRS = (("shared", "base"), ("personal", "shared"), ("personal", "local"))

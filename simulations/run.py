@@ -13,7 +13,7 @@ from typing import Any
 
 from common.backbone import adapter_plans, backbone_for
 from common.config import Settings, from_mapping
-from common.errors import InputError, PrivityError
+from common.errors import BudgetExceededError, InputError, PrivityError
 from common.places import keep
 from server.registry import Registry
 from server.terms import check_reachable
@@ -22,6 +22,7 @@ from simulations.display import Display
 
 SETTINGS_FILE = "settings.json"
 SECONDS_FILE = "seconds"
+PEOPLE_FILE = "people.sha256"
 
 
 def resolve(settings: Settings) -> Settings:
@@ -36,7 +37,19 @@ def resolve(settings: Settings) -> Settings:
     check_reachable(resolved)
     for user in everyone:
         devices.examples(resolved, user)
+    if resolved.dp:
+        _check_budget(resolved)
     return resolved
+
+
+def _check_budget(settings: Settings) -> None:
+    from client.budget import next_release
+
+    try:
+        next_release([], settings, 1)
+    except BudgetExceededError:
+        problem = f"No amount of noise that is tried keeps --epsilon {settings.epsilon:g}."
+        raise InputError(problem, "Raise --epsilon or lower --rounds.") from None
 
 
 def prepare(settings: Settings) -> None:
@@ -46,12 +59,12 @@ def prepare(settings: Settings) -> None:
         InputError: When there is something in it.
     """
     folder = Path(settings.out)
-    if folder.exists() and any(folder.iterdir()):
+    unfinished = folder.exists() and {f.name for f in folder.iterdir()} - {PEOPLE_FILE}
+    if unfinished:
         problem = f"{folder} is not empty."
         raise InputError(problem, "Give --out a new folder, or continue that run with --resume.")
     folder.mkdir(parents=True, exist_ok=True)
-    keys = devices.SeededRandomness(settings.seed, devices.AUTHORITY)
-    keep(folder, f"simulated-{settings.seed}", keys.stream("authority")(32))
+    _write(folder / PEOPLE_FILE, devices.fingerprint(settings))
     _write(folder / SETTINGS_FILE, json.dumps(settings.to_dict(), indent=1))
 
 
@@ -91,12 +104,26 @@ def _alone_in(folder: Path) -> Iterator[None]:
 
 
 def _run(settings: Settings, folder: Path, display: Display) -> dict[str, Any]:
+    _check_people(settings, folder)
+    keys = devices.SeededRandomness(settings.seed, devices.AUTHORITY)
+    keep(folder, f"simulated-{settings.seed}", keys.stream("authority")(32))
     begin, before = time.monotonic(), _earlier_seconds(folder)
     try:
         _rounds(settings, display)
         return _finish(settings, folder, display, lambda: before + time.monotonic() - begin)
     finally:
-        (folder / SECONDS_FILE).write_text(str(before + time.monotonic() - begin))
+        _write(folder / SECONDS_FILE, str(before + time.monotonic() - begin))
+
+
+def _check_people(settings: Settings, folder: Path) -> None:
+    """A ledger belongs to the data it was written for.
+
+    Raises:
+        InputError: When the people or their examples are not those the run started with.
+    """
+    if (folder / PEOPLE_FILE).read_text() != devices.fingerprint(settings):
+        problem = f"The people's data changed since the run in {folder} was started."
+        raise InputError(problem, "Restore the files, or start a new run.")
 
 
 def _rounds(settings: Settings, display: Display) -> None:

@@ -75,12 +75,16 @@ def test_settings_that_the_data_or_model_cannot_serve(
     [
         ('{"kind": "message", "text": "secret", ', ["not valid JSON"]),
         ('["secret"]', ["list", "object"]),
-        ('{"kind": "diary", "text": "secret"}', ["unknown kind", "diary"]),
+        ('{"kind": "diary", "text": "secret"}', ["unknown kind", "message"]),
         ('{"kind": "fact"}', ["fact", "'text'"]),
-        ('{"kind": "fact", "text": "secret", "mood": "secret"}', ["mood"]),
+        ('{"kind": "fact", "text": "secret", "mood": "secret"}', ["unknown key", "fact"]),
         ('{"kind": "fact", "text": 7}', ["'text'", "int", "str"]),
         ('{"kind": "message", "text": "secret", "author": "cat", "conversation": "c"}', ["author"]),
         ('{"kind": "example", "text": "secret"}', ["label"]),
+        ('{"kind": ["secret"]}', ["unknown kind"]),
+        ('{"kind": "fact", "text": "\\ud800"}', ["not usable"]),
+        ('{"kind": "fact", "text": "x", "at": "secret"}', ["ISO 8601"]),
+        ("[" * 100_000, ["not"]),
     ],
 )
 def test_malformed_records_are_named_by_file_and_line_and_not_quoted(

@@ -80,6 +80,9 @@ def test_a_charge_survives_kill_9(tmp_path: Path) -> None:
         {"levels": 5},
         {"seed": 7},
         {"threshold": 2},
+        {"neighbours": 2, "threshold": 2, "colluders": 0},
+        {"round": 4},
+        {"round": 0},
     ],
 )
 def test_terms_that_a_device_refuses(change: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from torch import nn
 
 from client.budget import next_release, planned_rounds
 from common.config import Settings
-from common.errors import BudgetExceededError
+from common.errors import BudgetExceededError, PrivityError
 from common.privacy.accountant import Release, calibrate, epsilon
 from common.privacy.training import DPSettings, plain_steps, private_steps
 
@@ -77,6 +77,8 @@ def test_rounds_share_the_budget_and_the_last_one_ends_it() -> None:
     assert 3.9 < epsilon(ledger, DELTA) <= 4.0
     with pytest.raises(BudgetExceededError):
         next_release(ledger, settings, 3)  # a fourth release
+    with pytest.raises(BudgetExceededError):
+        next_release(ledger, settings, 9)  # a round the run does not have
     assert epsilon(ledger, DELTA) <= 4.0
 
 
@@ -161,6 +163,36 @@ def test_noise_has_the_stated_size_even_on_an_empty_batch() -> None:
     assert abs(float(draws.mean())) < 5 * (theory / 1600) ** 0.5
 
 
+def test_a_gradient_that_is_not_finite_counts_as_nothing() -> None:
+    """Clipping would turn it into NaN, which shows in the update however much noise there is."""
+    toy = Toy()
+    toy.trained.train()
+    examples = [*data(2), torch.full((5, 3), 1e30)]
+    optimizer = torch.optim.SGD(toy.trained.parameters(), lr=1.0)
+    private_steps(
+        nn.ModuleList([toy.trained]), optimizer, examples, lambda chosen: [[x] for x in chosen],
+        lambda batch: stacked_loss(toy, batch), DPSettings(1.0, 1.0, 1.0, 1, 3),
+        torch.Generator().manual_seed(1),
+    )  # fmt: skip
+    assert torch.isfinite(toy.trained.weight).all()
+
+
+def test_a_model_that_flattens_its_sequences_is_refused() -> None:
+    """Then a gradient belongs to a token, and clipping each bounds no example."""
+    toy = Toy()
+    toy.trained.train()
+    optimizer = torch.optim.SGD(toy.trained.parameters(), lr=1.0)
+
+    def flattened(batch: list[torch.Tensor]) -> torch.Tensor:
+        return (toy.trained(toy.trunk(torch.cat(batch))) ** 2).sum()
+
+    with pytest.raises(PrivityError, match="clipping would bound nothing"):
+        private_steps(
+            nn.ModuleList([toy.trained]), optimizer, data(4), batched, flattened,
+            DPSettings(1.0, 1.0, 1.0, 1, 4), torch.Generator().manual_seed(1),
+        )  # fmt: skip
+
+
 def test_poisson_batches_have_the_stated_rate() -> None:
     """400 steps over 50 examples at q = 0.3: mean 15, its standard error 0.16."""
     toy = Toy()
@@ -169,7 +201,7 @@ def test_poisson_batches_have_the_stated_rate() -> None:
 
     def counted(examples: list[torch.Tensor]) -> list[list[torch.Tensor]]:
         sizes.append(len(examples))
-        return []
+        return batched(examples)
 
     optimizer = torch.optim.SGD(toy.trained.parameters(), lr=1.0)
     settings = DPSettings(1.0, 1.0, 0.3, 400, 15.0)

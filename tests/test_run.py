@@ -124,6 +124,18 @@ def test_epsilon_counts_an_update_lost_to_a_crash(
     assert all(person["epsilon"] <= 8.0 for person in report["per_user"])
 
 
+def test_a_run_is_not_resumed_on_other_data(
+    run: Runner, people: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from simulations.cli import main
+
+    run(people, "run", "--rounds", "1", "--personal-epochs", "0")
+    file = people / "person001.jsonl"
+    file.write_text(file.read_text().replace("a", "o"))
+    assert main(["run", "--resume", "--out", str(tmp_path / "run"), "--quiet"]) == 2
+    assert "data changed" in capsys.readouterr().err
+
+
 @pytest.mark.long
 def test_two_hundred_users_in_flat_memory_and_any_order(run: Runner, tmp_path: Path) -> None:
     data = write_people(tmp_path / "many", 200, answers=5)

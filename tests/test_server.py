@@ -14,11 +14,12 @@ from common.adapter.plan import AdapterPlan, Site
 from common.adapter.state import Shared
 from common.config import Settings, from_mapping
 from common.errors import InputError, PrivityError, RoundAbandonedError
+from common.graph import graph_size
 from server import aggregation
 from server.aggregation import RuleState
 from server.cohort import LEGS, poisson_sample, simulated_losses
 from server.registry import Registry, RoundEntry
-from server.terms import check_reachable, graph_size, round_terms
+from server.terms import check_reachable, round_terms
 
 PLAN = AdapterPlan("toy", (Site("layer", 3, 4),), 2, 2.0, 0, "ffa")
 

@@ -49,7 +49,7 @@ def plan_adapter(
         Site(names[id(module)], *_dimensions(module))
         for block in blocks[first:]
         for name, module in block.named_modules()
-        if name.rsplit(".", 1)[-1] in modules
+        if name.rsplit(".", 1)[-1] in modules and _is_linear(module)
     ]
     if not sites:
         raise InputError(
@@ -65,6 +65,12 @@ def decoder_layers(model: nn.Module) -> nn.ModuleList:
     if not lists:
         raise InputError("This model has no list of decoder layers.", "Choose another --model.")
     return max(lists, key=len)
+
+
+def _is_linear(module: nn.Module) -> bool:
+    """A linear layer, or GPT-2's Conv1D."""
+    weight = getattr(module, "weight", None)
+    return isinstance(weight, torch.Tensor) and weight.dim() == 2
 
 
 def _dimensions(module: nn.Module) -> tuple[int, int]:

@@ -17,6 +17,8 @@ from opacus.optimizers import DPOptimizer
 from opacus.utils.uniform_sampler import UniformWithReplacementSampler
 from torch import Tensor, nn
 
+from common.errors import PrivityError
+
 Example = Any
 LossSum = Callable[[Any], Tensor]
 Batches = Callable[[Sequence[Example]], Iterable[Any]]
@@ -92,14 +94,31 @@ def _private_step(
     optimizer: DPOptimizer, chosen: Sequence[Example], batches: Batches, loss_sum: LossSum
 ) -> None:
     """Clip every example's gradient to C, sum, add noise σC once, divide, step."""
+    seen = 0
     for batch in batches(chosen):
         loss_sum(batch).backward()  # type: ignore[no-untyped-call]
+        seen += _bounded_samples(optimizer)
         optimizer.signal_skip_step(True)  # clip and add to the sum only
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+    if seen != len(chosen):
+        problem = f"{seen} gradients for {len(chosen)} examples: clipping would bound nothing."
+        raise PrivityError(problem, "This model flattens its sequences; train other --modules.")
     _empty_samples(optimizer)
     optimizer.step()  # noise, division by the public constant, step
     optimizer.zero_grad(set_to_none=True)
+
+
+def _bounded_samples(optimizer: DPOptimizer) -> int:
+    """How many examples' gradients there are; what is not finite counts as zero.
+
+    An infinite gradient would otherwise come through clipping as NaN, which noise does not hide.
+    """
+    for parameter in optimizer.params:
+        finite = torch.nan_to_num(parameter.grad_sample, nan=0.0, posinf=0.0, neginf=0.0)
+        parameter.grad_sample = finite
+    sizes = {len(parameter.grad_sample) for parameter in optimizer.params}
+    return sizes.pop() if len(sizes) == 1 else -1
 
 
 def _empty_samples(optimizer: DPOptimizer) -> None:
