@@ -127,11 +127,15 @@ def test_epsilon_counts_an_update_lost_to_a_crash(
 def test_a_run_is_not_resumed_on_other_data(
     run: Runner, people: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    from simulations import devices
     from simulations.cli import main
+    from simulations.scenarios import folder
 
     run(people, "run", "--rounds", "1", "--personal-epochs", "0")
     file = people / "person001.jsonl"
     file.write_text(file.read_text().replace("a", "o"))
+    devices.examples.cache_clear()  # as a new process would
+    folder.people.cache_clear()
     assert main(["run", "--resume", "--out", str(tmp_path / "run"), "--quiet"]) == 2
     assert "data changed" in capsys.readouterr().err
 

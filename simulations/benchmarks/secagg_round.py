@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.config import Settings
-from server.terms import graph_size
+from common.graph import graph_size
 
 Update: TypeAlias = NDArray[np.float32]
 
