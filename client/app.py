@@ -31,53 +31,77 @@ Leg = Callable[[Device, Settings, dict[str, Any]], bytes]
 @app.query("advertise")
 def advertise(message: Message, context: Context) -> Message:
     """Leg 1: terms in, signed keys out."""
-    return _reply(message, context, lambda d, s, c: participation.advertise(d, s, c["body"]))
+    return _reply(message, context, {"advertise": _advertise})
 
 
 @app.query("share")
 def share(message: Message, context: Context) -> Message:
     """Leg 2: roster in, encrypted shares out."""
-    return _reply(message, context, lambda d, _, c: participation.share(d, c["body"]))
+    return _reply(message, context, {"share": _share})
 
 
 @app.train("update")
 def update(message: Message, context: Context) -> Message:
-    """Leg 3: shares and adapter in, masked update out."""
-    return _reply(
-        message, context, lambda d, s, c: participation.update(d, s, c["body"], c["adapter"])
-    )
+    """Leg 3: shares and adapter in, masked update out; with it, leg 1 of the next round."""
+    return _reply(message, context, {"update": _update, "advertise": _advertise})
 
 
 @app.query("confirm")
 def confirm(message: Message, context: Context) -> Message:
-    """Leg 4: survivors in, signature out."""
-    return _reply(message, context, lambda d, _, c: participation.confirm(d, c["body"]))
+    """Leg 4: survivors in, signature out; with it, leg 2 of the next round."""
+    return _reply(message, context, {"confirm": _confirm, "share": _share})
 
 
 @app.query("reveal")
 def reveal(message: Message, context: Context) -> Message:
     """Leg 5: signatures in, mask shares out."""
-    return _reply(message, context, lambda d, _, c: participation.reveal(d, c["body"]))
+    return _reply(message, context, {"reveal": _reveal})
 
 
-def _reply(message: Message, context: Context, leg: Leg) -> Message:
+def _advertise(device: Device, settings: Settings, asked: dict[str, Any]) -> bytes:
+    return participation.advertise(device, settings, asked["body"])
+
+
+def _share(device: Device, _: Settings, asked: dict[str, Any]) -> bytes:
+    return participation.share(device, asked["round"], asked["body"])
+
+
+def _update(device: Device, settings: Settings, asked: dict[str, Any]) -> bytes:
+    body, adapter = asked["body"], asked["adapter"]
+    return participation.update(device, settings, asked["round"], body, adapter)
+
+
+def _confirm(device: Device, _: Settings, asked: dict[str, Any]) -> bytes:
+    return participation.confirm(device, asked["round"], asked["body"])
+
+
+def _reveal(device: Device, _: Settings, asked: dict[str, Any]) -> bytes:
+    return participation.reveal(device, asked["round"], asked["body"])
+
+
+def _reply(message: Message, context: Context, legs: dict[str, Leg]) -> Message:
+    """Answer each leg that the message has a record for, in a record of the same name."""
+    asked = message.content.config_records
+    answers = {
+        name: ConfigRecord(_answer(leg, context, dict(asked[name])))
+        for name, leg in legs.items()
+        if name in asked
+    }
+    return Message(RecordDict(dict(answers)), reply_to=message)
+
+
+def _answer(leg: Leg, context: Context, asked: dict[str, Any]) -> dict[str, ConfigRecordValues]:
     try:
-        answer: dict[str, ConfigRecordValues] = {"body": _ask(message, context, leg)}
+        settings = _settings(tuple(sorted(context.run_config.items())))
+        device = _device(settings, context)
+        try:
+            return {"body": leg(device, settings, asked)}
+        finally:
+            device.store.close()
     except PrivityError as error:  # a refusal: the server learns its kind, not its text
-        answer = {"refused": type(error).__name__}
+        return {"refused": type(error).__name__}
     except Exception as error:  # Flower would send the traceback, and with it who knows what
-        answer = {"refused": _where(error)}
-    return Message(RecordDict({"privity": ConfigRecord(answer)}), reply_to=message)
-
-
-def _ask(message: Message, context: Context, leg: Leg) -> bytes:
-    settings = _settings(tuple(sorted(context.run_config.items())))
-    content = dict(message.content.config_records["privity"])
-    device = _device(settings, context)
-    try:
-        return leg(device, settings, content)
-    finally:
-        device.store.close()
+        return {"refused": _where(error)}
 
 
 def _where(error: Exception) -> str:

@@ -1,28 +1,16 @@
-"""How much noise a device puts on its next release, from its ledger and the plan of the run."""
+"""What a device may still release: its ledger against the plan and the budgets of the run."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import ceil
 
 from common.config import Settings
+from common.errors import BudgetExceededError
+from common.planning import planned_rounds
 from common.privacy.accountant import Release, calibrate, epsilon
+from common.privacy.user_level import user_epsilon
 
-UNPLANNED_ROUNDS_CHANCE = 0.05  # that a sampled device is asked more often than it planned for
-
-
-def planned_rounds(settings: Settings, number: int) -> int:
-    """Rounds a device still plans for when it takes part in round `number`, which is counted.
-
-    All that are left, or the 95 % quantile of how often it will be drawn under Poisson sampling.
-    """
-    following = max(0, settings.rounds - number)
-    rate = settings.cohort_rate
-    if rate >= 1.0:
-        return 1 + following
-    from scipy.stats import binom
-
-    return 1 + ceil(float(binom.ppf(1 - UNPLANNED_ROUNDS_CHANCE, following, rate)))
+ROUNDING = 1e-9  # relative; the server's plan and the device's sum are added up in other orders
 
 
 def next_release(past: Sequence[Release], settings: Settings, number: int) -> Release:
@@ -48,3 +36,17 @@ def next_release(past: Sequence[Release], settings: Settings, number: int) -> Re
         delta=settings.delta,
     )
     return Release(sigma, rate, steps)
+
+
+def require_user_budget(past: Sequence[float], rho: float, settings: Settings) -> None:
+    """Check that one more release of `rho` (zCDP) keeps the person within `--user-epsilon`.
+
+    Raises:
+        BudgetExceededError: When it does not.
+    """
+    spent = user_epsilon([*past, rho], settings.user_delta)
+    if spent > settings.user_epsilon * (1 + ROUNDING):
+        raise BudgetExceededError(
+            f"another round would bring the person's ε to {spent:.2f}, beyond the budget of "
+            f"{settings.user_epsilon:g}."
+        )

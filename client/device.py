@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from client.store import Store
+from common.randomness import Random
 from common.tasks.chat import Turn
-
-Random = Callable[[int], bytes]
 
 
 class Randomness(Protocol):

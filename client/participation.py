@@ -1,18 +1,23 @@
 """The device's side of one federated round: five legs, each a function from bytes to bytes.
 
-The state between legs is in the device's store, so that a restart neither loses a round nor masks
-twice. The ledger is charged before the masked update exists.
+Legs 1 and 2 of a round may come along with legs 3 and 4 of the one before, so the state of each
+round is kept by its number. It is in the device's store, so that a restart neither loses a round
+nor masks twice. The ledger is charged before the masked update exists.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 
-from client.budget import next_release
+from client.budget import next_release, require_user_budget
 from client.device import Device
+from client.ledger import UNBOUNDED, Charge
 from client.store import Upload
 from client.training import train_shared
 from common.adapter.plan import Vector
@@ -20,91 +25,131 @@ from common.adapter.state import Shared, decode_shared
 from common.backbone import adapter_plans, backbone_for
 from common.config import MIN_COHORT, Settings
 from common.errors import ProtocolError
-from common.graph import graph_size
 from common.privacy.accountant import Release
-from common.secagg import Participant, RoundTerms, levels_for, quantize, to_ring
+from common.privacy.noise import discrete_gaussian
+from common.secagg import Floor, Participant, RoundTerms, quantize, to_ring
+from common.secagg.quantize import clip_norm, quantize_towards_zero
+from common.terms import noise_multiplier, round_terms, user_rho
 
-ROUND, TERMS, KEPT = "round", "terms", "kept"
-LOSS, TOKENS, CLIPPED = "loss", "trained-tokens", "clipped"
+STATE, TERMS, ASKED, KEPT = "round/", "terms/", "asked/", "kept"
+LOSS, TOKENS, CLIPPED, COORDINATES = "loss", "trained-tokens", "clipped", "coordinates"
+FLOOR = Floor(cohort=MIN_COHORT)
 
 
-def advertise(device: Device, settings: Settings, terms: bytes) -> bytes:
-    """Leg 1: check the terms against what this device accepts; answer with signed round keys."""
-    agreed = RoundTerms.decode(terms)
-    _check_policy(agreed, settings)
+def advertise(device: Device, settings: Settings, offered: bytes) -> bytes:
+    """Leg 1: check the terms against what this device accepts; answer with signed round keys.
+
+    Raises:
+        ProtocolError: The terms are not what this run's settings give, or below the floor.
+        BudgetExceededError: The device could not afford the round.
+    """
+    terms = RoundTerms.decode(offered)
+    _check_policy(terms, settings)
+    _cost(device, settings, terms)
     participant = Participant(
-        agreed,
+        terms,
         device.member,
         device.identity.key,
         device.identity.certificate,
         device.identity.authority,
-        device.randomness.stream(_purpose(agreed, "advertise")),
+        device.randomness.stream(_purpose(terms, "advertise")),
+        floor=FLOOR,
     )
-    device.store.put(TERMS, terms)
-    return _answer(device, agreed, participant, "advertise", participant.advertise())
+    _forget_but(device, {terms.round - 1, terms.round})
+    device.store.put(f"{TERMS}{terms.round}", offered)
+    return _answer(device, terms, participant, "advertise", participant.advertise())
 
 
-def share(device: Device, roster: bytes) -> bytes:
+def share(device: Device, number: int, roster: bytes) -> bytes:
     """Leg 2: everybody's keys in, encrypted shares of this device's secrets out."""
-    return _leg(device, "share", lambda participant: participant.share(roster))
+    return _leg(device, number, "share", lambda participant: participant.share(roster))
 
 
-def update(device: Device, settings: Settings, inbox: bytes, adapter: bytes) -> bytes:
-    """Leg 3: train from the published adapter, charge the ledger, mask, answer."""
-    terms = _terms(device)
+def update(device: Device, settings: Settings, number: int, inbox: bytes, adapter: bytes) -> bytes:
+    """Leg 3: train from the published adapter, charge the ledger, mask, answer.
+
+    Asked the same again, it answers with the same bytes, which were kept.
+    """
+    asked = hashlib.sha256(inbox + adapter).digest()
+    if device.store.get(f"{ASKED}{number}") == asked:
+        return _again(device, number)
     published = decode_shared(adapter_plans(settings)[0], adapter)
-    if published.digest() != terms.adapter:
-        raise ProtocolError("the adapter is not the one named in the terms of the round.")
 
     def leg(participant: Participant) -> bytes:
+        terms = _terms(device, number)
         sent = _train(device, settings, terms, published)
-        integers, clipped = quantize(sent - published.vector, terms.clip, terms.levels)
-        device.store.put(CLIPPED, str(clipped).encode())
-        return participant.mask(inbox, to_ring(integers, terms.bits))
+        integers = _integers(device, terms, sent - published.vector)
+        binding = bytes.fromhex(published.digest())
+        return participant.mask(inbox, to_ring(integers, terms.bits), binding)
 
-    return _leg(device, "update", leg)
+    message = _leg(device, number, "update", leg)
+    device.store.put(f"{ASKED}{number}", asked)
+    return message
 
 
-def confirm(device: Device, survivors: bytes) -> bytes:
+def confirm(device: Device, number: int, survivors: bytes) -> bytes:
     """Leg 4: sign the one list of survivors."""
-    return _leg(device, "confirm", lambda participant: participant.confirm(survivors))
+    return _leg(device, number, "confirm", lambda participant: participant.confirm(survivors))
 
 
-def reveal(device: Device, confirmations: bytes) -> bytes:
+def reveal(device: Device, number: int, confirmations: bytes) -> bytes:
     """Leg 5: for each neighbour its self-mask share or its key share, never both."""
-    answer = _leg(device, "reveal", lambda participant: participant.reveal(confirmations))
-    device.store.drop(ROUND)
+    answer = _leg(device, number, "reveal", lambda participant: participant.reveal(confirmations))
+    _forget(device, number)
     return answer
 
 
 def _check_policy(terms: RoundTerms, settings: Settings) -> None:
+    """The terms must be those that this device derives itself from the run's settings.
+
+    The amount of user-level noise is the server's plan; what it costs is checked by the ledger.
+    """
     terms.validate()
     if terms.cohort < MIN_COHORT:
         raise ProtocolError(f"a cohort of {terms.cohort} is below this device's {MIN_COHORT}.")
     if not 1 <= terms.round <= settings.rounds:
         raise ProtocolError(f"round {terms.round} is not one of the run's {settings.rounds}.")
-    if terms.training != settings.digest():
-        raise ProtocolError("the terms name other training settings than this run's.")
-    plan = adapter_plans(settings)[0]
-    neighbours, threshold = graph_size(settings, terms.cohort)
-    wanted = {
-        "neighbours": neighbours,
-        "threshold": threshold,
-        "dimension": plan.dimension,
-        "seed": settings.seed,
-        "clip": settings.update_range,
-        "bits": settings.modulus_bits,
-        "levels": levels_for(terms.cohort, settings.modulus_bits),
-    }
-    for name, value in wanted.items():
-        if getattr(terms, name) != value:
-            raise ProtocolError(f"the terms' {name} is {getattr(terms, name)}, wanted {value}.")
+    if bool(terms.noise) != bool(settings.user_epsilon):
+        raise ProtocolError(f"user-level noise is {terms.noise:g} levels, against the settings.")
+    dimension = adapter_plans(settings)[0].dimension
+    place = (terms.run, terms.round, terms.attempt, terms.cohort)
+    wanted = round_terms(settings, dimension, *place, noise_multiplier(terms))
+    if terms.noise:  # rounding in the last place
+        wanted = replace(wanted, noise=terms.noise, levels=terms.levels)
+    for name in RoundTerms.__dataclass_fields__:
+        if getattr(terms, name) != getattr(wanted, name):
+            got, fits = getattr(terms, name), getattr(wanted, name)
+            raise ProtocolError(f"the terms' {name} is {got}, wanted {fits}.")
+
+
+def _cost(device: Device, settings: Settings, terms: RoundTerms) -> Charge:
+    """What the round will cost under both guarantees.
+
+    Raises:
+        BudgetExceededError: More than is left of either.
+    """
+    ledger = device.store.ledger
+    record = Release(0.0, settings.sample_rate, settings.local_steps)  # ε is infinite
+    if settings.dp:
+        record = next_release(ledger.releases(), settings, terms.round)
+    spent = UNBOUNDED
+    if terms.noise:
+        spent = user_rho(terms)
+        require_user_budget(ledger.user_rhos(), spent, settings)
+    data = _fingerprint(device)
+    return Charge(terms.run, terms.round, terms.attempt, record, spent, data)
+
+
+def _fingerprint(device: Device) -> str:
+    """SHA-256, hex, of the training examples; stays in the ledger."""
+    content = [(turn.prompt, turn.answer, turn.at) for turn in device.train]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def _train(device: Device, settings: Settings, terms: RoundTerms, published: Shared) -> Vector:
-    release = _charge(device, settings, terms)
+    charge = _cost(device, settings, terms)
+    device.store.ledger.charge(charge)
     backbone = backbone_for(settings)
-    generator = _generator(device, terms)
     kept = device.store.get(KEPT)
     trained = train_shared(
         backbone,
@@ -112,48 +157,47 @@ def _train(device: Device, settings: Settings, terms: RoundTerms, published: Sha
         None if kept is None else np.frombuffer(kept, dtype="<f4"),
         backbone.prepared(device.train),
         settings,
-        release,
-        generator,
+        charge.record if settings.dp else None,
+        device.randomness.stream(_purpose(terms, "noise")),
     )
     if len(trained.kept):
         device.store.put(KEPT, trained.kept.astype("<f4").tobytes())
     device.store.put(LOSS, str(trained.loss).encode())
-    before = int(device.store.get(TOKENS) or b"0")
-    device.store.put(TOKENS, str(before + trained.tokens).encode())
+    device.store.count(TOKENS, trained.tokens)
     return trained.sent
 
 
-def _charge(device: Device, settings: Settings, terms: RoundTerms) -> Release | None:
-    if not settings.dp:
-        without = Release(0.0, settings.sample_rate, settings.local_steps)  # ε is infinite
-        device.store.charge(terms.run, terms.round, terms.attempt, without)
-        return None
-    release = next_release(device.store.releases(), settings, terms.round)
-    device.store.charge(terms.run, terms.round, terms.attempt, release)
-    return release
-
-
-def _generator(device: Device, terms: RoundTerms) -> torch.Generator:
-    seed = device.randomness.stream(_purpose(terms, "noise"))(8)
-    return torch.Generator().manual_seed(int.from_bytes(seed, "little") >> 1)
+def _integers(device: Device, terms: RoundTerms, change: Vector) -> NDArray[np.int64]:
+    """What is summed: the clipped update in levels, with this device's share of the noise."""
+    if terms.noise:
+        bounded = clip_norm(change, terms.clip)
+        clipped = change.size if not np.array_equal(bounded, change) else 0
+        exact = quantize_towards_zero(bounded, terms.clip, terms.levels)
+        random = device.randomness.stream(_purpose(terms, "user-noise"))
+        integers = exact + discrete_gaussian(exact.size, terms.noise, random)
+    else:
+        narrow, clipped = quantize(change, terms.clip, terms.levels)
+        integers = narrow.astype(np.int64)
+    device.store.count(CLIPPED, clipped)
+    device.store.count(COORDINATES, change.size)
+    return integers
 
 
 def _purpose(terms: RoundTerms, stage: str) -> str:
     return f"{terms.run}/{terms.round}/{terms.attempt}/{stage}"
 
 
-def _terms(device: Device) -> RoundTerms:
-    terms = device.store.get(TERMS)
+def _terms(device: Device, number: int) -> RoundTerms:
+    terms = device.store.get(f"{TERMS}{number}")
     if terms is None:
-        raise ProtocolError("no round is under way on this device.")
+        raise ProtocolError(f"round {number} is not under way on this device.")
     return RoundTerms.decode(terms)
 
 
-def _leg(device: Device, stage: str, step: Callable[[Participant], bytes]) -> bytes:
-    saved = device.store.get(ROUND)
+def _load(device: Device, number: int, stage: str) -> tuple[RoundTerms, Participant]:
+    terms, saved = _terms(device, number), device.store.get(f"{STATE}{number}")
     if saved is None:
-        raise ProtocolError("no round is under way on this device.")
-    terms = _terms(device)
+        raise ProtocolError(f"round {number} is not under way on this device.")
     participant = Participant.load(
         saved,
         device.identity.key,
@@ -161,10 +205,15 @@ def _leg(device: Device, stage: str, step: Callable[[Participant], bytes]) -> by
         device.identity.authority,
         device.randomness.stream(_purpose(terms, stage)),
     )
+    return terms, participant
+
+
+def _leg(device: Device, number: int, stage: str, step: Callable[[Participant], bytes]) -> bytes:
+    terms, participant = _load(device, number, stage)
     try:
         message = step(participant)
     except BaseException:
-        device.store.drop(ROUND)  # no second try with the same keys
+        _forget(device, number)  # no second try with the same keys
         raise
     return _answer(device, terms, participant, stage, message)
 
@@ -172,6 +221,30 @@ def _leg(device: Device, stage: str, step: Callable[[Participant], bytes]) -> by
 def _answer(
     device: Device, terms: RoundTerms, participant: Participant, stage: str, message: bytes
 ) -> bytes:
-    device.store.put(ROUND, participant.save())
-    device.store.journal(Upload(terms.run, terms.round, terms.attempt, stage, len(message)))
+    device.store.put(f"{STATE}{terms.round}", participant.save())
+    _journal(device, terms, stage, message)
     return message
+
+
+def _again(device: Device, number: int) -> bytes:
+    terms, participant = _load(device, number, "update")
+    _journal(device, terms, "update again", participant.masked)
+    return participant.masked
+
+
+def _journal(device: Device, terms: RoundTerms, what: str, message: bytes) -> None:
+    upload = Upload(terms.run, terms.round, terms.attempt, what, len(message))
+    device.store.journal(upload)
+
+
+def _forget(device: Device, number: int) -> None:
+    for prefix in (STATE, TERMS, ASKED):
+        device.store.drop(f"{prefix}{number}")
+
+
+def _forget_but(device: Device, rounds: set[int]) -> None:
+    """End what other rounds left behind: a round that was not finished never will be."""
+    for key in device.store.keys(STATE):
+        number = int(key.removeprefix(STATE))
+        if number not in rounds:
+            _forget(device, number)

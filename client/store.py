@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.errors import PrivityError, ProtocolError
-from common.privacy.accountant import Release
+from client.ledger import Ledger
+from common.errors import PrivityError
 
 MIGRATIONS = (
     """
@@ -27,6 +27,27 @@ MIGRATIONS = (
         attempt INTEGER NOT NULL, what TEXT NOT NULL, bytes INTEGER NOT NULL
     );
     CREATE TABLE state (key TEXT PRIMARY KEY, value BLOB NOT NULL);
+    """,
+    """
+    CREATE TABLE releases (
+        id INTEGER PRIMARY KEY, run TEXT NOT NULL, round INTEGER NOT NULL,
+        attempt INTEGER NOT NULL, guarantee TEXT NOT NULL CHECK (guarantee IN ('record', 'user')),
+        noise_multiplier REAL, sample_rate REAL, steps INTEGER, rho REAL,
+        data TEXT NOT NULL, version TEXT NOT NULL, at INTEGER NOT NULL,
+        UNIQUE (run, round, attempt, guarantee),
+        CHECK (guarantee = 'user' OR steps IS NOT NULL), CHECK (guarantee = 'record' OR rho >= 0)
+    );
+    INSERT INTO releases (run, round, attempt, guarantee, noise_multiplier, sample_rate, steps,
+        rho, data, version, at)
+        SELECT run, round, attempt, 'record', noise_multiplier, sample_rate, steps,
+        NULL, '', '0.1.0', 0 FROM ledger ORDER BY id;
+    INSERT INTO releases (run, round, attempt, guarantee, rho, data, version, at)
+        SELECT run, round, attempt, 'user', 9e999, '', '0.1.0', 0 FROM ledger ORDER BY id;
+    DROP TABLE ledger;
+    CREATE TRIGGER releases_are_never_deleted BEFORE DELETE ON releases
+        BEGIN SELECT RAISE (ABORT, 'the ledger is append-only'); END;
+    CREATE TRIGGER releases_are_never_changed BEFORE UPDATE ON releases
+        BEGIN SELECT RAISE (ABORT, 'the ledger is append-only'); END;
     """,
 )
 
@@ -49,36 +70,13 @@ class Store:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._db = sqlite3.connect(path, isolation_level=None, timeout=30)
         self._db.execute("PRAGMA synchronous=FULL")
+        self._db.execute("PRAGMA recursive_triggers=ON")  # so that REPLACE cannot delete a row
         self._migrate(path)
+        self.ledger = Ledger(self._db)
 
     def close(self) -> None:
         """Close the file; the store cannot be used afterwards."""
         self._db.close()
-
-    def charge(self, run: str, round_: int, attempt: int, release: Release) -> None:
-        """Enter a release in the ledger, before anything of it is sent.
-
-        Raises:
-            ProtocolError: When this attempt at this round was charged already: nobody gets a
-                second, differently masked update for it.
-        """
-        values = (run, round_, attempt, release.noise_multiplier, release.sample_rate)
-        try:
-            with self._transaction():
-                self._db.execute(
-                    "INSERT INTO ledger (run, round, attempt, noise_multiplier, sample_rate, steps)"
-                    " VALUES (?, ?, ?, ?, ?, ?)",
-                    (*values, release.steps),
-                )
-        except sqlite3.IntegrityError:
-            raise ProtocolError(f"round {round_}, attempt {attempt} was charged already.") from None
-
-    def releases(self) -> list[Release]:
-        """All releases ever charged, in order."""
-        rows = self._db.execute(
-            "SELECT noise_multiplier, sample_rate, steps FROM ledger ORDER BY id"
-        )
-        return [Release(*row) for row in rows]
 
     def journal(self, upload: Upload) -> None:
         """Enter a message in the journal of what left the device."""
@@ -103,10 +101,25 @@ class Store:
         row = self._db.execute("SELECT value FROM state WHERE key = ?", (key,)).fetchone()
         return None if row is None else bytes(row[0])
 
+    def count(self, key: str, more: int) -> None:
+        """Add to a number kept under a key; it starts at 0."""
+        self.put(key, str(self.counted(key) + more).encode())
+
+    def counted(self, key: str) -> int:
+        """The number kept under a key."""
+        return int(self.get(key) or b"0")
+
     def drop(self, key: str) -> None:
         """Forget the blob under a key."""
         with self._transaction():
             self._db.execute("DELETE FROM state WHERE key = ?", (key,))
+
+    def keys(self, prefix: str) -> list[str]:
+        """The keys that begin with `prefix`."""
+        rows = self._db.execute(
+            "SELECT key FROM state WHERE substr(key, 1, ?) = ?", (len(prefix), prefix)
+        )
+        return [row[0] for row in rows]
 
     def _migrate(self, path: Path) -> None:
         version = self._db.execute("PRAGMA user_version").fetchone()[0]

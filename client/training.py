@@ -18,7 +18,9 @@ from common.adapter.state import Personal, Shared
 from common.backbone import Backbone, Batch, Prepared
 from common.config import Settings
 from common.privacy.accountant import Release
+from common.privacy.noise import poisson_batch
 from common.privacy.training import DPSettings, plain_steps, private_steps
+from common.randomness import Random
 
 BOTH = ("A", "B")
 
@@ -43,7 +45,7 @@ def train_shared(
     examples: Sequence[Prepared],
     settings: Settings,
     release: Release | None,
-    generator: torch.Generator,
+    random: Random,
 ) -> Trained:
     """Run one round's local steps from the published adapter.
 
@@ -51,6 +53,7 @@ def train_shared(
         kept: Parts that stayed here after the last round (FedSA's B), themselves learnt only
             under the same DP-SGD; None starts them anew.
         release: Noise and steps to spend, or None for training without privacy.
+        random: Source of the batches and of the noise.
     """
     plan, model = published.plan, backbone.model
     stays = kept_parts(settings.sharing)
@@ -62,11 +65,11 @@ def train_shared(
         optimizer = _optimizer(settings, list(layers.parameters()))
         loss = LossSum(backbone)
         if release is None:
-            schedule = _poisson_schedule(examples, settings, generator)
+            schedule = _poisson_schedule(examples, settings, random)
             plain_steps(optimizer, schedule, backbone.batches, loss)
         else:
-            noise = _dp_settings(release, settings)
-            private_steps(layers, optimizer, examples, backbone.batches, loss, noise, generator)
+            private = _dp_settings(release, settings)
+            private_steps(layers, optimizer, examples, backbone.batches, loss, private, random)
     sent = lora.read(model, lora.SHARED, plan, plan.sent)
     return Trained(sent, lora.read(model, lora.SHARED, plan, stays), loss.mean, loss.tokens)
 
@@ -80,13 +83,14 @@ def train_personal(
     backbone: Backbone,
     examples: Sequence[Prepared],
     settings: Settings,
-    generator: torch.Generator,
+    random: Random,
     *,
     on_shared: bool,
 ) -> tuple[Personal, int]:
     """Fit the personal adapter on the device's own examples; nothing of it is ever sent.
 
     Args:
+        random: Source of the order of the examples, which protects nothing.
         on_shared: Fit it on top of the shared adapter that the backbone holds now, or alone.
 
     Returns:
@@ -102,7 +106,7 @@ def train_personal(
         optimizer = torch.optim.AdamW(
             layers.parameters(), lr=settings.personal_rate, weight_decay=settings.weight_decay
         )
-        schedule = _epochs(examples, settings, generator)
+        schedule = _epochs(examples, settings, random)
         loss = LossSum(backbone)
         plain_steps(optimizer, schedule, backbone.batches, loss)
     return Personal(plan, lora.read(model, lora.PERSONAL, plan, BOTH)), loss.tokens
@@ -151,21 +155,21 @@ def _dp_settings(release: Release, settings: Settings) -> DPSettings:
 
 
 def _poisson_schedule(
-    examples: Sequence[Prepared], settings: Settings, generator: torch.Generator
+    examples: Sequence[Prepared], settings: Settings, random: Random
 ) -> list[list[Prepared]]:
     """The batches that DP-SGD would draw, for the comparison without privacy."""
     drawn = []
     for _ in range(settings.local_steps):
-        chances = torch.rand(len(examples), generator=generator)
-        chosen = [examples[i] for i in range(len(examples)) if chances[i] < settings.sample_rate]
+        chosen = poisson_batch(len(examples), settings.sample_rate, random)
         if chosen:
-            drawn.append(chosen)
+            drawn.append([examples[i] for i in chosen])
     return drawn
 
 
 def _epochs(
-    examples: Sequence[Prepared], settings: Settings, generator: torch.Generator
+    examples: Sequence[Prepared], settings: Settings, random: Random
 ) -> list[list[Prepared]]:
+    generator = torch.Generator().manual_seed(int.from_bytes(random(8), "little") >> 1)
     batches = []
     for _ in range(settings.personal_epochs):
         order = torch.randperm(len(examples), generator=generator).tolist()

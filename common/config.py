@@ -41,6 +41,19 @@ WITHOUT_DP: dict[str, Scalar] = {
     "server_rate": 1.0,
 }
 
+# With the user-level guarantee alone: few numbers, one gradient-like step (docs/tried.md).
+USER_LEVEL: dict[str, Scalar] = {
+    "user_clip": 0.05,
+    "rounds": 3,
+}
+
+
+def defaults(*, dp: bool, user_epsilon: float) -> dict[str, Scalar]:
+    """What differs from the table's defaults under the guarantees that are asked for."""
+    if dp:
+        return {}
+    return USER_LEVEL if user_epsilon else WITHOUT_DP
+
 
 def _setting(
     default: Any,
@@ -76,11 +89,19 @@ class Settings:
     engine: str = _setting("local", "what runs the two Flower apps", choices=ENGINES, binding=False)
     seed: int = _setting(0, "seed of people, adapters, sampling, noise and keys", low=0, high=2**63)
 
-    dp: bool = _setting(True, "differential privacy on the shared adapter")
+    dp: bool = _setting(True, "record-level differential privacy (DP-SGD on the device)")
     epsilon: float = _setting(8.0, "ε of one example on one device, for the whole run", above=0)
     delta: float = _setting(1e-5, "δ that goes with ε", above=0, high=0.1)
     max_grad_norm: float = _setting(0.1, "C, clipping bound of one example's gradient", above=0)
     sample_rate: float = _setting(1.0, "q, chance of an example in a step", above=0, high=1)
+
+    user_epsilon: float = _setting(
+        0.0, "ε of all that one person contributes, for the whole run; 0: no such guarantee", low=0
+    )
+    user_delta: float = _setting(1e-5, "δ that goes with the person's ε", above=0, high=0.1)
+    user_clip: float = _setting(
+        0.05, "largest L2 norm of one person's update with --user-epsilon", above=0
+    )
 
     sharing: str = _setting("ffa", "what is sent: B, A, or both", choices=SHARINGS)
     rank: int = _setting(1, "rank of the shared adapter", low=1)
@@ -106,8 +127,12 @@ class Settings:
     dropout: float = _setting(
         0.0, "share of clients lost each round, at random stages", low=0, high=1
     )
-    threshold: int = _setting(0, "survivors needed to unmask; 0: two thirds of the cohort", low=0)
-    neighbours: int = _setting(0, "masking neighbours of a client; 0: all others", low=0)
+    tolerated_losses: float = _setting(
+        0.25, "share of a cohort that a round can lose", low=0, high=0.45
+    )
+    tolerated_corrupt: float = _setting(
+        0.05, "share of a cohort that may collude with the server", low=0, high=0.45
+    )
     modulus_bits: int = _setting(24, "bits of a masked coordinate", choices=MODULUS_BITS)
     update_range: float = _setting(0.05, "largest sent coordinate; beyond it is clipped", above=0)
     deadline_s: float = _setting(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.app.typing import ConfigRecordValues
@@ -21,57 +22,100 @@ LEGS = {
 }
 REGISTRATION_DEADLINE_S = 60.0
 Lost = Callable[[int, str], bool]
-Content = dict[str, bytes]
+Content = Mapping[str, ConfigRecordValues]
 
 
+@dataclass(slots=True)
 class Cohort:
-    """A fixed set of nodes, asked leg by leg.
+    """The nodes drawn for one attempt at one round, and who of them is still there.
 
-    Args:
+    Attributes:
         lost: Simulated dropouts: a member lost at a leg hears and says nothing from then on.
+        refused: Why a member's answer was none, by member.
     """
 
-    def __init__(
-        self, grid: Grid, members: list[int], group: str, deadline_s: float, lost: Lost
-    ) -> None:
-        self.members = members
-        self.refused: dict[int, str] = {}
-        self._grid, self._group, self._deadline_s, self._lost = grid, group, deadline_s, lost
-        self._gone: set[int] = set()
+    number: int
+    attempt: int
+    members: list[int]
+    lost: Lost
+    refused: dict[int, str] = field(default_factory=dict)
+    _gone: set[int] = field(default_factory=set)
 
-    def ask(self, leg: str, contents: Mapping[int, Content]) -> dict[int, bytes]:
-        """Send each member its content; the answers of those that gave one, by member."""
-        self._gone |= {member for member in contents if self._lost(member, leg)}
-        messages = [
-            Message(
-                RecordDict({"privity": ConfigRecord(dict[str, ConfigRecordValues](content))}),
-                dst_node_id=member,
-                message_type=LEGS[leg],
-                group_id=self._group,
-            )
-            for member, content in contents.items()
-            if member not in self._gone
-        ]
-        if not messages:
-            return {}
-        replies = self._grid.send_and_receive(messages, timeout=self._deadline_s)
-        answers = {reply.metadata.src_node_id: reply for reply in replies}
-        return {
-            member: body
-            for member in sorted(answers)
-            if (body := self._body(member, answers[member])) is not None
-        }
+    def hears(self, member: int, leg: str) -> bool:
+        """Whether the member is still there when this leg begins; `True` for who is none."""
+        if self.lost(member, leg):
+            self._gone.add(member)
+        return member not in self._gone
 
-    def _body(self, member: int, reply: Message) -> bytes | None:
-        if reply.has_error():
-            self.refused[member] = f"error {reply.error.code}"
-            return None
-        content = reply.content.config_records.get("privity", ConfigRecord())
-        body = content.get("body")
-        if not isinstance(body, bytes):
-            self.refused[member] = str(content.get("refused", "malformed"))[:64]
-            return None
-        return body
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One leg of one round, put to the members that `contents` names."""
+
+    cohort: Cohort
+    leg: str
+    contents: Mapping[int, Content]
+
+
+class Messenger:
+    """Carries asks to the nodes and their answers back, one exchange at a time."""
+
+    def __init__(self, grid: Grid, deadline_s: float) -> None:
+        self._grid, self._deadline_s = grid, deadline_s
+
+    def exchange(
+        self, now: Ask, ahead: Ask | None = None
+    ) -> tuple[dict[int, bytes], dict[int, bytes]]:
+        """Put one leg of this round to its members and, along with it, one of the next.
+
+        A member of both gets one message; a member of the next round alone gets that leg alone.
+
+        Returns:
+            The answers to `now` and to `ahead`, by member; whoever gave none is missing.
+        """
+        asks = [ask for ask in (now, ahead) if ask]
+        messages = _messages(asks)
+        replies = (
+            self._grid.send_and_receive(messages, timeout=self._deadline_s) if messages else ()
+        )
+        replied = {reply.metadata.src_node_id: reply for reply in replies}
+        answers = [_answers(ask, replied) for ask in asks]
+        return answers[0], answers[1] if ahead else {}
+
+
+def _messages(asks: Sequence[Ask]) -> list[Message]:
+    """One message for each member that can hear it, with a record for each leg it is asked."""
+    parts: dict[int, dict[str, Content]] = {}
+    for ask in asks:
+        for member, content in ask.contents.items():
+            if all(other.cohort.hears(member, ask.leg) for other in asks):
+                parts.setdefault(member, {})[ask.leg] = content
+    return [
+        Message(
+            RecordDict({leg: ConfigRecord(dict(content)) for leg, content in legs.items()}),
+            dst_node_id=member,
+            message_type=LEGS[next(iter(legs))],
+            group_id=str(asks[0].cohort.number),
+        )
+        for member, legs in parts.items()
+    ]
+
+
+def _answers(ask: Ask, replies: Mapping[int, Message]) -> dict[int, bytes]:
+    bodies = {m: _body(ask, m, replies[m]) for m in sorted(replies) if m in ask.contents}
+    return {member: body for member, body in bodies.items() if body is not None}
+
+
+def _body(ask: Ask, member: int, reply: Message) -> bytes | None:
+    if reply.has_error():
+        ask.cohort.refused[member] = f"error {reply.error.code}"
+        return None
+    content = reply.content.config_records.get(ask.leg, ConfigRecord())
+    body = content.get("body")
+    if not isinstance(body, bytes):
+        ask.cohort.refused[member] = str(content.get("refused", "malformed"))[:64]
+        return None
+    return body
 
 
 def wait_for_nodes(grid: Grid, wanted: int) -> list[int]:

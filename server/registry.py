@@ -36,7 +36,7 @@ class Registry:
     """The registry in `folder`, created if needed."""
 
     def __init__(self, folder: Path, plan: AdapterPlan) -> None:
-        self._folder, self._plan = folder, plan
+        self._folder, self.plan = folder, plan
         for part in ("rounds", "adapters", "attempts"):
             (folder / part).mkdir(parents=True, exist_ok=True)
 
@@ -49,8 +49,8 @@ class Registry:
         """The newest published adapter and the rule's state; the published start before any."""
         done = [entry for entry in self.rounds() if entry.status == "done"]
         if not done:
-            start = Shared(self._plan, self._plan.initial(self._plan.sent))
-            return start, RuleState.fresh(self._plan.dimension)
+            start = Shared(self.plan, self.plan.initial(self.plan.sent))
+            return start, RuleState.fresh(self.plan.dimension)
         return self._load(done[-1])
 
     def open_attempt(self, number: int) -> int:
@@ -58,6 +58,15 @@ class Registry:
         attempt = len(list((self._folder / "attempts").glob(f"{number:04d}-*")))
         (self._folder / "attempts" / f"{number:04d}-{attempt}").touch()
         return attempt
+
+    def note_rho(self, number: int, attempt: int, rho: float) -> None:
+        """Note what an attempt costs its members at user level (zCDP ρ), before they are asked."""
+        (self._folder / "attempts" / f"{number:04d}-{attempt}").write_text(repr(rho))
+
+    def user_rhos(self) -> list[float]:
+        """ρ of every attempt that members may have been charged for, in order of rounds."""
+        noted = [file.read_text() for file in sorted((self._folder / "attempts").iterdir())]
+        return [float(rho) for rho in noted if rho]
 
     def publish(self, entry: RoundEntry, shared: Shared, state: RuleState) -> None:
         """Keep a finished round and the adapter it led to."""
@@ -85,7 +94,7 @@ class Registry:
 
     def _load(self, entry: RoundEntry) -> tuple[Shared, RuleState]:
         with np.load(self._adapter(entry.round), allow_pickle=False) as stored:
-            shared = Shared(self._plan, stored["vector"])
+            shared = Shared(self.plan, stored["vector"])
             state = RuleState(int(stored["steps"]), stored["first"], stored["second"])
         if shared.digest() != entry.adapter_sha256:
             raise PrivityError(

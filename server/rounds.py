@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from common.adapter.plan import Vector
 from common.adapter.state import Shared, encode_shared
-from common.config import Settings
 from common.errors import RoundAbandonedError
-from common.secagg import Aggregator, RoundTerms
 from common.secagg.quantize import dequantize, from_ring
+from common.terms import user_rho
 from server import aggregation
 from server.cohort import Cohort
-from server.registry import Registry, RoundEntry
-from server.terms import round_terms
+from server.registry import RoundEntry
+from server.setup import Ahead, Federation, Setup, ask, cold, draw, offer
 
 log = logging.getLogger("privity.server")
 
@@ -36,62 +35,73 @@ class SecureSum:
 
 
 def run_round(
-    cohort: Cohort,
-    registry: Registry,
-    settings: Settings,
-    authority: Ed25519PublicKey,
-    run: str,
-    number: int,
-    attempt: int,
-) -> RoundEntry:
-    """Ask the cohort for a round; publish what comes of it, or note that it was abandoned."""
-    begin = time.monotonic()
+    federation: Federation, number: int, prepared: Setup | None
+) -> tuple[RoundEntry, Setup | None]:
+    """Ask a cohort for round `number`; publish what comes of it, or note that it was abandoned.
+
+    Args:
+        prepared: The round's setup, where the round before carried it along.
+
+    Returns:
+        The outcome, and the setup of the following round where this one carried it along.
+    """
+    begin, registry = time.monotonic(), federation.registry
     shared, state = registry.latest()
-    size = len(cohort.members)
+    cohort = prepared.cohort if prepared else draw(federation, number)
+    size, setup, ahead = len(cohort.members), prepared, Ahead(None)
     try:
-        terms = round_terms(settings, shared, run, number, attempt, size)
-        total = secure_mean(cohort, terms, shared, authority)
+        setup = setup or cold(federation.messenger, offer(federation, cohort))
+        _note_cost(federation, setup)
+        ahead = Ahead.of(federation, number + 1)
+        total = secure_mean(federation, setup, shared, ahead)
     except RoundAbandonedError as error:
         log.warning("round %d abandoned: %s", number, error)
         seconds = time.monotonic() - begin
         entry = RoundEntry(number, "abandoned", size, 0, seconds, shared.digest())
         registry.abandon(entry)
-        return entry
-    vector, state = aggregation.apply(settings, state, shared.vector, total.mean)
-    following = Shared(shared.plan, vector.astype(np.float32))
-    seconds = time.monotonic() - begin
-    entry = RoundEntry(number, "done", size, total.survivors, seconds, following.digest())
-    registry.publish(entry, following, state)
-    return entry
+    else:
+        vector, state = aggregation.apply(federation.settings, state, shared.vector, total.mean)
+        following = Shared(shared.plan, vector.astype(np.float32))
+        seconds = time.monotonic() - begin
+        entry = RoundEntry(number, "done", size, total.survivors, seconds, following.digest())
+        registry.publish(entry, following, state)
+    _log_refusals(cohort, setup)
+    return entry, ahead.setup
 
 
-def secure_mean(
-    cohort: Cohort, terms: RoundTerms, shared: Shared, authority: Ed25519PublicKey
-) -> SecureSum:
-    """Five legs of secure aggregation; the mean over those who stayed to the masked update.
+def secure_mean(federation: Federation, setup: Setup, shared: Shared, ahead: Ahead) -> SecureSum:
+    """Three exchanges of secure aggregation; the mean over those who stayed to the masked update.
 
     Raises:
         RoundAbandonedError: When too few stayed; nothing was revealed.
     """
-    aggregator = Aggregator(terms, authority)
-    published = encode_shared(shared)
-    invited = {member: {"body": terms.encode()} for member in cohort.members}
+    cohort, aggregator, exchange = setup.cohort, setup.aggregator, federation.messenger.exchange
+    aggregator.bind(bytes.fromhex(shared.digest()))
 
-    adverts = cohort.ask("advertise", invited)
-    rosters = aggregator.roster(adverts)
-    shares = cohort.ask("share", _bodies(rosters))
-    inboxes = aggregator.inboxes(shares)
-    offers = {m: {"body": inbox, "adapter": published} for m, inbox in inboxes.items()}
-    masked = cohort.ask("update", offers)
+    offers = ask(cohort, "update", setup.inboxes, adapter=encode_shared(shared))
+    masked, adverts = exchange(offers, ahead.next)
+    ahead.take(adverts)
     survivors = aggregator.survivors(masked)
-    signed = cohort.ask("confirm", _bodies(survivors))
+    signed, shares = exchange(ask(cohort, "confirm", survivors), ahead.next)
+    ahead.take(shares)
     confirmations = aggregator.confirmations(signed)
-    revealed = cohort.ask("reveal", _bodies(confirmations))
+    revealed, _ = exchange(ask(cohort, "reveal", confirmations))
     total = aggregator.unmask(revealed)
 
+    terms = setup.terms
     mean = dequantize(from_ring(total, terms.bits), terms.clip, terms.levels) / len(survivors)
     return SecureSum(mean.astype(np.float32), len(survivors))
 
 
-def _bodies(messages: dict[int, bytes]) -> dict[int, dict[str, bytes]]:
-    return {member: {"body": message} for member, message in messages.items()}
+def _note_cost(federation: Federation, setup: Setup) -> None:
+    """What this attempt costs a person who answers it, kept before anybody is asked."""
+    terms = setup.terms
+    if terms.noise:
+        federation.registry.note_rho(terms.round, terms.attempt, user_rho(terms))
+
+
+def _log_refusals(cohort: Cohort, setup: Setup | None) -> None:
+    invalid = setup.aggregator.refused.values() if setup else ()
+    reasons = Counter([*cohort.refused.values(), *invalid])
+    for reason, count in sorted(reasons.items()):
+        log.warning("round %d: %d devices refused: %s", cohort.number, count, reason)

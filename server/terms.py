@@ -1,47 +1,40 @@
-"""The terms of a round, from the run's settings and the cohort that was drawn."""
+"""What the server plans: user-level noise for a round, and whether a run can work at all."""
 
 from __future__ import annotations
 
-from common.adapter.state import Shared
+from collections.abc import Sequence
+from math import sqrt
+
 from common.config import MIN_COHORT, Settings
-from common.errors import InputError, RoundAbandonedError
-from common.graph import graph_size
-from common.secagg import RoundTerms
-from common.secagg.quantize import levels_for
+from common.errors import BudgetExceededError, InputError, RoundAbandonedError
+from common.planning import planned_rounds
+from common.privacy.user_level import calibrate_user
+from common.terms import graph_for, round_terms
 
 
-def round_terms(
-    settings: Settings, shared: Shared, run: str, number: int, attempt: int, cohort: int
-) -> RoundTerms:
-    """Terms for one attempt of round `number` with `cohort` members.
+def plan_noise(settings: Settings, spent: Sequence[float], number: int) -> float:
+    """User-level noise multiplier of round `number`; 0 without that guarantee.
+
+    Args:
+        spent: zCDP ρ of every attempt so far that members may have been charged for.
 
     Raises:
-        RoundAbandonedError: When so few were drawn that the threshold cannot be reached.
+        RoundAbandonedError: When nothing is left of the budget.
     """
-    if cohort < MIN_COHORT:
-        raise RoundAbandonedError(f"a cohort of {cohort} is below the least of {MIN_COHORT}.")
-    neighbours, threshold = graph_size(settings, cohort)
-    terms = RoundTerms(
-        run=run,
-        round=number,
-        attempt=attempt,
-        adapter=shared.digest(),
-        seed=settings.seed,
-        dimension=shared.plan.dimension,
-        clip=settings.update_range,
-        bits=settings.modulus_bits,
-        levels=levels_for(cohort, settings.modulus_bits),
-        cohort=cohort,
-        neighbours=neighbours,
-        threshold=threshold,
-        colluders=2 * threshold - neighbours - 1,
-        training=settings.digest(),
-    )
-    terms.validate()
-    return terms
+    if not settings.user_epsilon:
+        return 0.0
+    if settings.cohort_rate < 1:  # who was in which round differs; each device stops for itself
+        spent, number = (), 1
+    releases = planned_rounds(settings, number)
+    target, delta = settings.user_epsilon, settings.user_delta
+    try:
+        rho = calibrate_user(spent, releases, target, delta)
+    except BudgetExceededError as error:
+        raise RoundAbandonedError(str(error)) from None
+    return 1 / sqrt(2 * rho)
 
 
-def check_reachable(settings: Settings) -> None:
+def check_reachable(settings: Settings, dimension: int) -> None:
     """Refuse settings under which no round could ever finish.
 
     Raises:
@@ -51,19 +44,18 @@ def check_reachable(settings: Settings) -> None:
     if expected < MIN_COHORT:
         problem = f"A cohort of {expected} is too small for a secure sum."
         raise InputError(problem, f"Use at least {MIN_COHORT} users (--users, --cohort).")
-    try:
-        neighbours, threshold = graph_size(settings, expected)
-    except RoundAbandonedError as error:
-        raise InputError(f"No round can finish: {error}", "Change --threshold.") from None
-    degree = neighbours - (neighbours % 2 and expected % 2)  # no odd-regular graph on odd nodes
-    if degree < threshold:
-        problem = f"No round can finish: {expected} clients allow {degree} neighbours each."
-        raise InputError(problem, "Change --neighbours or --threshold.")
-    needed = -(-expected * threshold // degree)  # the quorum of common/secagg/SPEC.md
+    least = graph_for(settings, expected).least
     survivors = expected * (1 - settings.dropout)
-    if survivors < needed:
+    if survivors < least:
         problem = (
-            f"No round can reach its threshold: of {expected} clients {survivors:.3g} are left "
-            f"with --dropout {settings.dropout:g}, and {needed} are needed."
+            f"No round can finish: of {expected} clients {survivors:.3g} are left with --dropout "
+            f"{settings.dropout:g}, and {least} are needed."
         )
-        raise InputError(problem, "Lower --dropout or --threshold.")
+        raise InputError(problem, "Lower --dropout or raise --tolerated-losses.")
+    try:
+        noise = plan_noise(settings, (), 1)
+    except RoundAbandonedError as error:
+        raise InputError(
+            f"No noise keeps the person's ε: {error}", "Raise --user-epsilon."
+        ) from None
+    round_terms(settings, dimension, "check", 1, 0, expected, noise)

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from common.config import WITHOUT_DP, Settings, from_mapping
+from common.config import USER_LEVEL, WITHOUT_DP, Settings, defaults, from_mapping
 from common.errors import InputError, PrivityError
 
 INTERRUPTED = 130
@@ -70,10 +70,11 @@ def _run_command(commands: Any) -> None:
         "run",
         help="run a federation and report what it gave to whom, and its cost in privacy",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=f"With --no-dp, what is not given becomes: {_spelled(WITHOUT_DP)}.",
+        epilog=f"With --no-dp, what is not given becomes: {_spelled(WITHOUT_DP)}.\n"
+        f"With --no-dp --user-epsilon: {_spelled(USER_LEVEL)}.",
     )
     _add_settings(run)
-    run.add_argument("--no-dp", action="store_true", help="switch differential privacy off")
+    run.add_argument("--no-dp", action="store_true", help="switch record-level privacy off")
     run.add_argument("--out", default="", metavar="DIR", help="results (default: runs/<time>)")
     run.add_argument("--resume", action="store_true", help="continue the run in --out")
     run.add_argument("--quiet", action="store_true", help="print nothing but errors")
@@ -84,7 +85,11 @@ def _frontier_command(commands: Any) -> None:
     frontier = commands.add_parser(
         "frontier", help="perplexity against ε over several seeds, with a figure"
     )
-    _add_settings(frontier, without=("seed", "epsilon"))
+    _add_settings(frontier, without=("seed", "epsilon", "user_epsilon"))
+    frontier.add_argument(
+        "--guarantee", choices=("record", "user"), default="record",
+        help="which guarantee the levels are of (default: %(default)s)",
+    )  # fmt: skip
     frontier.add_argument(
         "--epsilons", default="1,2,4,8,16,none", help="levels (default: %(default)s)"
     )
@@ -136,7 +141,8 @@ def _settings(options: argparse.Namespace) -> Settings:
         raise InputError(problem, "Give one or the other.")
     _one_source(given)
     if options.no_dp:
-        given = WITHOUT_DP | given | {"dp": False}
+        basis = defaults(dp=False, user_epsilon=given.get("user_epsilon", 0.0))
+        given = basis | given | {"dp": False}
     return from_mapping(given)
 
 
@@ -209,7 +215,9 @@ def _frontier(options: argparse.Namespace) -> int:
     display = Display(quiet=options.quiet)
     given = _given(options)
     _one_source(given)
-    found = frontier.frontier(given, seeds, levels, Path(options.out), display)
+    found = frontier.frontier(
+        given, seeds, levels, Path(options.out), display, guarantee=options.guarantee
+    )
     display.frontier(found, options.out)
     return 0
 

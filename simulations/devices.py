@@ -14,11 +14,12 @@ from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from client.device import Device, Identity, Random
+from client.device import Device, Identity
 from client.store import Store
 from common.config import Settings
 from common.errors import InputError
 from common.places import authority_key
+from common.randomness import Random
 from common.records import Record
 from common.secagg import certify
 from common.tasks.chat import READ_KINDS, Turn, split, turns

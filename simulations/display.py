@@ -21,7 +21,9 @@ from rich.progress import (
 from rich.table import Table
 
 from common.config import Settings
+from common.terms import graph_for
 from server.registry import RoundEntry
+from simulations.promises import promises, secure_sum
 
 LEG_WORDS = {
     "query.advertise": "keys",
@@ -53,17 +55,8 @@ class Display:
             f"{settings.rounds} rounds · seed {settings.seed} · results in {settings.out}",
             highlight=False,
         )
-        if settings.dp:
-            self.errors.print(
-                f"Differential privacy: ε = {settings.epsilon:g}, δ = {settings.delta:g} for each "
-                "example on its device, over the whole run.",
-                highlight=False,
-            )
-        else:
-            self.errors.print(
-                "[bold red]DIFFERENTIAL PRIVACY IS OFF[/] (--no-dp): the shared adapter may "
-                "remember what people wrote. Updates are still summed securely."
-            )
+        for line in _intentions(settings):
+            self.errors.print(line, highlight=False)
 
     def unread(self, kinds: Counter[str]) -> None:
         """Records that the task passes over, by kind."""
@@ -146,16 +139,21 @@ def _table(report: dict[str, Any]) -> Table:
     better = report["metric_names"]["better"]
     table = Table(title=f"Held-out {name} ({better} is better)")
     table.add_column("person", no_wrap=True)
-    for column in ("base", "shared", "shared + personal", "local only", "ε"):
+    for column in ("base", "shared", "shared + personal", "local only"):
+        table.add_column(column, justify="right")
+    for column in ("ε, an example", "ε, a person"):
         table.add_column(column, justify="right")
     for person in report["per_user"][:TABLE_ROWS]:
-        table.add_row(str(person["user"])[:12], *_figures(person, name), _epsilon(person))
+        spent = (_epsilon(person["epsilon"]), _epsilon(person["user_epsilon"]))
+        table.add_row(str(person["user"])[:12], *_figures(person, name), *spent)
     if (hidden := len(report["per_user"]) - TABLE_ROWS) > 0:
-        table.add_row(f"… {hidden} more", "", "", "", "", "")
+        table.add_row(f"… {hidden} more")
     table.add_section()
-    record = report["privacy"]["record"]
-    spent = f"≤ {record['epsilon']:.2f}" if record else "none"
-    table.add_row("mean", *_figures(report["metrics"], name), spent, style="bold")
+    most = [
+        f"≤ {kind['epsilon']:.2f}" if (kind := report["privacy"][level]) else "none"
+        for level in ("record", "user")
+    ]
+    table.add_row("mean", *_figures(report["metrics"], name), *most, style="bold")
     return table
 
 
@@ -163,8 +161,8 @@ def _figures(arms: dict[str, Any], name: str) -> list[str]:
     return [f"{arms[arm][name]:.1f}" for arm in ("base", "shared", "personal", "local")]
 
 
-def _epsilon(person: dict[str, Any]) -> str:
-    return "none" if person["epsilon"] is None else f"{person['epsilon']:.2f}"
+def _epsilon(spent: float | None) -> str:
+    return "none" if spent is None else f"{spent:.2f}"
 
 
 def _findings(report: dict[str, Any]) -> Iterator[str]:
@@ -182,11 +180,31 @@ def _findings(report: dict[str, Any]) -> Iterator[str]:
         f"sent: {sums['upload_bytes_per_client_round'] / 1000:.1f} kB by each client in a round, "
         f"masked; {sums['dropped']} clients dropped out of finished rounds"
     )
-    record = report["privacy"]["record"]
-    if record is None:
-        yield "privacy: no differential privacy"
+    yield from promises(report)
+
+
+def _intentions(settings: Settings) -> Iterator[str]:
+    """Both guarantees that a run aims at, and the graph of its secure sum."""
+    if settings.dp:
+        yield (
+            f"Record level: ε = {settings.epsilon:g}, δ = {settings.delta:g} for each example on "
+            "its device, over the whole run."
+        )
     else:
         yield (
-            f"privacy: ε = {record['epsilon']:.2f} at δ = {record['delta']:g} for each example on "
-            "its device, whatever anybody else does (record level); no user-level guarantee"
+            "[bold red]RECORD-LEVEL PRIVACY IS OFF[/] (--no-dp): a device's own update hides no "
+            "single example. Updates are still summed securely."
         )
+    if settings.user_epsilon:
+        yield (
+            f"User level: ε = {settings.user_epsilon:g}, δ = {settings.user_delta:g} for all that "
+            "one person contributes, over the whole run."
+        )
+    elif settings.dp:
+        yield "User level: off (--user-epsilon switches it on)."
+    else:
+        yield (
+            "[bold red]USER-LEVEL PRIVACY IS OFF[/] too: the shared adapter may remember what "
+            "people wrote. --user-epsilon switches it on."
+        )
+    yield secure_sum(graph_for(settings, settings.cohort or settings.users))

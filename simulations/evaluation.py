@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from client.device import Device
 from client.participation import KEPT
@@ -24,10 +23,12 @@ from common.adapter.state import Shared
 from common.backbone import Backbone, backbone_for
 from common.config import Settings
 from common.privacy.accountant import epsilon
+from common.privacy.user_level import user_epsilon
 from simulations import devices
 
 ARMS = ("base", "shared", "personal", "local")
 EVALUATION_MEMBER = 0
+PERSONAL = "personal"  # what the randomness of both personal fits is for
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,8 @@ def _person(settings: Settings, run: Path, shared: Shared, number: int, user: st
         scores, tokens = _arms(
             settings, run / "devices" / f"{number:05d}", backbone, device, shared
         )
-        releases = device.store.releases()
+        releases = device.store.ledger.releases()
+        rhos = device.store.ledger.user_rhos()
         noises = [release.noise_multiplier for release in releases]
         entry: dict[str, Any] = {
             "user": user,
@@ -77,6 +79,9 @@ def _person(settings: Settings, run: Path, shared: Shared, number: int, user: st
             **scores,
             "epsilon": epsilon(releases, settings.delta) if settings.dp else None,
             "noise_multiplier": min(noises) if settings.dp and noises else None,
+            "user_epsilon": user_epsilon(rhos, settings.user_delta)
+            if settings.user_epsilon
+            else None,
         }
         return PersonResult(entry, tokens)
     finally:
@@ -96,8 +101,8 @@ def _arms(
     with lora.active(model, lora.SHARED):
         scores["shared"] = backbone.score(heldout).metrics()
 
-    generator = _generator(device)
-    _, tokens = train_personal(backbone, train, settings, generator, on_shared=True)
+    random = device.randomness.stream(PERSONAL)
+    _, tokens = train_personal(backbone, train, settings, random, on_shared=True)
     save_adapter(model, lora.PERSONAL, folder / "personal")
     with lora.active(model, lora.SHARED, lora.PERSONAL):
         scores["personal"] = backbone.score(heldout).metrics()
@@ -113,11 +118,12 @@ def _alone(backbone: Backbone, device: Device, settings: Settings) -> tuple[dict
     """The personal adapter without the federation; the same for all runs of one person."""
     names = ("personal_epochs", "personal_rate", "personal_batch", "weight_decay", "dtype")
     chosen = tuple(getattr(settings, name) for name in names)
-    seed = int.from_bytes(device.randomness.stream("personal")(8), "little")
+    seed = int.from_bytes(device.randomness.stream(PERSONAL)(8), "little")
     key = (backbone.personal, tuple(device.train), tuple(device.heldout), chosen, seed)
     if key not in _ALONE:
         train, heldout = backbone.prepared(device.train), backbone.prepared(device.heldout)
-        _, tokens = train_personal(backbone, train, settings, _generator(device), on_shared=False)
+        random = device.randomness.stream(PERSONAL)
+        _, tokens = train_personal(backbone, train, settings, random, on_shared=False)
         with lora.active(backbone.model, lora.PERSONAL):
             _ALONE[key] = (backbone.score(heldout).metrics(), tokens)
     return _ALONE[key]
@@ -131,8 +137,3 @@ def _use_shared(backbone: Backbone, device: Device, shared: Shared) -> None:
     if kept := device.store.get(KEPT):
         vector = np.frombuffer(kept, dtype="<f4")
         lora.write(backbone.model, lora.SHARED, plan, kept_parts(plan.sharing), vector)
-
-
-def _generator(device: Device) -> torch.Generator:
-    seed = int.from_bytes(device.randomness.stream("personal")(8), "little") >> 1
-    return torch.Generator().manual_seed(seed)

@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from common.config import WITHOUT_DP, Settings, from_mapping
+from common.config import USER_LEVEL, WITHOUT_DP, Settings, from_mapping
 from common.errors import InputError
 from common.tasks.chat import PRIMARY
 from simulations import run as runs
@@ -57,21 +57,33 @@ def frontier(
     levels: Sequence[float | None],
     out: Path,
     display: Display,
+    *,
+    guarantee: str = "record",
 ) -> dict[str, Any]:
-    """Run every seed at every level; the summary, which is also written with its figure."""
+    """Run every seed at every level of a guarantee; the summary, also written with its figure."""
     reports: dict[float | None, list[dict[str, Any]]] = {level: [] for level in levels}
     for seed in seeds:
         for level in levels:
             folder = out / f"seed-{seed}" / f"epsilon-{NONE if level is None else f'{level:g}'}"
-            settings = _settings(given, seed, level, folder)
+            settings = _settings(given, seed, level, folder, guarantee)
             reports[level].append(_report(settings, display))
-            _write(out, summary(reports))
-    return summary(reports)
+            _write(out, summary(reports, guarantee))
+    return summary(reports, guarantee)
 
 
-def _settings(given: dict[str, Any], seed: int, level: float | None, folder: Path) -> Settings:
+def _settings(
+    given: dict[str, Any], seed: int, level: float | None, folder: Path, guarantee: str
+) -> Settings:
+    """Record level: DP-SGD at ε, or nothing. User level: noise in the sum alone, or the same
+    training without it.
+    """
     chosen: dict[str, Any] = dict(given, seed=seed)
-    chosen = WITHOUT_DP | chosen | {"dp": False} if level is None else chosen | {"epsilon": level}
+    if guarantee == "user":
+        chosen = USER_LEVEL | chosen | {"dp": False, "user_epsilon": level or 0.0}
+    elif level is None:
+        chosen = WITHOUT_DP | chosen | {"dp": False}
+    else:
+        chosen["epsilon"] = level
     return dataclasses.replace(from_mapping(chosen), out=str(folder.absolute()))
 
 
@@ -96,7 +108,9 @@ def _check_same(settings: Settings, stored: Settings) -> None:
         raise InputError(problem, "Give the same settings again, or another --out.")
 
 
-def summary(reports: dict[float | None, list[dict[str, Any]]]) -> dict[str, Any]:
+def summary(
+    reports: dict[float | None, list[dict[str, Any]]], guarantee: str = "record"
+) -> dict[str, Any]:
     """Per level: means over all people of all seeds, and paired 95 % intervals."""
     rows = []
     for level, several in reports.items():
@@ -113,9 +127,14 @@ def summary(reports: dict[float | None, list[dict[str, Any]]]) -> dict[str, Any]
                     for arm in ARMS
                 },
                 "intervals": {f"{a}_vs_{b}": paired_interval(people, a, b) for a, b in PAIRS},
+                "nll_intervals": {
+                    f"{a}_vs_{b}": paired_interval(people, a, b, "nll")
+                    for a, b in PAIRS
+                    if "nll" in people[0][a]
+                },
             }
         )
-    return {"metric": PRIMARY, "rows": rows}
+    return {"metric": PRIMARY, "guarantee": guarantee, "rows": rows}
 
 
 def _write(out: Path, found: dict[str, Any]) -> None:
@@ -141,7 +160,7 @@ def figure(found: dict[str, Any]) -> str:
         label = {"local": "personal adapter alone", "personal": "shared + personal"}.get(arm, arm)
         axes.plot(places, heights, style, marker="o", label=label)
     axes.set_xticks(places, [_level(row["epsilon"]) for row in rows])
-    axes.set_xlabel("ε of one example on its device, whole run")
+    axes.set_xlabel(_AXES[found["guarantee"]])
     axes.set_ylabel("held-out perplexity (lower is better)")
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False)
@@ -150,6 +169,12 @@ def figure(found: dict[str, Any]) -> str:
     canvas.savefig(stream, format="svg", metadata={"Date": None})
     plt.close(canvas)
     return stream.getvalue()
+
+
+_AXES = {
+    "record": "ε of one example on its device, whole run",
+    "user": "ε of all that one person contributes, whole run",
+}
 
 
 def _level(epsilon: float | None) -> str:

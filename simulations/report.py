@@ -6,18 +6,21 @@ import resource
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
+from math import isfinite
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 import numpy as np
 
-from client.participation import TOKENS
+from client.participation import CLIPPED, COORDINATES, TOKENS
 from client.store import Store
-from common.config import Settings
-from common.graph import graph_size
+from common.backbone import adapter_plans
+from common.config import MIN_COHORT, Settings
+from common.privacy.accountant import ACCOUNTANT
 from common.tasks.chat import BETTER, PRIMARY
-from server.registry import RoundEntry
+from common.terms import failures, graph_for
+from server.registry import Registry, RoundEntry
 from simulations.evaluation import ARMS, PersonResult
 
 PAIRS = (("shared", "base"), ("personal", "shared"), ("personal", "local"))
@@ -48,19 +51,21 @@ def build_report(
         "intervals": {f"{a}_vs_{b}": paired_interval(people, a, b) for a, b in PAIRS},
         "metric_names": {"primary": PRIMARY, "better": BETTER},
         "per_user": people,
-        "privacy": _privacy(settings, people),
+        "privacy": _privacy(settings, run, people),
         "secure_aggregation": _secure_aggregation(settings, run, rounds),
         "rounds_log": [asdict(entry) for entry in rounds],
         "timing": _timing(run, results, seconds),
     }
 
 
-def paired_interval(people: Sequence[dict[str, Any]], arm: str, other: str) -> list[float] | None:
-    """95 % Student interval of the mean over people of primary(arm) − primary(other).
+def paired_interval(
+    people: Sequence[dict[str, Any]], arm: str, other: str, metric: str = PRIMARY
+) -> list[float] | None:
+    """95 % Student interval of the mean over people of metric(arm) − metric(other).
 
     None with fewer than two people.
     """
-    differences = np.array([person[arm][PRIMARY] - person[other][PRIMARY] for person in people])
+    differences = np.array([person[arm][metric] - person[other][metric] for person in people])
     if len(differences) < 2:
         return None
     from scipy.stats import t
@@ -74,33 +79,81 @@ def _means(rows: Sequence[dict[str, float]]) -> dict[str, float]:
     return {name: mean(row[name] for row in rows) for name in rows[0]}
 
 
-def _privacy(settings: Settings, people: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    if not settings.dp:
-        return {"record": None, "user": None}
+def _privacy(settings: Settings, run: Path, people: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "record": _record_level(settings, people) if settings.dp else None,
+        "user": _user_level(settings, run, people) if settings.user_epsilon else None,
+    }
+
+
+def _record_level(settings: Settings, people: Sequence[dict[str, Any]]) -> dict[str, Any]:
     noises = [person["noise_multiplier"] for person in people if person["noise_multiplier"]]
-    record = {
+    return {
         "epsilon": max(person["epsilon"] for person in people),
         "delta": settings.delta,
         "noise_multiplier": min(noises) if noises else None,
         "max_grad_norm": settings.max_grad_norm,
+        "accountant": ACCOUNTANT,
     }
-    return {"record": record, "user": None}
+
+
+def _user_level(settings: Settings, run: Path, people: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    rhos = Registry(run / "server", adapter_plans(settings)[0]).user_rhos()
+    return {
+        "epsilon": max(person["user_epsilon"] for person in people),
+        "delta": settings.user_delta,
+        "noise_multiplier": (2 * max(rhos)) ** -0.5 if rhos else None,
+        "clip_norm": settings.user_clip,
+        "mechanism": "distributed discrete Gaussian",
+    }
 
 
 def _secure_aggregation(
     settings: Settings, run: Path, rounds: Sequence[RoundEntry]
 ) -> dict[str, Any]:
     cohort = max((entry.cohort for entry in rounds), default=0)
-    neighbours, threshold = graph_size(settings, cohort) if cohort >= 2 else (0, 0)
     done = [entry for entry in rounds if entry.status == "done"]
+    clipped, coordinates = _counted(run, CLIPPED), _counted(run, COORDINATES)
     return {
         "enabled": True,
-        "threshold": threshold,
-        "neighbours": neighbours,
+        **_graph(settings, cohort),
         "modulus_bits": settings.modulus_bits,
         "dropped": sum(entry.cohort - entry.survivors for entry in done),
         "upload_bytes_per_client_round": _upload_bytes(run),
+        "clipped_share": clipped / coordinates if coordinates else 0.0,
     }
+
+
+def _graph(settings: Settings, cohort: int) -> dict[str, Any]:
+    """The graph of the largest cohort; zeros where no round could begin."""
+    if cohort < MIN_COHORT:
+        return {"threshold": 0, "neighbours": 0}
+    graph = graph_for(settings, cohort)
+    exposed, abandoned = failures(graph)
+    return {
+        "cohort": cohort,
+        "threshold": graph.threshold,
+        "neighbours": graph.neighbours,
+        "least_survivors": graph.least,
+        "tolerated_corrupt": graph.corrupt,
+        "tolerated_colluding_neighbours": graph.colluders,
+        "privacy_failure_log2": finite_or_none(exposed),
+        "abort_chance_log2": finite_or_none(abandoned),
+    }
+
+
+def finite_or_none(value: float) -> float | None:
+    """JSON has no infinities: None for an event that cannot happen."""
+    return value if isfinite(value) else None
+
+
+def _counted(run: Path, key: str) -> int:
+    total = 0
+    for file in sorted((run / "devices").glob("*.db")):
+        store = Store(file)
+        total += store.counted(key)
+        store.close()
+    return total
 
 
 def _upload_bytes(run: Path) -> int:
@@ -116,11 +169,7 @@ def _upload_bytes(run: Path) -> int:
 
 
 def _timing(run: Path, results: Sequence[PersonResult], seconds: float) -> dict[str, float]:
-    tokens = sum(result.trained_tokens for result in results)
-    for file in sorted((run / "devices").glob("*.db")):
-        store = Store(file)
-        tokens += int(store.get(TOKENS) or b"0")
-        store.close()
+    tokens = sum(result.trained_tokens for result in results) + _counted(run, TOKENS)
     peak_kb = max(resource.getrusage(who).ru_maxrss for who in _PROCESSES)
     return {
         "seconds": seconds,

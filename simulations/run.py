@@ -34,7 +34,7 @@ def resolve(settings: Settings) -> Settings:
     everyone = devices.people(settings)
     values = settings.to_dict() | {"users": len(everyone)}
     resolved = from_mapping(values)
-    check_reachable(resolved)
+    check_reachable(resolved, adapter_plans(resolved)[0].dimension)
     for user in everyone:
         devices.examples(resolved, user)
     if resolved.dp:

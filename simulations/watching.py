@@ -12,9 +12,12 @@ from client.store import Store
 from common.backbone import adapter_plans
 from common.config import Settings
 from common.privacy.accountant import epsilon
+from common.privacy.user_level import user_epsilon
 from server.registry import Registry
 from simulations.display import LEG_WORDS, Display
 
+FIRST_EXCHANGES = ("query.advertise", "train.update")  # of a cold round, of one set up before
+RIDDEN_EXCHANGES = 3  # the others' two ride on the round before
 PEOPLE_READ = 64  # enough for a mean loss on the terminal
 
 
@@ -28,8 +31,9 @@ def round_watch(
     settings: Settings, display: Display, left: int
 ) -> Iterator[Callable[[int, str], None]]:
     """A watcher of answers (node, message type) that advances a bar and reports each round."""
-    expected = left * (settings.cohort or settings.users) * len(LEG_WORDS)
-    shown = rounds_done(settings)
+    exchanges = left * RIDDEN_EXCHANGES + len(LEG_WORDS) - RIDDEN_EXCHANGES
+    expected = exchanges * (settings.cohort or settings.users)
+    shown, before = rounds_done(settings), ""
 
     def report() -> None:
         nonlocal shown
@@ -40,8 +44,10 @@ def round_watch(
     with display.bar("rounds", expected) as advance:
 
         def watch(_: int, kind: str) -> None:
-            if kind == next(iter(LEG_WORDS)):
-                report()  # a new round's first leg: the one before is finished
+            nonlocal before
+            if kind != before and kind in FIRST_EXCHANGES:
+                report()  # a new round begins: the one before is finished
+            before = kind
             advance(LEG_WORDS[kind])
 
         yield watch
@@ -54,13 +60,17 @@ def _registry(settings: Settings) -> Registry:
 
 def _progress(settings: Settings) -> tuple[float | None, str]:
     """Mean training loss on the devices, read here only because they are simulated, and ε."""
-    losses, spent = [], 0.0
+    losses, spent, person = [], 0.0, 0.0
     for file in sorted((Path(settings.out) / "devices").glob("*.db"))[:PEOPLE_READ]:
         store = Store(file)
         if loss := store.get(LOSS):
             losses.append(float(loss))
         if settings.dp:
-            spent = max(spent, epsilon(store.releases(), settings.delta))
+            spent = max(spent, epsilon(store.ledger.releases(), settings.delta))
+        if settings.user_epsilon:
+            person = max(person, user_epsilon(store.ledger.user_rhos(), settings.user_delta))
         store.close()
-    words = f"ε {spent:.2f} of {settings.epsilon:g}" if settings.dp else "no DP"
-    return (mean(losses) if losses else None), words
+    words = [f"ε {spent:.2f} of {settings.epsilon:g} an example"] if settings.dp else []
+    if settings.user_epsilon:
+        words.append(f"ε {person:.2f} of {settings.user_epsilon:g} a person")
+    return (mean(losses) if losses else None), ", ".join(words) or "no DP"

@@ -21,6 +21,7 @@ from common.errors import DecodeError
 from common.models import load_base
 from common.privacy.accountant import Release
 from common.tasks.chat import Turn, tokenize
+from simulations.devices import SeededRandomness
 
 SETTINGS = Settings(model="tiny", users=5, examples=8, modules="q_proj,v_proj", rank=2, layers=1)
 
@@ -113,8 +114,8 @@ def test_swapping_the_personal_adapter_leaves_the_shared_update_bit_identical(
     for seed in (1, 2):
         personal = random_vector(backbone.personal, BOTH, seed)
         lora.write(backbone.model, lora.PERSONAL, backbone.personal, BOTH, personal)
-        generator = torch.Generator().manual_seed(5)
-        trained = train_shared(backbone, start, None, examples, SETTINGS, release, generator)
+        random = SeededRandomness(5, 0).stream("noise")
+        trained = train_shared(backbone, start, None, examples, SETTINGS, release, random)
         updates.append(trained.sent)
     assert np.array_equal(updates[0], updates[1])
     assert not np.array_equal(updates[0], start.vector)
@@ -126,8 +127,8 @@ def test_personal_training_moves_only_the_personal_adapter(backbone: Backbone) -
     examples = prepared(backbone)
     with lora.active(backbone.model, lora.SHARED):
         before = backbone.score(examples).nll
-    generator = torch.Generator().manual_seed(0)
-    train_personal(backbone, examples, SETTINGS, generator, on_shared=True)
+    random = SeededRandomness(0, 0).stream("personal")
+    train_personal(backbone, examples, SETTINGS, random, on_shared=True)
     with lora.active(backbone.model, lora.SHARED, lora.PERSONAL):
         assert backbone.score(examples).nll < before
     assert np.array_equal(lora.read(backbone.model, lora.SHARED, backbone.shared, BOTH), shared)
@@ -145,8 +146,8 @@ def test_per_sample_gradients_through_the_model_are_those_of_one_example_alone(
         max_grad_norm=clip, learning_rate=1.0,
     )  # fmt: skip
     release = Release(0.0, 1.0, 1)
-    generator = torch.Generator().manual_seed(0)
-    trained = train_shared(backbone, start, None, examples, chosen, release, generator)
+    random = SeededRandomness(0, 0).stream("noise")
+    trained = train_shared(backbone, start, None, examples, chosen, release, random)
     total, norms = np.zeros(plan.dimension), []
     lora.write(backbone.model, lora.SHARED, plan, plan.sent, start.vector)
     for example in examples:

@@ -56,9 +56,9 @@ def test_settings_that_cannot_work(
     [
         (("--users", "9"), ["--users 9", "5 people"]),
         (("--users", "2"), ["cohort of 2", "at least 3"]),
-        (("--dropout", "0.9"), ["threshold", "--dropout 0.9"]),
-        (("--threshold", "5"), ["threshold of 5", "--threshold"]),
-        (("--threshold", "2"), ["threshold of 2", "more than half"]),
+        (("--dropout", "0.9"), ["No round can finish", "--dropout 0.9", "--tolerated-losses"]),
+        (("--tolerated-losses", "0.5"), ["--tolerated-losses", "at most 0.45"]),
+        (("--user-epsilon", "-1"), ["--user-epsilon", "at least 0"]),
         (("--modules", "no_such_layer"), ["no_such_layer", "--modules"]),
         (("--model", "/no/such/model"), ["/no/such/model", "--model"]),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import signal
 import sqlite3
@@ -15,36 +16,90 @@ import pytest
 from conftest import Runner, write_people
 
 from client import participation
-from client.store import Store, Upload
+from client.ledger import Charge
+from client.store import MIGRATIONS, Store, Upload
+from common.backbone import adapter_plans
 from common.config import Settings
 from common.errors import PrivityError, ProtocolError
 from common.privacy.accountant import Release
 from common.secagg import RoundTerms
+from common.terms import round_terms
+from simulations.cli import main
 
 RELEASE = Release(1.5, 0.5, 3)
 
 
+def charge(round_: int = 1, attempt: int = 0, data: str = "aa") -> Charge:
+    return Charge("run", round_, attempt, RELEASE, 0.25, data)
+
+
 def test_the_store_remembers(tmp_path: Path) -> None:
     store = Store(tmp_path / "device.db")
-    store.charge("run", 1, 0, RELEASE)
+    store.ledger.charge(charge())
     store.journal(Upload("run", 1, 0, "update", 42))
     store.put("key", b"value")
     store.close()
     again = Store(tmp_path / "device.db")
-    assert again.releases() == [RELEASE]
+    assert again.ledger.releases() == [RELEASE]
+    assert again.ledger.user_rhos() == [0.25]
     assert again.uploads() == [Upload("run", 1, 0, "update", 42)]
     assert again.get("key") == b"value"
+    assert again.keys("k") == ["key"]
     again.drop("key")
     assert again.get("key") is None
 
 
 def test_one_attempt_is_charged_once(tmp_path: Path) -> None:
     store = Store(tmp_path / "device.db")
-    store.charge("run", 1, 0, RELEASE)
+    store.ledger.charge(charge())
     with pytest.raises(ProtocolError, match="charged already"):
-        store.charge("run", 1, 0, RELEASE)
-    store.charge("run", 1, 1, RELEASE)
-    assert len(store.releases()) == 2
+        store.ledger.charge(charge())
+    store.ledger.charge(charge(attempt=1))
+    assert len(store.ledger.releases()) == len(store.ledger.user_rhos()) == 2
+
+
+def test_a_run_is_charged_for_one_set_of_data(tmp_path: Path) -> None:
+    store = Store(tmp_path / "device.db")
+    store.ledger.charge(charge())
+    with pytest.raises(ProtocolError, match="data on this device changed"):
+        store.ledger.charge(charge(round_=2, data="bb"))
+    assert len(store.ledger.releases()) == 1
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM releases",
+        "UPDATE releases SET noise_multiplier = 1000",
+        "UPDATE releases SET rho = 0 WHERE guarantee = 'user'",
+        "INSERT OR REPLACE INTO releases (run, round, attempt, guarantee, noise_multiplier,"
+        " sample_rate, steps, data, version, at)"
+        " VALUES ('run', 1, 0, 'record', 9, 1, 0, '', '', 0)",
+    ],
+)
+def test_what_was_charged_cannot_be_taken_back(tmp_path: Path, statement: str) -> None:
+    store = Store(tmp_path / "device.db")
+    store.ledger.charge(charge())
+    with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+        store._db.execute(statement)
+    assert store.ledger.releases() == [RELEASE]
+    assert store.ledger.user_rhos() == [0.25]
+
+
+def test_a_ledger_of_version_1_is_carried_on(tmp_path: Path) -> None:
+    """Its releases count at record level, and as unbounded at user level."""
+    database = sqlite3.connect(tmp_path / "device.db")
+    database.executescript(MIGRATIONS[0])
+    database.execute("INSERT INTO ledger VALUES (1, 'run', 1, 0, 1.5, 0.5, 3)")
+    database.execute("PRAGMA user_version=1")
+    database.commit()
+    database.close()
+    store = Store(tmp_path / "device.db")
+    assert store.ledger.releases() == [RELEASE]
+    assert store.ledger.user_rhos() == [float("inf")]
+    with pytest.raises(ProtocolError, match="charged already"):
+        store.ledger.charge(charge())
+    store.ledger.charge(charge(round_=2))  # a run that version 1 began goes on
 
 
 def test_a_newer_store_is_refused(tmp_path: Path) -> None:
@@ -56,46 +111,124 @@ def test_a_newer_store_is_refused(tmp_path: Path) -> None:
         Store(tmp_path / "device.db")
 
 
-def test_a_charge_survives_kill_9(tmp_path: Path) -> None:
-    code = (
-        "import os, signal\nfrom pathlib import Path\nfrom client.store import Store\n"
-        "from common.privacy.accountant import Release\n"
-        f"store = Store(Path({str(tmp_path / 'device.db')!r}))\n"
-        "store.charge('run', 1, 0, Release(1.5, 0.5, 3))\n"
-        "os.kill(os.getpid(), signal.SIGKILL)\n"
-    )
+KILLED = """
+import os, signal
+from client import participation
+from simulations.cli import main
+
+real = participation.{at}
+
+def kill(*arguments):
+    if {when}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(*arguments)
+
+participation.{at} = kill
+main({arguments!r})
+"""
+
+
+@pytest.mark.parametrize(
+    ("at", "when"),
+    [("train_shared", "True"), ("to_ring", "True"), ("_journal", "arguments[2] == 'update'")],
+)
+def test_kill_9_between_charge_and_send_never_under_counts(
+    people: Path, tmp_path: Path, at: str, when: str
+) -> None:
+    """Killed right after the charge, before masking, and before the first masked update leaves.
+
+    What is resumed charges again, and masks with other keys.
+    """
+    out = tmp_path / "run"
+    options = ["run", "--data", str(people), "--model", "tiny", "--examples", "8", "--quiet"]
+    options += ["--rounds", "2", "--personal-epochs", "0", "--out", str(out)]
+    code = KILLED.format(at=at, when=when, arguments=options)
     killed = subprocess.run([sys.executable, "-c", code], check=False)
     assert killed.returncode == -signal.SIGKILL
-    assert Store(tmp_path / "device.db").releases() == [RELEASE]
+    store = Store(out / "devices/00000.db")
+    assert len(store.ledger.releases()) == 1
+    assert not [upload for upload in store.uploads() if upload.what == "update"]
+    assert main(["run", "--resume", "--quiet", "--out", str(out)]) == 0
+    first, *rest = store.ledger.releases()
+    assert len(rest) == 2
+    assert all(release.noise_multiplier > first.noise_multiplier for release in rest)
+    sent = [(upload.round, upload.attempt) for upload in store.uploads() if upload.what == "update"]
+    assert sent == [(1, 1), (2, 1)]  # the second attempt at both: the second round rode along
+    report = json.loads((out / "report.json").read_text())
+    assert report["privacy"]["record"]["epsilon"] <= 8.0
+    store.close()
+
+
+def test_asked_again_a_device_sends_the_same_bytes_and_is_charged_once(
+    run: Runner, people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, sent = participation.update, []
+
+    def twice(*arguments: Any) -> bytes:
+        sent.append((real(*arguments), real(*arguments)))
+        return sent[-1][0]
+
+    monkeypatch.setattr(participation, "update", twice)
+    report = run(people, "run")
+    assert len(sent) == 10
+    assert all(first == second for first, second in sent)
+    assert [entry["status"] for entry in report["rounds_log"]] == ["done", "done"]
+    store = Store(tmp_path / "run/devices/00000.db")
+    assert len(store.ledger.releases()) == 2
+    assert [u.what for u in store.uploads()].count("update again") == 2
+    store.close()
+
+
+def test_asked_for_the_same_round_with_another_adapter_a_device_drops_out(
+    run: Runner, people: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = participation.update
+
+    def other(device: Any, settings: Any, number: int, inbox: bytes, adapter: bytes) -> bytes:
+        real(device, settings, number, inbox, adapter)
+        return real(device, settings, number, inbox, bytes(len(adapter)) + b"")
+
+    monkeypatch.setattr(participation, "update", other)
+    report = run(people, "run", "--rounds", "2")
+    statuses = [entry["status"] for entry in report["rounds_log"]]
+    assert statuses[1] == "abandoned"  # in round 1 the published start is all zeros: the same
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"cohort": 2, "neighbours": 1, "threshold": 1, "colluders": 0},
+        {"cohort": 2, "least": 2, "corrupt": 0, "neighbours": 1, "threshold": 1, "colluders": 0},
         {"training": "0" * 64},
         {"dimension": 3},
         {"clip": 1.0},
         {"bits": 32},
         {"levels": 5},
+        {"noise": 3.0},
         {"seed": 7},
-        {"threshold": 2},
-        {"neighbours": 2, "threshold": 2, "colluders": 0},
+        {"least": 5},
+        {"corrupt": 0, "colluders": 0},
+        {"neighbours": 3, "threshold": 3, "colluders": 1},
         {"round": 4},
         {"round": 0},
     ],
 )
 def test_terms_that_a_device_refuses(change: dict[str, Any]) -> None:
-    from common.adapter.state import Shared
-    from common.backbone import adapter_plans
-    from server.terms import round_terms
-
     settings = Settings(model="tiny", users=5)
-    plan = adapter_plans(settings)[0]
-    terms = round_terms(settings, Shared(plan, plan.initial(plan.sent)), "r", 1, 0, 5)
+    terms = round_terms(settings, adapter_plans(settings)[0].dimension, "r", 1, 0, 5)
     participation._check_policy(terms, settings)
+    changed = dataclasses.replace(terms, **change)
     with pytest.raises(ProtocolError):
-        participation._check_policy(dataclasses.replace(terms, **change), settings)
+        participation._check_policy(changed, settings)
+
+
+def test_terms_without_the_promised_user_level_noise_are_refused() -> None:
+    settings = Settings(model="tiny", users=5, user_epsilon=8.0)
+    dimension = adapter_plans(settings)[0].dimension
+    good = round_terms(settings, dimension, "r", 1, 0, 5, noise_multiplier=2.0)
+    participation._check_policy(good, settings)
+    silent = round_terms(settings, dimension, "r", 1, 0, 5)
+    with pytest.raises(ProtocolError, match="noise is 0"):
+        participation._check_policy(silent, settings)
 
 
 def test_another_adapter_than_the_one_agreed_on_is_refused(
@@ -110,9 +243,8 @@ def test_another_adapter_than_the_one_agreed_on_is_refused(
 
     monkeypatch.setattr(server.rounds, "encode_shared", another)
     report = run(people, "run", "--rounds", "1")
-    assert report["rounds_log"][0]["status"] == "abandoned"
-    assert "ProtocolError" in caplog.text
-    assert report["per_user"][0]["epsilon"] == 0.0  # refused before anything was charged
+    assert report["rounds_log"][0]["status"] == "abandoned"  # masked under another adapter
+    assert "terms digest" in caplog.text
 
 
 def test_an_unforeseen_error_tells_its_kind_and_place_only(
@@ -128,9 +260,7 @@ def test_an_unforeseen_error_tells_its_kind_and_place_only(
 
 
 def test_terms_reach_the_device_whole() -> None:
-    terms = RoundTerms(
-        "r", 1, 0, "0" * 64, 0, 10, 0.05, 24, 1000, 5, 4, 3, 1, "0" * 64
-    )  # fmt: skip
+    terms = RoundTerms("r", 1, 0, 0, 10, 0.05, 24, 1000, 2.5, 5, 4, 1, 4, 3, 1, "0" * 64)
     assert RoundTerms.decode(terms.encode()) == terms
 
 

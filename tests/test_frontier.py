@@ -63,3 +63,20 @@ def test_a_frontier_continues_where_it_stopped(
     found = json.loads((out / "frontier.json").read_text())
     assert [row["epsilon"] for row in found["rows"]] == [8.0, None]
     assert (out / "frontier.svg").exists()
+
+
+def test_a_user_level_frontier_trains_alike_at_every_level(tmp_path: Path) -> None:
+    data, out = write_people(tmp_path / "people", 10), tmp_path / "frontier"
+    command = ["frontier", "--data", str(data), "--model", "tiny", "--examples", "8"]
+    command += ["--rounds", "1", "--personal-epochs", "0", "--users", "0", "--out", str(out)]
+    command += ["--seeds", "0", "--quiet", "--guarantee", "user", "--epsilons", "8,none"]
+    assert main(command) == 0
+    stored = [
+        json.loads((out / f"seed-0/epsilon-{level}/settings.json").read_text())
+        for level in ("8", "none")
+    ]
+    differing = {key for key in stored[0] if stored[0][key] != stored[1][key]}
+    assert differing == {"user_epsilon", "out"}
+    found = json.loads((out / "frontier.json").read_text())
+    assert found["guarantee"] == "user"
+    assert set(found["rows"][0]["nll_intervals"]) == set(found["rows"][0]["intervals"])

@@ -18,6 +18,7 @@ from conftest import Runner, write_people
 from client import participation
 from common.secagg import RoundTerms, levels_for, quantize, unpack
 from common.secagg.messages import decode_masked
+from common.secagg.terms import bound_digest
 from simulations.engines.local import LocalGrid
 
 Sent = list[tuple[int, str, bytes]]
@@ -30,7 +31,8 @@ class Recording:
         self.sent: Sent = []
         self.vectors: list[np.ndarray] = []  # type: ignore[type-arg]
         self.rings: list[np.ndarray] = []  # type: ignore[type-arg]
-        self.personal: list[bytes] = []
+        self.terms: RoundTerms | None = None  # of the last masked leg, and its binding
+        self.binding = b""
 
 
 @contextmanager
@@ -38,6 +40,7 @@ def recording(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recording]:
     """Tap the wire itself (serialised messages), the update before quantising, and the ring."""
     heard = Recording()
     carry, quantise, ring = LocalGrid._carry, participation.quantize, participation.to_ring
+    train = participation._train
 
     def tapped(self: LocalGrid, message: Any) -> Any:
         from flwr.common.serde import message_to_proto
@@ -56,8 +59,13 @@ def recording(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recording]:
         heard.rings.append(ring(integers, bits))
         return heard.rings[-1]
 
+    def trained(device: Any, settings: Any, terms: RoundTerms, published: Any) -> Any:
+        heard.terms, heard.binding = terms, bytes.fromhex(published.digest())
+        return train(device, settings, terms, published)
+
     with monkeypatch.context() as patch:
         patch.setattr(LocalGrid, "_carry", tapped)
+        patch.setattr(participation, "_train", trained)
         patch.setattr(participation, "quantize", watched)
         patch.setattr(participation, "to_ring", ringed)
         yield heard
@@ -68,7 +76,7 @@ def body(content: bytes) -> bytes:
     from flwr.common.serde import recorddict_from_proto
     from flwr.proto.recorddict_pb2 import RecordDict as Proto
 
-    record = recorddict_from_proto(Proto.FromString(content)).config_records["privity"]
+    (record,) = recorddict_from_proto(Proto.FromString(content)).config_records.values()
     assert set(record) == {"body"}
     value = record["body"]
     assert isinstance(value, bytes)
@@ -98,18 +106,18 @@ def test_two_runs_with_the_same_keys_and_other_people_look_the_same(
             masked.append((node, body(ours), body(theirs)))
         else:
             assert ours == theirs, kind
-    check_masked(first, second, masked, tmp_path)
+    check_masked(first, second, masked)
 
 
 def check_masked(
-    first: Recording, second: Recording, masked: list[tuple[int, bytes, bytes]], tmp_path: Path
+    first: Recording, second: Recording, masked: list[tuple[int, bytes, bytes]]
 ) -> None:
-    terms = read_terms(tmp_path / "run1")
+    terms, header = first.terms, bound_digest(first.terms.digest(), first.binding)
     levels = levels_for(5, 24)
     for index, (node, ours, theirs) in enumerate(masked):
         a, b = first.vectors[index], second.vectors[index]
         assert not np.array_equal(a, b)
-        ring_a, ring_b = ring_of(node, ours, terms), ring_of(node, theirs, terms)
+        ring_a, ring_b = (ring_of(node, m, terms, header) for m in (ours, theirs))
         modulus = 2**terms.bits
         mask_a = (ring_a - first.rings[index].astype(np.int64)) % modulus
         mask_b = (ring_b - second.rings[index].astype(np.int64)) % modulus
@@ -119,18 +127,8 @@ def check_masked(
         assert np.array_equal((ring_a - mask_a) % modulus, integers.astype(np.int64) % modulus)
 
 
-def read_terms(folder: Path) -> RoundTerms:
-    from client.store import Store
-
-    store = Store(folder / "devices/00000.db")
-    terms = store.get(participation.TERMS)
-    store.close()
-    assert terms is not None
-    return RoundTerms.decode(terms)
-
-
-def ring_of(node: int, message: bytes, terms: RoundTerms) -> np.ndarray:  # type: ignore[type-arg]
-    packed = decode_masked(terms.digest(), node, message)
+def ring_of(node: int, message: bytes, terms: RoundTerms, header: bytes) -> np.ndarray:  # type: ignore[type-arg]
+    packed = decode_masked(header, node, message)
     return unpack(packed, terms.bits, terms.dimension).astype(np.int64)
 
 
@@ -166,7 +164,7 @@ def test_a_refusal_tells_the_server_its_kind_and_no_more(
     with recording(monkeypatch) as heard:
         report = run(people, "run", "--rounds", "1")
     assert report["rounds_log"][0]["status"] == "abandoned"
-    refusals = [content for _, kind, content in heard.sent if kind == "train.update"]
+    refusals = [content for _, kind, content in heard.sent if kind == "query.advertise"]
     assert len(refusals) == 5
     assert all(b"BudgetExceededError" in content for content in refusals)
     assert not any(b"affair" in content for content in refusals)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import os
+from itertools import product
 
 import pytest
 import torch
@@ -13,6 +15,8 @@ from common.config import Settings
 from common.errors import BudgetExceededError, PrivityError
 from common.privacy.accountant import Release, calibrate, epsilon
 from common.privacy.training import DPSettings, plain_steps, private_steps
+from common.randomness import Random
+from simulations.devices import SeededRandomness
 
 DELTA = 1e-5
 
@@ -116,6 +120,10 @@ def data(count: int) -> list[torch.Tensor]:
     return [torch.randn(5, 3, generator=generator) * (i + 1) for i in range(count)]
 
 
+def stream(number: int) -> Random:
+    return SeededRandomness(0, number).stream("noise")
+
+
 @pytest.mark.parametrize("clip", [0.05, 1.0, 1e6])
 def test_a_private_step_without_noise_is_the_clipped_micro_batch_sum(clip: float) -> None:
     torch.manual_seed(0)
@@ -132,7 +140,7 @@ def test_a_private_step_without_noise_is_the_clipped_micro_batch_sum(clip: float
     settings = DPSettings(0.0, clip, 1.0, 1, 7)
     private_steps(
         nn.ModuleList([toy.trained]), optimizer, examples, batched,
-        lambda batch: stacked_loss(toy, batch), settings, torch.Generator().manual_seed(1),
+        lambda batch: stacked_loss(toy, batch), settings, stream(1),
     )  # fmt: skip
     assert torch.allclose(toy.trained.weight, wanted, rtol=1e-4, atol=1e-7)
 
@@ -154,13 +162,44 @@ def test_noise_has_the_stated_size_even_on_an_empty_batch() -> None:
     optimizer.step = watched  # type: ignore[method-assign]
     private_steps(
         nn.ModuleList([toy.trained]), optimizer, data(1), batched,
-        lambda batch: stacked_loss(toy, batch), settings, torch.Generator().manual_seed(1),
+        lambda batch: stacked_loss(toy, batch), settings, stream(1),
     )  # fmt: skip
     draws = torch.stack(seen).flatten()
     theory = (2.0 * 0.5 / 4.0) ** 2
     assert len(draws) == 1600
     assert abs(float(draws.var()) / theory - 1) < 5 * (2 / 1600) ** 0.5
     assert abs(float(draws.mean())) < 5 * (theory / 1600) ** 0.5
+
+
+def noisy_weights(random: Random) -> torch.Tensor:
+    """The toy's weights after two steps from the same start, half of the examples in each."""
+    toy = Toy()
+    toy.load_state_dict({name: torch.ones_like(w) for name, w in toy.state_dict().items()})
+    toy.trained.train()
+    optimizer = torch.optim.SGD(toy.trained.parameters(), lr=1.0)
+    private_steps(
+        nn.ModuleList([toy.trained]), optimizer, data(6), batched,
+        lambda batch: stacked_loss(toy, batch), DPSettings(1.0, 1.0, 0.5, 2, 3), random,
+    )  # fmt: skip
+    return toy.trained.weight.detach()
+
+
+def test_only_the_bytes_decide_noise_and_batches_and_torch_has_no_part() -> None:
+    torch.manual_seed(1)
+    first = noisy_weights(stream(1))
+    torch.manual_seed(2)
+    assert torch.equal(noisy_weights(stream(1)), first)
+    assert not torch.equal(noisy_weights(stream(2)), first)
+    assert not torch.equal(noisy_weights(os.urandom), noisy_weights(os.urandom))
+
+
+def test_no_two_rounds_or_devices_share_their_noise() -> None:
+    streams = [
+        SeededRandomness(seed, user).stream(f"run/{number}/{attempt}/noise")
+        for seed, user, number, attempt in product((0, 1), (1, 2), (1, 2), (0, 1))
+    ]
+    weights = {tuple(noisy_weights(random).flatten().tolist()) for random in streams}
+    assert len(weights) == len(streams)
 
 
 def test_a_gradient_that_is_not_finite_counts_as_nothing() -> None:
@@ -172,7 +211,7 @@ def test_a_gradient_that_is_not_finite_counts_as_nothing() -> None:
     private_steps(
         nn.ModuleList([toy.trained]), optimizer, examples, lambda chosen: [[x] for x in chosen],
         lambda batch: stacked_loss(toy, batch), DPSettings(1.0, 1.0, 1.0, 1, 3),
-        torch.Generator().manual_seed(1),
+        stream(1),
     )  # fmt: skip
     assert torch.isfinite(toy.trained.weight).all()
 
@@ -189,7 +228,7 @@ def test_a_model_that_flattens_its_sequences_is_refused() -> None:
     with pytest.raises(PrivityError, match="clipping would bound nothing"):
         private_steps(
             nn.ModuleList([toy.trained]), optimizer, data(4), batched, flattened,
-            DPSettings(1.0, 1.0, 1.0, 1, 4), torch.Generator().manual_seed(1),
+            DPSettings(1.0, 1.0, 1.0, 1, 4), stream(1),
         )  # fmt: skip
 
 
@@ -207,7 +246,7 @@ def test_poisson_batches_have_the_stated_rate() -> None:
     settings = DPSettings(1.0, 1.0, 0.3, 400, 15.0)
     private_steps(
         nn.ModuleList([toy.trained]), optimizer, data(50), counted,
-        lambda batch: stacked_loss(toy, batch), settings, torch.Generator().manual_seed(1),
+        lambda batch: stacked_loss(toy, batch), settings, stream(1),
     )  # fmt: skip
     mean = sum(sizes) / len(sizes)
     assert abs(mean - 15) < 5 * (50 * 0.3 * 0.7 / 400) ** 0.5

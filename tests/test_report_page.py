@@ -68,7 +68,10 @@ def made_up(users: int = 8, rounds: int = 6, abandoned: tuple[int, ...] = (3,)) 
         },
         "secure_aggregation": {
             "enabled": True, "threshold": 6, "neighbours": 7, "modulus_bits": 24, "dropped": 3,
-            "upload_bytes_per_client_round": 31_234,
+            "upload_bytes_per_client_round": 31_234, "clipped_share": 0.0125, "cohort": users,
+            "least_survivors": users - 2, "tolerated_corrupt": 1,
+            "tolerated_colluding_neighbours": 1, "privacy_failure_log2": None,
+            "abort_chance_log2": -20.5,
         },
         "rounds_log": [
             {
@@ -140,6 +143,9 @@ class Page(HTMLParser):
         "5 of 6 rounds finished",
         "24 bits",
         "3 clients",
+        "1.2 % of all numbers sent",
+        "2 of 8 may drop out",
+        "1 of 8 may work with the server; that they expose anybody: impossible",
         "31,234 bytes",
         "nats/token",
         "1,234",  # training examples of the first person
@@ -157,6 +163,16 @@ def test_a_figure_of_the_report_stands_on_the_page_with_its_unit(figure: str) ->
 
 def test_a_user_level_guarantee_that_was_not_used_is_said_to_be_so() -> None:
     assert "User levelnot used in this run" in Page(plain()).text
+
+
+def test_a_user_level_guarantee_stands_beside_the_other() -> None:
+    report = made_up()
+    report["privacy"]["user"] = {
+        "epsilon": 3.96, "delta": 1e-5, "noise_multiplier": 1.9, "clip_norm": 0.25,
+    }  # fmt: skip
+    text = " ".join(Page(render(report)).text.split())
+    assert "ε = 7.83, δ = 0.00001 at record level and ε = 3.96, δ = 0.00001 at user level" in text
+    assert "C = 0.25 (L2 norm of a whole update)" in text
 
 
 def test_an_interval_that_holds_0_is_no_improvement() -> None:

@@ -117,7 +117,7 @@ def test_epsilon_counts_an_update_lost_to_a_crash(
     assert main(["run", "--resume", "--out", str(tmp_path / "cut"), "--quiet"]) == 0
     report = json.loads((tmp_path / "cut/report.json").read_text())
     store = Store(tmp_path / "cut/devices/00000.db")
-    releases = store.releases()
+    releases = store.ledger.releases()
     store.close()
     assert len(releases) == 3  # one lost, two that count
     assert releases[1].noise_multiplier > releases[0].noise_multiplier
@@ -138,6 +138,66 @@ def test_a_run_is_not_resumed_on_other_data(
     folder.people.cache_clear()
     assert main(["run", "--resume", "--out", str(tmp_path / "run"), "--quiet"]) == 2
     assert "data changed" in capsys.readouterr().err
+
+
+def answers(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The kinds of all messages that devices answered, in order."""
+    from simulations.engines.local import LocalGrid
+
+    heard: list[str] = []
+    deliver = LocalGrid._deliver
+
+    def noted(self: LocalGrid, message: Any) -> str:
+        heard.append(message.metadata.message_type)
+        return deliver(self, message)
+
+    monkeypatch.setattr(LocalGrid, "_deliver", noted)
+    return heard
+
+
+def test_a_round_after_the_first_takes_three_exchanges(
+    run: Runner, people: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = answers(monkeypatch)
+    report = run(people, "run", "--rounds", "4")
+    assert [entry["survivors"] for entry in report["rounds_log"]] == [5] * 4
+    later = ["train.update"] * 5 + ["query.confirm"] * 5 + ["query.reveal"] * 5
+    cold = ["query.advertise"] * 5 + ["query.share"] * 5 + later
+    assert heard == cold + later * 3
+
+
+def test_newcomers_join_while_the_round_before_goes_on(
+    run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sampled cohorts: who is new is asked for keys and shares in messages of its own."""
+    data = write_people(tmp_path / "many", 24, answers=5)
+    options = ("--cohort", "12", "--examples", "4", "--personal-epochs", "0", "--rounds", "5")
+    heard = answers(monkeypatch)
+    report = run(data, "run", *options)
+    log = report["rounds_log"]
+    assert [entry["status"] for entry in log] == ["done"] * 5
+    assert heard.count("train.update") == sum(entry["cohort"] for entry in log)
+    first = log[0]["cohort"]
+    newcomers = heard.count("query.advertise") - first
+    assert 0 < newcomers < sum(entry["cohort"] for entry in log[1:])
+    assert heard.count("query.share") == heard.count("query.advertise")
+
+
+def test_after_many_losses_the_next_round_starts_cold(
+    run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two of eight lost before they could advertise: everybody is asked again, in five legs."""
+    import server.setup
+
+    def lost(_: float, __: int, number: int, attempt: int, nodes: list[int]) -> Any:
+        gone = set(nodes[:2]) if (number, attempt) == (1, 0) else set()
+        return lambda node, leg: leg == "update" and node in gone
+
+    monkeypatch.setattr(server.setup, "simulated_losses", lost)
+    heard = answers(monkeypatch)
+    report = run(write_people(tmp_path / "eight", 8), "run", "--rounds", "2")
+    assert [entry["survivors"] for entry in report["rounds_log"]] == [6, 8]
+    assert heard.count("query.advertise") == 8 + 8
 
 
 @pytest.mark.long

@@ -14,12 +14,13 @@ from common.adapter.plan import AdapterPlan, Site
 from common.adapter.state import Shared
 from common.config import Settings, from_mapping
 from common.errors import InputError, PrivityError, RoundAbandonedError
-from common.graph import graph_size
+from common.privacy.user_level import user_epsilon
+from common.terms import round_terms
 from server import aggregation
 from server.aggregation import RuleState
 from server.cohort import LEGS, poisson_sample, simulated_losses
 from server.registry import Registry, RoundEntry
-from server.terms import check_reachable, round_terms
+from server.terms import check_reachable, plan_noise
 
 PLAN = AdapterPlan("toy", (Site("layer", 3, 4),), 2, 2.0, 0, "ffa")
 
@@ -97,42 +98,51 @@ def test_fedavg_adds_the_mean_and_fedadam_moves_by_its_rate() -> None:
     assert state.steps == 1
 
 
-def test_terms_bind_the_adapter_the_settings_and_the_cohort() -> None:
+def test_terms_bind_the_settings_and_the_cohort() -> None:
     settings = Settings(users=8)
     digests = {
-        round_terms(chosen, adapter, "r", number, attempt, cohort).digest()
-        for chosen, adapter, number, attempt, cohort in [
-            (settings, shared(0.0), 1, 0, 8),
-            (settings, shared(0.1), 1, 0, 8),
-            (settings, shared(0.0), 2, 0, 8),
-            (settings, shared(0.0), 1, 1, 8),
-            (settings, shared(0.0), 1, 0, 7),
-            (Settings(users=8, epsilon=9.0), shared(0.0), 1, 0, 8),
+        round_terms(chosen, 10, "r", number, attempt, cohort).digest()
+        for chosen, number, attempt, cohort in [
+            (settings, 1, 0, 8),
+            (settings, 2, 0, 8),
+            (settings, 1, 1, 8),
+            (settings, 1, 0, 7),
+            (Settings(users=8, epsilon=9.0), 1, 0, 8),
         ]
     }
-    assert len(digests) == 6
+    assert len(digests) == 5
     elsewhere = Settings(users=8, out="/elsewhere", engine="flower")
     assert elsewhere.digest() == settings.digest()
 
 
 def test_no_sum_of_a_whole_cohort_can_wrap() -> None:
     for cohort in (3, 8, 100, 1000):
-        terms = round_terms(Settings(users=cohort), shared(0.0), "r", 1, 0, cohort)
+        terms = round_terms(Settings(users=cohort), 10, "r", 1, 0, cohort)
         assert cohort * terms.levels < 2 ** (terms.bits - 1)
 
 
-@pytest.mark.parametrize(
-    ("cohort", "threshold", "fits"), [(8, 5, True), (8, 3, False), (8, 8, False)]
-)
-def test_thresholds(cohort: int, threshold: int, fits: bool) -> None:
-    settings = Settings(users=cohort, threshold=threshold)
-    if fits:
-        assert graph_size(settings, cohort) == (7, 5)
-    else:
-        with pytest.raises(RoundAbandonedError):
-            graph_size(settings, cohort)
-        with pytest.raises(InputError):
-            check_reachable(settings)
+def test_losses_that_no_round_survives_are_refused_beforehand() -> None:
+    check_reachable(Settings(users=8, dropout=0.25), 10)
+    with pytest.raises(InputError, match="6 are needed"):
+        check_reachable(Settings(users=8, dropout=0.3), 10)
+    with pytest.raises(InputError, match="modulus"):
+        check_reachable(Settings(users=200, user_epsilon=0.01, modulus_bits=16), 10)
+
+
+def test_user_level_noise_is_planned_to_the_budget_and_counts_what_was_spent() -> None:
+    """k rounds of one ρ each, and after a lost attempt the rest share what is left."""
+    settings = Settings(users=8, rounds=4, user_epsilon=2.0)
+    noise = plan_noise(settings, (), 1)
+    rho = 1 / (2 * noise**2)
+    assert user_epsilon([rho] * 4, settings.user_delta) == pytest.approx(2.0, rel=1e-3)
+    assert user_epsilon([rho] * 4, settings.user_delta) <= 2.0
+    later = plan_noise(settings, [rho, rho], 2)  # round 1 took two attempts
+    rest = 1 / (2 * later**2)
+    assert later > noise
+    assert user_epsilon([rho, rho, *[rest] * 3], settings.user_delta) <= 2.0
+    assert plan_noise(Settings(users=8), (), 1) == 0.0
+    with pytest.raises(RoundAbandonedError):
+        plan_noise(settings, [rho] * 9, 4)
 
 
 def test_poisson_cohorts_are_independent_draws() -> None:

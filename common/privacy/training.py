@@ -1,7 +1,9 @@
 """Local training steps: DP-SGD through Opacus (Abadi et al. 2016, algorithm 1), and plain.
 
 Both take a loss that is summed over the examples of a micro-batch, so that one example's gradient
-does not depend on its neighbours. This file and `accountant.py` alone import Opacus.
+does not depend on its neighbours. Clipping is Opacus'; batches and noise are `noise.py`'s, from the
+device's own bytes, and no generator of torch's has a part in them. This file and `accountant.py`
+alone import Opacus.
 """
 
 from __future__ import annotations
@@ -14,10 +16,12 @@ from typing import Any
 import torch
 from opacus.grad_sample import GradSampleHooks
 from opacus.optimizers import DPOptimizer
-from opacus.utils.uniform_sampler import UniformWithReplacementSampler
+from opacus.optimizers.optimizer import _check_processed_flag, _mark_as_processed
 from torch import Tensor, nn
 
 from common.errors import PrivityError
+from common.privacy.noise import gaussian, poisson_batch
+from common.randomness import Random
 
 Example = Any
 LossSum = Callable[[Any], Tensor]
@@ -51,7 +55,7 @@ def private_steps(
     batches: Batches,
     loss_sum: LossSum,
     settings: DPSettings,
-    generator: torch.Generator,
+    random: Random,
 ) -> None:
     """Run DP-SGD steps on the weights of `layers`.
 
@@ -60,34 +64,44 @@ def private_steps(
         optimizer: Over exactly the parameters of `layers`.
         batches: Splits a Poisson batch into micro-batches.
         loss_sum: Loss of a micro-batch, summed over its examples.
-        generator: Source of both the Poisson batches and the noise.
+        random: Source of both the Poisson batches and the noise.
     """
     hooks = GradSampleHooks(layers, loss_reduction="sum")
-    private = DPOptimizer(
-        optimizer,
-        noise_multiplier=settings.noise_multiplier,
-        max_grad_norm=settings.max_grad_norm,
-        expected_batch_size=settings.divisor,
-        generator=generator,
-    )
+    private = _PrivateOptimizer(optimizer, settings, random)
     try:
         with warnings.catch_warnings():  # the lowest layer's input needs no gradient, rightly
             warnings.filterwarnings("ignore", message="Full backward hook is firing")
-            for chosen in _poisson(len(examples), settings, generator):
+            for _ in range(settings.steps):
+                chosen = poisson_batch(len(examples), settings.sample_rate, random)
                 _private_step(private, [examples[i] for i in chosen], batches, loss_sum)
     finally:
         hooks.remove_hooks()
         _forget_samples(layers)
 
 
-def _poisson(size: int, settings: DPSettings, generator: torch.Generator) -> Iterable[list[int]]:
-    sampler: Iterable[list[int]] = UniformWithReplacementSampler(  # Poisson, despite its name
-        num_samples=size,
-        sample_rate=settings.sample_rate,
-        generator=generator,
-        steps=settings.steps,
-    )
-    return sampler
+class _PrivateOptimizer(DPOptimizer):  # type: ignore[misc]
+    """Opacus' optimizer with the noise of `noise.py`."""
+
+    def __init__(
+        self, optimizer: torch.optim.Optimizer, settings: DPSettings, random: Random
+    ) -> None:
+        super().__init__(
+            optimizer,
+            noise_multiplier=settings.noise_multiplier,
+            max_grad_norm=settings.max_grad_norm,
+            expected_batch_size=settings.divisor,
+        )
+        self._random = random
+
+    def add_noise(self) -> None:
+        """Write summed gradient + N(0, (σC)²) to `grad`; no sum is used twice."""
+        std = self.noise_multiplier * self.max_grad_norm
+        for parameter in self.params:
+            total = parameter.summed_grad
+            _check_processed_flag(total)
+            noise = torch.from_numpy(gaussian(total.numel(), std, self._random))
+            parameter.grad = (total + noise.to(total).view_as(total)).view_as(parameter)
+            _mark_as_processed(total)
 
 
 def _private_step(

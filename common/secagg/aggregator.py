@@ -1,11 +1,11 @@
 """The server's side of a round: bytes in, bytes out, no I/O.
 
-Bonawitz et al. 2017, figure 4, with neighbours in place of everybody (Bell et al. 2020). A member
-whose message is missing or wrong has dropped out; wrong ones are named in `refused`. Memory is
-one vector, whatever the cohort.
+Bonawitz et al. 2017, figure 4, with holders that each member chooses itself in place of everybody
+(Bell et al. 2020, section 4). A member whose message is missing or wrong has dropped out; wrong
+ones are named in `refused`. Memory is one vector, whatever the cohort.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from enum import IntEnum
 from typing import TypeVar
@@ -14,23 +14,26 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from numpy.typing import NDArray
 
-from common.errors import ProtocolError, RoundAbandonedError
+from common.errors import ProtocolError
 from common.secagg import messages
-from common.secagg._hazmat import keys, prg, shamir
+from common.secagg._hazmat import prg, shamir
+from common.secagg.graph import choosers
 from common.secagg.identity import verify
-from common.secagg.messages import Advert, Inbox, Secret, Shares
-from common.secagg.quantize import unpack
+from common.secagg.messages import Advert, Secret, Shares
+from common.secagg.quantize import add_packed
 from common.secagg.roster import (
     Roster,
-    commitment,
-    draw,
+    require_holders,
     require_neighbourhoods,
     require_new_keys,
     require_quorum,
+    require_size,
+    roster_digest,
     transcript,
     verify_advert,
 )
-from common.secagg.terms import RoundTerms
+from common.secagg.terms import RoundTerms, bound_digest
+from common.secagg.unmasking import Revealed, Unmasking
 
 _T = TypeVar("_T")
 
@@ -65,6 +68,7 @@ class Aggregator:
         self.refused: dict[int, str] = {}
         self._terms, self._digest, self._authority = terms, terms.digest(), authority
         self._stage = _Stage.ADVERTS
+        self._bound = b""
         self._total = np.zeros(0, dtype=np.uint32)
         self._survivors: set[int] = set()
 
@@ -86,31 +90,50 @@ class Aggregator:
                 advert = self._take(member, data, self._open_advert)
                 if advert is not None:
                     opened[member], devices[member] = advert
+            require_size(self._terms, opened)
             encoded = messages.encode_roster(self._digest, opened)
-            self._roster: Roster = draw(self._terms, opened, devices, encoded)
+            self._roster = Roster(opened, devices, roster_digest(self._digest, encoded))
             return dict.fromkeys(opened, encoded)
 
     def inboxes(self, shares: Mapping[int, bytes]) -> dict[int, bytes]:
-        """Collect the encrypted shares; each sharer gets those addressed to it.
+        """Collect the encrypted shares; each sharer gets those that others sealed for it.
 
         Raises:
             RoundAbandonedError: Too few shared.
         """
         with self._leg(_Stage.SHARES, _Stage.MASKED):
             opened = self._take_all(shares, self._open_shares)
-            self._sharers = frozenset(opened)
-            require_quorum(self._terms, self._roster, self._sharers)
-            require_neighbourhoods(self._terms, self._roster, self._sharers, self._sharers)
+            self._holders = {member: tuple(sent.sealed) for member, sent in opened.items()}
+            self._choosers = choosers(self._holders)
+            self._require_enough(opened)
             self._commitments = {member: sent.commitment for member, sent in opened.items()}
             self._total = np.zeros(self._terms.dimension, dtype=np.uint32)
-            return {member: self._inbox(member, opened) for member in opened}
+            sealed = {
+                member: {sender: opened[sender].sealed[member] for sender in self._choosers[member]}
+                for member in opened
+            }
+            return messages.encode_inboxes(self._digest, opened, sealed)
+
+    def bind(self, binding: bytes) -> None:
+        """Say what the vectors are updates of, once and before the first of them.
+
+        Args:
+            binding: SHA-256 of the published adapter, 32 bytes.
+
+        Raises:
+            ProtocolError: Not 32 bytes, or the round is bound already.
+        """
+        if self._bound:
+            raise ProtocolError("The round is bound to an adapter already.")
+        self._bound = bound_digest(self._digest, binding)
 
     def receive(self, member: int, masked: bytes) -> None:
         """Add one masked input to the running sum as it arrives; a repeat is ignored.
 
         Raises:
-            ProtocolError: No masked inputs are expected now.
+            ProtocolError: No masked inputs are expected now, or the round is not bound yet.
         """
+        self._require_bound()
         if self._stage is not _Stage.MASKED:
             raise ProtocolError(f"Masked input in stage {self._stage.name.lower()}.")
         if member not in self._survivors:
@@ -120,14 +143,16 @@ class Aggregator:
         """Close the sum over what `receive` got and `masked` brings; survivors get their list.
 
         Raises:
+            ProtocolError: The round is not bound yet.
             RoundAbandonedError: Too few are in the sum.
         """
+        self._require_bound()
         with self._leg(_Stage.MASKED, _Stage.CONFIRMATIONS):
             for member in sorted(set(masked) - self._survivors):
                 self._take(member, masked[member], self._add_masked)
-            require_quorum(self._terms, self._roster, self._survivors)
-            require_neighbourhoods(self._terms, self._roster, self._sharers, self._survivors)
-            encoded = messages.encode_survivors(self._digest, self._survivors)
+            self._require_enough(self._survivors)
+            encoded = messages.encode_survivors(self._bound, self._survivors)
+            self._statement = self._transcript()
             return dict.fromkeys(sorted(self._survivors), encoded)
 
     def confirmations(self, signed: Mapping[int, bytes]) -> dict[int, bytes]:
@@ -138,9 +163,8 @@ class Aggregator:
         """
         with self._leg(_Stage.CONFIRMATIONS, _Stage.REVEALS):
             signatures = self._take_all(signed, self._open_confirmation)
-            require_quorum(self._terms, self._roster, signatures)
-            require_neighbourhoods(self._terms, self._roster, self._sharers, signatures)
-            encoded = messages.encode_confirmations(self._digest, signatures)
+            self._require_enough(signatures)
+            encoded = messages.encode_confirmations(self._bound, signatures)
             self._confirmed = frozenset(signatures)
             return dict.fromkeys(signatures, encoded)
 
@@ -152,17 +176,9 @@ class Aggregator:
         """
         with self._leg(_Stage.REVEALS, _Stage.DONE):
             opened = self._take_all(revealed, self._open_reveal)
-            require_neighbourhoods(self._terms, self._roster, self._sharers, opened)
-            for member in sorted(self._sharers):
-                shares = {
-                    holder: opened[holder][member][1]
-                    for holder in self._roster.graph[member]
-                    if holder in opened
-                }
-                if member in self._survivors:
-                    self._remove_self_mask(member, shares)
-                else:
-                    self._remove_pair_masks(member, shares)
+            require_neighbourhoods(self._terms, self._holders, opened)
+            for masks in self._unmasking(opened).masks():
+                prg.add_masks(self._total, masks)
             self._total &= np.uint32(2**self._terms.bits - 1)
             return self._total
 
@@ -196,39 +212,45 @@ class Aggregator:
         return advert, device
 
     def _open_shares(self, member: int, data: bytes) -> Shares:
+        if member not in self._roster.adverts:
+            raise ProtocolError(f"Member {member} shared but is not in the roster.")
         shares = messages.decode_shares(self._digest, member, data)
-        if tuple(shares.sealed) != self._roster.graph.get(member):
-            raise ProtocolError(f"Member {member} did not share with exactly its neighbours.")
+        require_holders(self._terms, self._roster, member, shares.sealed)
         return shares
 
-    def _inbox(self, member: int, opened: Mapping[int, Shares]) -> bytes:
-        senders = self._sharers.intersection(self._roster.graph[member])
-        sealed = {sender: opened[sender].sealed[member] for sender in senders}
-        return messages.encode_inbox(self._digest, Inbox(tuple(sorted(self._sharers)), sealed))
+    def _require_enough(self, present: Collection[int]) -> None:
+        require_quorum(self._terms, present)
+        require_neighbourhoods(self._terms, self._holders, present)
+
+    def _require_bound(self) -> None:
+        if not self._bound:
+            raise ProtocolError("The round is not bound to an adapter.", "Call `bind` first.")
+
+    def _transcript(self) -> bytes:
+        return transcript(self._bound, self._roster, self._holders, self._survivors)
 
     def _add_masked(self, member: int, data: bytes) -> None:
-        if member not in self._sharers:
+        if member not in self._holders:
             raise ProtocolError(f"Member {member} sent a masked input but never shared.")
-        packed = messages.decode_masked(self._digest, member, data)
-        self._total += unpack(packed, self._terms.bits, self._terms.dimension)
+        packed = messages.decode_masked(self._bound, member, data)
+        add_packed(self._total, packed, self._terms.bits)
         self._survivors.add(member)
 
     def _open_confirmation(self, member: int, data: bytes) -> bytes:
         if member not in self._survivors:
             raise ProtocolError(f"Member {member} confirmed but is not in the sum.")
-        signature = messages.decode_confirmation(self._digest, member, data)
-        statement = transcript(self._digest, self._roster, self._sharers, self._survivors)
+        signature = messages.decode_confirmation(self._bound, member, data)
         device = self._roster.devices[member]
-        verify(device, signature, statement, f"Confirmation of member {member}")
+        verify(device, signature, self._statement, f"Confirmation of member {member}")
         return signature
 
-    def _open_reveal(self, member: int, data: bytes) -> dict[int, tuple[Secret, bytes]]:
+    def _open_reveal(self, member: int, data: bytes) -> Revealed:
         if member not in self._confirmed:
             raise ProtocolError(f"Member {member} revealed but did not confirm.")
-        shares = messages.decode_reveal(self._digest, member, data)
+        shares = messages.decode_reveal(self._bound, member, data)
         expected = {
             peer: Secret.SELF_MASK if peer in self._survivors else Secret.MASK_KEY
-            for peer in self._sharers.intersection(self._roster.graph[member])
+            for peer in self._choosers[member]
         }
         if {peer: secret for peer, (secret, _) in shares.items()} != expected:
             raise ProtocolError(f"Member {member} did not reveal the shares that were due.")
@@ -236,35 +258,15 @@ class Aggregator:
             shamir.decode_share(share)
         return shares
 
-    def _remove_self_mask(self, member: int, shares: Mapping[int, bytes]) -> None:
-        expected = self._commitments[member]
-        seed = self._rebuild(
-            member, shares, lambda seed: commitment(self._digest, member, seed) == expected
+    def _unmasking(self, revealed: Mapping[int, Revealed]) -> Unmasking:
+        return Unmasking(
+            digest=self._digest,
+            bound=self._bound,
+            threshold=self._terms.threshold,
+            roster=self._roster,
+            holders=self._holders,
+            choosers=self._choosers,
+            commitments=self._commitments,
+            survivors=self._survivors,
+            revealed=revealed,
         )
-        key = keys.self_mask_key(self._digest, seed, self._roster.mask_party(member))
-        prg.add_mask(self._total, key, -1)
-
-    def _remove_pair_masks(self, member: int, shares: Mapping[int, bytes]) -> None:
-        """Take out what the dropped member's neighbours added towards it."""
-        own = self._roster.mask_party(member)
-        private = self._rebuild(member, shares, lambda key: keys.public_key(key) == own.public)
-        for peer in self._survivors.intersection(self._roster.graph[member]):
-            key = keys.pair_mask_key(self._digest, private, own, self._roster.mask_party(peer))
-            prg.add_mask(self._total, key, -1 if peer < member else +1)
-
-    def _rebuild(
-        self, member: int, shares: Mapping[int, bytes], fits: Callable[[bytes], bool]
-    ) -> bytes:
-        """The secret that fits. Each run of t holders is tried, so one wrong share among more
-        than t does no harm.
-        """
-        holders = sorted(shares)
-        for start in range(len(holders)):
-            chosen = (holders[start:] + holders[:start])[: self._terms.threshold]
-            try:
-                secret = shamir.combine({holder: shares[holder] for holder in chosen})
-            except ProtocolError:
-                continue
-            if fits(secret):
-                return secret
-        raise RoundAbandonedError(f"The shares of member {member} do not rebuild its secret.")

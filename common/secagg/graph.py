@@ -1,73 +1,60 @@
-"""Who shares masks with whom: a k-regular graph over a random order of the members.
+"""Who holds whose shares: each member draws its own holders, and only then shares with them.
 
-A Harary graph joins each position on a ring to its k/2 nearest on either side, and for odd k to
-the position opposite; the random permutation makes the neighbours random (Bell et al. 2020,
-section 3, https://eprint.iacr.org/2020/704). The seed is a digest of the terms and of all keys,
-so it is fixed only after every key is.
+Nobody else's randomness enters, and the server is committed to every key before any choice is
+made, so it cannot try rosters until one surrounds a member with colluders (Bell et al. 2020,
+section 4, https://eprint.iacr.org/2020/704). Two members mask towards each other if either chose
+the other.
 """
 
-import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Mapping
 
 from common.errors import ProtocolError
 
-_DOMAIN = b"privity/secagg/v1/graph\x00"
+_WORD_BYTES = 8
+_WORDS = 2 ** (8 * _WORD_BYTES)
 
 
-def neighbours(members: Sequence[int], k: int, seed: bytes) -> dict[int, tuple[int, ...]]:
-    """Draw the graph.
+def choose_holders(
+    member: int, members: Collection[int], k: int, random: Callable[[int], bytes]
+) -> tuple[int, ...]:
+    """Draw k of the other members, every set of k with the same probability.
 
     Args:
-        members: Distinct member ids; their order does not matter.
-        k: Degree, at most len(members) - 1.
-        seed: Digest from which the permutation is drawn.
+        member: Who chooses.
+        members: Everyone, `member` too.
+        k: Holders, at most len(members) - 1.
+        random: Source of random bytes; 8 at a time are taken.
 
     Returns:
-        For each member its k neighbours in ascending order. Where k and the number of members
-        are both odd no k-regular graph exists, and the degree is k - 1.
+        The holders in ascending order.
 
     Raises:
-        ProtocolError: Ids repeat, or k does not fit.
+        ProtocolError: `member` is not among `members`, or k does not fit.
     """
-    ring = sorted(set(members))
-    if len(ring) != len(members):
-        raise ProtocolError(f"Members {list(members)} are not distinct.")
-    if not 0 <= k < len(ring):
-        raise ProtocolError(f"{k} neighbours do not fit {len(ring)} members.")
-    _shuffle(ring, seed)
-    steps = _steps(len(ring), k)
-    return {
-        member: tuple(sorted(ring[(at + step) % len(ring)] for step in steps))
-        for at, member in enumerate(ring)
-    }
+    peers = sorted(set(members) - {member})
+    if len(peers) != len(members) - 1:
+        raise ProtocolError(f"Member {member} is not one of {len(members)} distinct members.")
+    if not 0 <= k <= len(peers):
+        raise ProtocolError(f"{k} holders do not fit {len(peers)} peers.")
+    for at in range(k):  # Fisher-Yates from the front, k steps of it
+        other = at + _below(len(peers) - at, random)
+        peers[at], peers[other] = peers[other], peers[at]
+    return tuple(sorted(peers[:k]))
 
 
-def _steps(size: int, k: int) -> list[int]:
-    """Ring distances to the neighbours, closed under negation mod size."""
-    steps = [step for near in range(1, k // 2 + 1) for step in (near, size - near)]
-    if k % 2 and size % 2 == 0:
-        steps.append(size // 2)
-    return steps
+def choosers(holders: Mapping[int, Collection[int]]) -> dict[int, set[int]]:
+    """Who chose each member, given whom each member chose; everyone who did either is a key."""
+    chose: dict[int, set[int]] = {member: set() for member in holders}
+    for member, chosen in holders.items():
+        for holder in chosen:
+            chose.setdefault(holder, set()).add(member)
+    return chose
 
 
-def _shuffle(items: list[int], seed: bytes) -> None:
-    """Fisher-Yates, in place."""
-    words = _words(seed)
-    for last in range(len(items) - 1, 0, -1):
-        other = _below(last + 1, words)
-        items[last], items[other] = items[other], items[last]
-
-
-def _below(limit: int, words: Iterator[int]) -> int:
+def _below(limit: int, random: Callable[[int], bytes]) -> int:
     """A uniform integer in [0, limit): words beyond the last whole multiple are rejected."""
-    whole = 2**64 - 2**64 % limit
-    return next(word for word in words if word < whole) % limit
-
-
-def _words(seed: bytes) -> Iterator[int]:
-    """64-bit words of SHA-256 in counter mode."""
-    counter = 0
+    whole = _WORDS - _WORDS % limit
     while True:
-        block = hashlib.sha256(_DOMAIN + seed + counter.to_bytes(8, "big")).digest()
-        yield from (int.from_bytes(block[at : at + 8], "big") for at in range(0, 32, 8))
-        counter += 1
+        word = int.from_bytes(random(_WORD_BYTES), "big")
+        if word < whole:
+            return word % limit

@@ -13,7 +13,7 @@ from common.secagg.wire import U64_MAX, Reader, u8, u64
 
 CERTIFICATE_BYTES = 105
 VERSION = 1
-_DOMAIN = b"privity/secagg/v1/certificate\x00"
+_DOMAIN = b"privity/secagg/v2/certificate\x00"
 
 
 @dataclass(frozen=True, slots=True)

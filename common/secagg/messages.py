@@ -1,13 +1,16 @@
 """The nine messages of a round, byte by byte as in SPEC.md.
 
-Each starts with version, kind and the digest of the round's terms. Lists are counted, their
-entries have a fixed width and ascend by member id, so each message has one encoding and members
-with the same number of neighbours send the same number of bytes.
+Each starts with version, kind and a digest: T of the terms up to the inbox, T1 of terms and
+binding from the masked input on. Lists are counted, their entries have a fixed width and ascend
+by member id, so each message has one encoding.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
+
+import numpy as np
 
 from common.errors import DecodeError
 from common.secagg._hazmat.keys import KEY_BYTES, NONCE_BYTES, TAG_BYTES
@@ -15,7 +18,7 @@ from common.secagg._hazmat.shamir import SHARE_BYTES
 from common.secagg.identity import CERTIFICATE_BYTES
 from common.secagg.wire import Reader, require_ascending, u8, u32, u64
 
-VERSION = 1
+VERSION = 2
 SIGNATURE_BYTES = 64
 COMMITMENT_BYTES = 32
 SEALED_BYTES = NONCE_BYTES + 2 * SHARE_BYTES + TAG_BYTES
@@ -77,14 +80,14 @@ class Shares:
 
 @dataclass(frozen=True, slots=True)
 class Inbox:
-    """Everyone who shared, and what those among them who are neighbours sent the receiver."""
+    """Everyone who shared, and what those among them who chose the receiver sealed for it."""
 
     sharers: tuple[int, ...]
     sealed: dict[int, bytes]
 
 
 def encode_advert(terms: bytes, member: int, advert: Advert) -> bytes:
-    """Member to server: its keys. `terms` is the digest of the terms, here and below."""
+    """Member to server: its keys. `terms` is T and `bound` is T1, here and below."""
     return _header(Kind.ADVERT, terms) + u64(member) + advert.encode()
 
 
@@ -111,7 +114,7 @@ def decode_roster(terms: bytes, data: bytes) -> dict[int, Advert]:
 
 
 def encode_shares(terms: bytes, member: int, shares: Shares) -> bytes:
-    """Member to server: encrypted shares for its neighbours."""
+    """Member to server: encrypted shares for the holders it chose."""
     head = _header(Kind.SHARES, terms) + u64(member)
     return head + shares.commitment + _table(shares.sealed)
 
@@ -124,8 +127,21 @@ def decode_shares(terms: bytes, member: int, data: bytes) -> Shares:
 
 
 def encode_inbox(terms: bytes, inbox: Inbox) -> bytes:
-    """Server to a member: who shared, and what was sent to it."""
-    return _header(Kind.INBOX, terms) + _members(inbox.sharers) + _table(inbox.sealed)
+    """Server to a member: who shared, and what was sealed for it."""
+    return inbox_head(terms, inbox.sharers) + _table(inbox.sealed)
+
+
+def encode_inboxes(
+    terms: bytes, sharers: Iterable[int], sealed: Mapping[int, Mapping[int, bytes]]
+) -> dict[int, bytes]:
+    """`encode_inbox` for every receiver in `sealed`; the list of sharers is encoded once."""
+    head = inbox_head(terms, sharers)
+    return {receiver: head + _table(entries) for receiver, entries in sealed.items()}
+
+
+def inbox_head(terms: bytes, sharers: Iterable[int]) -> bytes:
+    """What an inbox begins with, the same for every receiver."""
+    return _header(Kind.INBOX, terms) + encode_members(sharers)
 
 
 def decode_inbox(terms: bytes, data: bytes) -> Inbox:
@@ -135,61 +151,61 @@ def decode_inbox(terms: bytes, data: bytes) -> Inbox:
     return Inbox(sharers, _only_table(reader, SEALED_BYTES))
 
 
-def encode_masked(terms: bytes, member: int, packed: bytes) -> bytes:
-    """Member to server: its masked vector, packed to b bits."""
-    return _header(Kind.MASKED, terms) + u64(member) + packed
+def masked_header(bound: bytes, member: int) -> bytes:
+    """Member to server: its masked vector, packed to b bits, follows these bytes."""
+    return _header(Kind.MASKED, bound) + u64(member)
 
 
-def decode_masked(terms: bytes, member: int, data: bytes) -> bytes:
-    """The packed vector that `member` sent; `unpack` checks its length."""
-    return _open_from(member, Kind.MASKED, terms, data).rest()
+def decode_masked(bound: bytes, member: int, data: bytes) -> memoryview:
+    """The packed vector that `member` sent, not copied; `add_packed` checks its length."""
+    return _open_from(member, Kind.MASKED, bound, data).rest_view()
 
 
-def encode_survivors(terms: bytes, survivors: Iterable[int]) -> bytes:
+def encode_survivors(bound: bytes, survivors: Iterable[int]) -> bytes:
     """Server to survivors: whose vectors are in the sum."""
-    return _header(Kind.SURVIVORS, terms) + _members(survivors)
+    return _header(Kind.SURVIVORS, bound) + encode_members(survivors)
 
 
-def decode_survivors(terms: bytes, data: bytes) -> tuple[int, ...]:
+def decode_survivors(bound: bytes, data: bytes) -> tuple[int, ...]:
     """The survivors, ascending."""
-    reader = _open(Kind.SURVIVORS, terms, data)
+    reader = _open(Kind.SURVIVORS, bound, data)
     survivors = _read_members(reader)
     reader.end()
     return survivors
 
 
-def encode_confirmation(terms: bytes, member: int, signature: bytes) -> bytes:
+def encode_confirmation(bound: bytes, member: int, signature: bytes) -> bytes:
     """Member to server: its signature over the transcript."""
-    return _header(Kind.CONFIRMATION, terms) + u64(member) + signature
+    return _header(Kind.CONFIRMATION, bound) + u64(member) + signature
 
 
-def decode_confirmation(terms: bytes, member: int, data: bytes) -> bytes:
+def decode_confirmation(bound: bytes, member: int, data: bytes) -> bytes:
     """The signature that `member` sent."""
-    reader = _open_from(member, Kind.CONFIRMATION, terms, data)
+    reader = _open_from(member, Kind.CONFIRMATION, bound, data)
     signature = reader.take(SIGNATURE_BYTES)
     reader.end()
     return signature
 
 
-def encode_confirmations(terms: bytes, signatures: Mapping[int, bytes]) -> bytes:
+def encode_confirmations(bound: bytes, signatures: Mapping[int, bytes]) -> bytes:
     """Server to those who confirmed: all signatures."""
-    return _header(Kind.CONFIRMATIONS, terms) + _table(signatures)
+    return _header(Kind.CONFIRMATIONS, bound) + _table(signatures)
 
 
-def decode_confirmations(terms: bytes, data: bytes) -> dict[int, bytes]:
+def decode_confirmations(bound: bytes, data: bytes) -> dict[int, bytes]:
     """Signatures by member, ascending."""
-    return _only_table(_open(Kind.CONFIRMATIONS, terms, data), SIGNATURE_BYTES)
+    return _only_table(_open(Kind.CONFIRMATIONS, bound, data), SIGNATURE_BYTES)
 
 
-def encode_reveal(terms: bytes, member: int, shares: Mapping[int, tuple[Secret, bytes]]) -> bytes:
-    """Member to server: one share for each neighbour that shared with it."""
+def encode_reveal(bound: bytes, member: int, shares: Mapping[int, tuple[Secret, bytes]]) -> bytes:
+    """Member to server: one share for each sharer that chose it as a holder."""
     table = {peer: u8(secret) + share for peer, (secret, share) in shares.items()}
-    return _header(Kind.REVEAL, terms) + u64(member) + _table(table)
+    return _header(Kind.REVEAL, bound) + u64(member) + _table(table)
 
 
-def decode_reveal(terms: bytes, member: int, data: bytes) -> dict[int, tuple[Secret, bytes]]:
-    """Which share `member` revealed for each of its neighbours."""
-    reader = _open_from(member, Kind.REVEAL, terms, data)
+def decode_reveal(bound: bytes, member: int, data: bytes) -> dict[int, tuple[Secret, bytes]]:
+    """Which share `member` revealed of each sharer that chose it."""
+    reader = _open_from(member, Kind.REVEAL, bound, data)
     table = _only_table(reader, _REVEAL_BYTES)
     return {peer: (_secret(entry[0]), entry[1:]) for peer, entry in table.items()}
 
@@ -200,31 +216,45 @@ def _secret(value: int) -> Secret:
     return Secret(value)
 
 
-def _header(kind: Kind, terms: bytes) -> bytes:
-    return u8(VERSION) + u8(kind) + terms
+def encode_members(members: Iterable[int]) -> bytes:
+    """Count and ids, ascending."""
+    ordered = sorted(members)
+    return u32(len(ordered)) + np.array(ordered, dtype=">u8").tobytes()
 
 
-def _open(kind: Kind, terms: bytes, data: bytes) -> Reader:
+def decode_members(data: bytes) -> tuple[int, ...]:
+    """Read what `encode_members` wrote."""
+    reader = Reader(data, "Members")
+    members = _read_members(reader)
+    reader.end()
+    return members
+
+
+def _header(kind: Kind, digest: bytes) -> bytes:
+    return u8(VERSION) + u8(kind) + digest
+
+
+def _open(kind: Kind, digest: bytes, data: bytes) -> Reader:
     reader = Reader(data, kind.name.capitalize())
     reader.expect(u8(VERSION), "version")
     reader.expect(u8(kind), "kind")
-    reader.expect(terms, "terms digest")
+    reader.expect(digest, "terms digest" if kind <= Kind.INBOX else "digest of terms and binding")
     return reader
 
 
-def _open_from(member: int, kind: Kind, terms: bytes, data: bytes) -> Reader:
-    reader = _open(kind, terms, data)
+def _open_from(member: int, kind: Kind, digest: bytes, data: bytes) -> Reader:
+    reader = _open(kind, digest, data)
     reader.expect(u64(member), "sender")
     return reader
 
 
-def _members(members: Iterable[int]) -> bytes:
-    ordered = sorted(members)
-    return u32(len(ordered)) + b"".join(map(u64, ordered))
-
-
 def _read_members(reader: Reader) -> tuple[int, ...]:
-    members = tuple(reader.u64() for _ in range(reader.u32()))
+    return _decode_ids(reader.take(8 * reader.u32()))
+
+
+@lru_cache(maxsize=8)  # every member of a large cohort is sent the same lists
+def _decode_ids(raw: bytes) -> tuple[int, ...]:
+    members = tuple(np.frombuffer(raw, dtype=">u8").tolist())
     require_ascending(members, "Members")
     return members
 

@@ -1,8 +1,10 @@
 """One member's side of a round: bytes in, bytes out, no I/O.
 
-Bonawitz et al. 2017, figure 4, with neighbours in place of everybody (Bell et al. 2020). Legs run
-in one order, each once. Any error leaves the participant dead: its secrets are wiped and nothing
-more is revealed.
+Bonawitz et al. 2017, figure 4, with holders that each member chooses itself in place of everybody
+(Bell et al. 2020, section 4). Legs run in one order, each once. Any error leaves the participant
+dead: its secrets are wiped and nothing more is revealed.
+
+The first two legs need no adapter, so those of the next round can run while this one does.
 
 Call `save` and store the result before a message is sent. A stored state that was already moved
 past must never be loaded: it would mask a second vector under the same keys.
@@ -18,36 +20,42 @@ from numpy.typing import NDArray
 
 from common.errors import ProtocolError
 from common.secagg import messages
-from common.secagg._hazmat import keys, prg, shamir
-from common.secagg.identity import verify, verify_certificate
+from common.secagg._hazmat import keys, prg
+from common.secagg.floor import DEFAULT_FLOOR, Floor, require_floor
+from common.secagg.graph import choose_holders
+from common.secagg.identity import verify_certificate
 from common.secagg.messages import Advert, Inbox, Secret, Shares
-from common.secagg.quantize import pack
 from common.secagg.roster import (
     Roster,
     advert_statement,
     commitment,
+    open_confirmations,
     open_roster,
+    require_holders,
     require_neighbourhoods,
     require_quorum,
     transcript,
 )
+from common.secagg.sealing import Sealer
 from common.secagg.state import Stage, State, decode_state, encode_state
-from common.secagg.terms import RoundTerms
+from common.secagg.terms import RoundTerms, bound_digest
 
 
 class Participant:
     """A member of one round.
 
     Args:
-        terms: The terms; the caller has checked them against its own policy.
+        terms: The terms that the server proposes.
         member: Own id, in [0, 2^64).
         identity: The device's enrolled key.
         certificate: The authority's signature over member and device key.
         authority: The enrolment authority's key.
         random: Source of random bytes.
+        floor: What this device asks of a round.
 
     Raises:
-        ProtocolError: Terms contradict themselves, or the certificate is not this member's.
+        ProtocolError: Terms contradict themselves or are below the floor, or the certificate is
+            not this member's.
     """
 
     def __init__(
@@ -58,8 +66,10 @@ class Participant:
         certificate: bytes,
         authority: Ed25519PublicKey,
         random: Callable[[int], bytes] = os.urandom,
+        floor: Floor = DEFAULT_FLOOR,
     ) -> None:
-        self._bind(terms, member, identity, certificate, authority, random)
+        self._enrol(terms, member, identity, certificate, authority, random)
+        require_floor(terms, floor)
         self._state = State.fresh(random)
 
     def __repr__(self) -> str:
@@ -89,7 +99,7 @@ class Participant:
             return self._send(messages.encode_advert(self._digest, self._member, advert))
 
     def share(self, roster: bytes) -> bytes:
-        """Check the roster and share own secrets with the neighbours, encrypted to each.
+        """Check the roster, choose holders, and share own secrets with them, encrypted to each.
 
         Raises:
             ProtocolError: Malformed, wrongly signed, or without this member's own keys.
@@ -98,34 +108,39 @@ class Participant:
         with self._leg(Stage.ADVERTISED, Stage.SHARED):
             self._state.roster = roster
             self._roster = self._open_roster()
+            self._state.holders = messages.encode_members(self._choose_holders())
             seed_commitment = commitment(self._digest, self._member, self._state.self_seed)
-            shares = Shares(seed_commitment, self._seal_shares())
+            holders, threshold = self._holders, self._terms.threshold
+            sealed = self._sealer().seal(holders, threshold, self._random)
+            shares = Shares(seed_commitment, sealed)
             return self._send(messages.encode_shares(self._digest, self._member, shares))
 
-    def mask(self, inbox: bytes, vector: NDArray[np.uint32]) -> bytes:
-        """Mask the vector for the neighbours who shared. One vector in a lifetime.
+    def mask(self, inbox: bytes, vector: NDArray[np.uint32], binding: bytes) -> bytes:
+        """Mask the vector towards own holders and choosers. One vector in a lifetime.
 
         Args:
             inbox: The server's inbox message.
-            vector: [dimension], elements of the ring.
+            vector: [dimension], elements of the ring; it stays as it is.
+            binding: SHA-256 of the published adapter that the vector is an update of, 32 bytes.
 
         Raises:
-            ProtocolError: Malformed inbox, shares that do not authenticate, or a vector of
-                another type or shape.
+            ProtocolError: Malformed inbox, shares that do not authenticate, or a vector or
+                binding of another type or shape.
             RoundAbandonedError: Too few shared.
         """
         with self._leg(Stage.SHARED, Stage.MASKED):
             if vector.dtype != np.uint32 or vector.shape != (self._terms.dimension,):
                 raise ProtocolError(f"Vector is {vector.dtype} {vector.shape}.")
-            self._state.inbox = inbox
+            self._state.inbox, self._state.binding = inbox, binding
+            self._bound = bound_digest(self._digest, binding)
             opened = self._open_inbox()
-            require_quorum(self._terms, self._roster, opened.sharers)
-            require_neighbourhoods(self._terms, self._roster, opened.sharers, opened.sharers)
-            self._unseal_shares(opened)
-            masked = vector.copy()
-            self._add_masks(masked, opened)
-            packed = pack(masked, self._terms.bits)
-            return self._send(messages.encode_masked(self._digest, self._member, packed))
+            self._require_enough(opened.sharers)
+            self._sealer().unseal(opened.sealed)  # refused here rather than when it is too late
+            partners = set(self._holders).intersection(opened.sharers) | opened.sealed.keys()
+            masks = self._sealer().masks(self._bound, partners)
+            header, bits = messages.masked_header(self._bound, self._member), self._terms.bits
+            ring = np.ascontiguousarray(vector)
+            return self._send(prg.masked_packed(ring, masks, bits, header))
 
     def confirm(self, survivors: bytes) -> bytes:
         """Sign who is in the sum.
@@ -139,23 +154,24 @@ class Participant:
             sharers, alive = self._sharers(), self._survivors()
             if not set(alive) <= set(sharers) or self._member not in alive:
                 raise ProtocolError(f"Survivors {alive} are not sharers that include this member.")
-            require_quorum(self._terms, self._roster, alive)
-            require_neighbourhoods(self._terms, self._roster, sharers, alive)
+            self._require_enough(alive)
             signature = self._identity.sign(self._transcript())
-            return self._send(messages.encode_confirmation(self._digest, self._member, signature))
+            return self._send(messages.encode_confirmation(self._bound, self._member, signature))
 
     def reveal(self, confirmations: bytes) -> bytes:
-        """For each neighbour that shared, its self-mask share or its mask-key share, never both.
+        """For each sharer that chose this member, one of its two shares and never both.
+
+        The share of its self-mask seed if it survived, that of its mask key if it dropped.
 
         Raises:
-            ProtocolError: A signature is not over the very list that this member signed.
+            ProtocolError: A signature is not over the very lists that this member signed.
             RoundAbandonedError: Too few signed.
         """
         with self._leg(Stage.CONFIRMED, Stage.REVEALED):
             self._verify_confirmations(confirmations)
             shares = self._shares_to_reveal()
             self._state.wipe()
-            return self._send(messages.encode_reveal(self._digest, self._member, shares))
+            return self._send(messages.encode_reveal(self._bound, self._member, shares))
 
     def save(self) -> bytes:
         """The whole state, with private keys: store it encrypted."""
@@ -170,7 +186,7 @@ class Participant:
         authority: Ed25519PublicKey,
         random: Callable[[int], bytes] = os.urandom,
     ) -> "Participant":
-        """Go on from what `save` wrote.
+        """Go on from what `save` wrote; its terms were held against the floor when it was made.
 
         Raises:
             DecodeError: Not exactly one saved state of a known version.
@@ -178,13 +194,20 @@ class Participant:
         """
         terms, member, state = decode_state(data)
         participant = cls.__new__(cls)
-        participant._bind(terms, member, identity, certificate, authority, random)
+        participant._enrol(terms, member, identity, certificate, authority, random)
         participant._state = state
         if state.roster:
             participant._roster = participant._open_roster()
+            require_holders(terms, participant._roster, member, participant._holders)
+        if state.binding:
+            participant._bound = bound_digest(participant._digest, state.binding)
         return participant
 
-    def _bind(
+    @property
+    def _holders(self) -> tuple[int, ...]:
+        return messages.decode_members(self._state.holders)
+
+    def _enrol(
         self,
         terms: RoundTerms,
         member: int,
@@ -228,72 +251,45 @@ class Participant:
             raise ProtocolError(f"The roster does not hold the keys of member {self._member}.")
         return roster
 
+    def _sealer(self) -> Sealer:
+        return Sealer(self._digest, self._roster, self._member, self._state)
+
+    def _choose_holders(self) -> tuple[int, ...]:
+        members = self._roster.adverts
+        return choose_holders(self._member, members, self._terms.degree(len(members)), self._random)
+
     def _open_inbox(self) -> Inbox:
         inbox = messages.decode_inbox(self._digest, self._state.inbox)
-        sharers = set(inbox.sharers)
-        if self._member not in sharers or not sharers <= set(self._roster.adverts):
+        sharers = frozenset(inbox.sharers)
+        if self._member not in sharers or not sharers <= self._roster.adverts.keys():
             raise ProtocolError(f"Sharers {inbox.sharers} do not fit the roster.")
-        if set(inbox.sealed) != sharers.intersection(self._roster.graph[self._member]):
+        if not inbox.sealed.keys() <= sharers - {self._member}:
             raise ProtocolError(f"Inbox from {list(inbox.sealed)} does not fit who shared.")
         return inbox
+
+    def _require_enough(self, present: tuple[int, ...]) -> None:
+        require_quorum(self._terms, present)
+        require_neighbourhoods(self._terms, {self._member: self._holders}, present)
 
     def _sharers(self) -> tuple[int, ...]:
         return self._open_inbox().sharers
 
     def _survivors(self) -> tuple[int, ...]:
-        return messages.decode_survivors(self._digest, self._state.survivors)
-
-    def _share_key(self, peer: int, *, outgoing: bool) -> bytes:
-        own, other = self._roster.share_party(self._member), self._roster.share_party(peer)
-        secret = keys.agree(self._state.share_private, other.public)
-        sender, receiver = (own, other) if outgoing else (other, own)
-        return keys.share_key(self._digest, secret, self._roster.digest, sender, receiver)
-
-    def _seal_shares(self) -> dict[int, bytes]:
-        holders, threshold = self._roster.graph[self._member], self._terms.threshold
-        seeds = shamir.split(self._state.self_seed, holders, threshold, self._random)
-        privates = shamir.split(self._state.mask_private, holders, threshold, self._random)
-        return {
-            peer: keys.seal(
-                self._share_key(peer, outgoing=True), seeds[peer] + privates[peer], self._random
-            )
-            for peer in holders
-        }
-
-    def _unseal_shares(self, inbox: Inbox) -> dict[int, bytes]:
-        """For each neighbour that shared: its self-mask share, then its mask-key share."""
-        return {
-            peer: keys.unseal(self._share_key(peer, outgoing=False), sealed)
-            for peer, sealed in inbox.sealed.items()
-        }
-
-    def _add_masks(self, vector: NDArray[np.uint32], inbox: Inbox) -> None:
-        """y_i = x_i + PRG(b_i) + sum over j > i of PRG(s_ij) - sum over j < i of PRG(s_ij)."""
-        own = self._roster.mask_party(self._member)
-        prg.add_mask(vector, keys.self_mask_key(self._digest, self._state.self_seed, own), +1)
-        for peer in inbox.sealed:
-            other = self._roster.mask_party(peer)
-            key = keys.pair_mask_key(self._digest, self._state.mask_private, own, other)
-            prg.add_mask(vector, key, +1 if self._member < peer else -1)
+        return messages.decode_survivors(self._bound, self._state.survivors)
 
     def _transcript(self) -> bytes:
-        return transcript(self._digest, self._roster, self._sharers(), self._survivors())
+        return transcript(self._bound, self._roster, self._sharers(), self._survivors())
 
     def _verify_confirmations(self, data: bytes) -> None:
-        signatures = messages.decode_confirmations(self._digest, data)
-        if not set(signatures) <= set(self._survivors()):
-            raise ProtocolError(f"Confirmed by {list(signatures)}, who are not all survivors.")
-        statement = self._transcript()
-        for member, signature in signatures.items():
-            verify(self._roster.devices[member], signature, statement, f"Confirmation of {member}")
-        require_quorum(self._terms, self._roster, signatures)
-        require_neighbourhoods(self._terms, self._roster, self._sharers(), signatures)
+        signers = open_confirmations(self._roster, self._bound, self._transcript(), data)
+        if not signers <= set(self._survivors()):
+            raise ProtocolError(f"Confirmed by {sorted(signers)}, who are not all survivors.")
+        require_quorum(self._terms, signers)
 
     def _shares_to_reveal(self) -> dict[int, tuple[Secret, bytes]]:
-        survivors, width = set(self._survivors()), shamir.SHARE_BYTES
+        survivors = set(self._survivors())
+        opened = self._sealer().unseal(self._open_inbox().sealed)
         return {
-            peer: (Secret.SELF_MASK, shares[:width])
-            if peer in survivors
-            else (Secret.MASK_KEY, shares[width:])
-            for peer, shares in self._unseal_shares(self._open_inbox()).items()
+            peer: (Secret.SELF_MASK, of_seed) if peer in survivors else (Secret.MASK_KEY, of_key)
+            for peer, (of_seed, of_key) in opened.items()
         }

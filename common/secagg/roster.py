@@ -1,7 +1,7 @@
-"""What server and members both derive from the adverts: keys, graph, and when too few are left.
+"""What server and members both derive from the adverts, and when too few of them are left.
 
-The graph is drawn from a digest of the terms and the whole roster, so the server is committed to
-every key before it can know who neighbours whom.
+Every share is sealed under the roster's digest, so the server is committed to every key before a
+member chooses its holders, and members shown different rosters cannot read each other.
 """
 
 import hashlib
@@ -14,25 +14,23 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from common.errors import ProtocolError, RoundAbandonedError
 from common.secagg import messages
 from common.secagg._hazmat.keys import Party, require_contributory
-from common.secagg.graph import neighbours
 from common.secagg.identity import verify, verify_certificate
 from common.secagg.messages import Advert
 from common.secagg.terms import RoundTerms
-from common.secagg.wire import u32, u64
+from common.secagg.wire import u64
 
-_ADVERT = b"privity/secagg/v1/advert\x00"
-_ROSTER = b"privity/secagg/v1/roster\x00"
-_CONFIRM = b"privity/secagg/v1/confirm\x00"
-_COMMIT = b"privity/secagg/v1/self-mask-commitment\x00"
+_ADVERT = b"privity/secagg/v2/advert\x00"
+_ROSTER = b"privity/secagg/v2/roster\x00"
+_CONFIRM = b"privity/secagg/v2/confirm\x00"
+_COMMIT = b"privity/secagg/v2/self-mask-commitment\x00"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # compared by identity, so that it can be a cache key
 class Roster:
-    """The verified members of a round and their graph."""
+    """The verified members of a round; `digest` is rho."""
 
     adverts: Mapping[int, Advert]
     devices: Mapping[int, Ed25519PublicKey]
-    graph: Mapping[int, tuple[int, ...]]
     digest: bytes
 
     def mask_party(self, member: int) -> Party:
@@ -45,12 +43,12 @@ class Roster:
 
 
 def open_roster(terms: RoundTerms, authority: Ed25519PublicKey, data: bytes) -> Roster:
-    """Decode a roster, verify every advert in it, and draw the graph.
+    """Decode a roster and verify every advert in it.
 
     Raises:
         DecodeError: Not a roster of these terms.
         ProtocolError: A signature or key is wrong, or there are more members than the cohort.
-        RoundAbandonedError: Too few members for the threshold.
+        RoundAbandonedError: Fewer members than the terms ask for.
     """
     return _open_roster(terms, authority.public_bytes_raw(), data)
 
@@ -59,34 +57,30 @@ def open_roster(terms: RoundTerms, authority: Ed25519PublicKey, data: bytes) -> 
 def _open_roster(terms: RoundTerms, authority_raw: bytes, data: bytes) -> Roster:
     digest, authority = terms.digest(), Ed25519PublicKey.from_public_bytes(authority_raw)
     adverts = messages.decode_roster(digest, data)
+    require_size(terms, adverts)
     devices: dict[int, Ed25519PublicKey] = {}
     seen: set[bytes] = set()
     for member, advert in adverts.items():
         devices[member] = verify_advert(digest, authority, member, advert)
         require_new_keys(member, advert, seen)
-    return draw(terms, adverts, devices, data)
+    return Roster(adverts, devices, roster_digest(digest, data))
 
 
-def draw(
-    terms: RoundTerms,
-    adverts: Mapping[int, Advert],
-    devices: Mapping[int, Ed25519PublicKey],
-    data: bytes,
-) -> Roster:
-    """The roster of verified adverts, `data` being its encoding.
+def require_size(terms: RoundTerms, members: Collection[int]) -> None:
+    """Check that a roster has `least` to `cohort` members.
 
     Raises:
-        ProtocolError: There are more members than the cohort.
-        RoundAbandonedError: Too few members for the threshold.
+        ProtocolError: There are more.
+        RoundAbandonedError: There are fewer.
     """
-    size, threshold = len(adverts), terms.threshold
-    if size > terms.cohort:
-        raise ProtocolError(f"A roster of {size} exceeds the cohort of {terms.cohort}.")
-    if size < threshold + 1 or terms.degree(size) < threshold:
-        raise RoundAbandonedError(f"{size} members do not allow a threshold of {threshold}.")
-    digest = hashlib.sha256(_ROSTER + terms.digest() + data).digest()
-    graph = neighbours(list(adverts), terms.degree(size), digest)
-    return Roster(dict(adverts), dict(devices), graph, digest)
+    if len(members) > terms.cohort:
+        raise ProtocolError(f"A roster of {len(members)} exceeds the cohort of {terms.cohort}.")
+    require_quorum(terms, members)
+
+
+def roster_digest(terms: bytes, data: bytes) -> bytes:
+    """rho: what an encoded roster is known by, 32 bytes."""
+    return hashlib.sha256(_ROSTER + terms + data).digest()
 
 
 def advert_statement(terms: bytes, member: int, mask_public: bytes, share_public: bytes) -> bytes:
@@ -125,13 +119,32 @@ def require_new_keys(member: int, advert: Advert, seen: set[bytes]) -> None:
 
 
 def transcript(
-    terms: bytes, roster: Roster, sharers: Collection[int], survivors: Collection[int]
+    bound: bytes, roster: Roster, sharers: Collection[int], survivors: Collection[int]
 ) -> bytes:
     """What a member signs before it reveals: roster, who shared, and who is in the sum."""
-    lists = b"".join(
-        u32(len(members)) + b"".join(map(u64, sorted(members))) for members in (sharers, survivors)
+    lists = (
+        hashlib.sha256(messages.encode_members(them)).digest() for them in (sharers, survivors)
     )
-    return _CONFIRM + terms + roster.digest + lists
+    return _CONFIRM + bound + roster.digest + b"".join(lists)
+
+
+@lru_cache(maxsize=4)  # as for `_open_roster`
+def open_confirmations(
+    roster: Roster, bound: bytes, statement: bytes, data: bytes
+) -> frozenset[int]:
+    """Who signed `statement`.
+
+    Raises:
+        DecodeError: Not a list of confirmations of this round.
+        ProtocolError: Somebody is not in the roster, or a signature does not hold.
+    """
+    signatures = messages.decode_confirmations(bound, data)
+    for member, signature in signatures.items():
+        if member not in roster.devices:
+            raise ProtocolError(f"Confirmed by member {member}, who is not in the roster.")
+        what = f"Confirmation of member {member}"
+        verify(roster.devices[member], signature, statement, what)
+    return frozenset(signatures)
 
 
 def commitment(terms: bytes, member: int, seed: bytes) -> bytes:
@@ -139,29 +152,41 @@ def commitment(terms: bytes, member: int, seed: bytes) -> bytes:
     return hashlib.sha256(_COMMIT + terms + u64(member) + seed).digest()
 
 
-def require_neighbourhoods(
-    terms: RoundTerms, roster: Roster, sharers: Collection[int], present: Collection[int]
+def require_holders(
+    terms: RoundTerms, roster: Roster, member: int, holders: Collection[int]
 ) -> None:
-    """Check that the secrets of everyone who shared can still be rebuilt.
+    """Check that a member shared with as many other members as the terms say.
 
     Raises:
-        RoundAbandonedError: Some sharer has fewer than t neighbours among `present`.
+        ProtocolError: It did not.
     """
-    here = set(present)
-    for member in sharers:
-        left = len(here.intersection(roster.graph[member]))
+    others, wanted = set(holders) - {member}, terms.degree(len(roster.adverts))
+    if not len(others) == len(holders) == wanted or not others <= roster.adverts.keys():
+        raise ProtocolError(f"Member {member} did not share with {wanted} others of the roster.")
+
+
+def require_neighbourhoods(
+    terms: RoundTerms, holders: Mapping[int, Collection[int]], present: Collection[int]
+) -> None:
+    """Check that the secrets of every key of `holders` can still be rebuilt.
+
+    Raises:
+        RoundAbandonedError: Fewer than t of somebody's holders are present.
+    """
+    here = frozenset(present)
+    for member, chosen in holders.items():
+        left = len(here.intersection(chosen))
         if left < terms.threshold:
             raise RoundAbandonedError(
-                f"{left} neighbours of member {member} are left, {terms.threshold} are needed."
+                f"{left} holders of member {member} are left, {terms.threshold} are needed."
             )
 
 
-def require_quorum(terms: RoundTerms, roster: Roster, present: Collection[int]) -> None:
-    """Check that enough of the roster is present for two such sets to share an honest member.
+def require_quorum(terms: RoundTerms, present: Collection[int]) -> None:
+    """Check that enough members are present for two such sets to share an honest one.
 
     Raises:
-        RoundAbandonedError: Fewer than the quorum.
+        RoundAbandonedError: Fewer than `least`.
     """
-    quorum = terms.quorum(len(roster.adverts))
-    if len(present) < quorum:
-        raise RoundAbandonedError(f"{len(present)} members are left, {quorum} are needed.")
+    if len(present) < terms.least:
+        raise RoundAbandonedError(f"{len(present)} members are left, {terms.least} are needed.")

@@ -14,7 +14,7 @@ from common.secagg._hazmat.keys import KEY_BYTES
 from common.secagg.terms import RoundTerms
 from common.secagg.wire import Reader, blob, u8, u64
 
-VERSION = 1
+VERSION = 2
 KIND = 0x50  # apart from the kinds of messages
 
 
@@ -32,14 +32,18 @@ class Stage(IntEnum):
 
 @dataclass(slots=True, repr=False)
 class State:
-    """Secrets of one round, the messages received so far, and the last one sent."""
+    """Secrets of one round, own holders (ids of 8 bytes), the binding, the messages received so
+    far, and the last one sent.
+    """
 
     stage: Stage
     mask_private: bytes
     share_private: bytes
     self_seed: bytes
     roster: bytes = b""
+    holders: bytes = b""
     inbox: bytes = b""
+    binding: bytes = b""
     survivors: bytes = b""
     sent: bytes = b""
 
@@ -56,6 +60,13 @@ class State:
 
 _BLOBS = [field.name for field in fields(State) if field.name != "stage"]
 _SECRETS = ("mask_private", "share_private", "self_seed")
+_SINCE = {
+    "roster": Stage.SHARED,
+    "holders": Stage.SHARED,
+    "inbox": Stage.MASKED,
+    "binding": Stage.MASKED,
+    "survivors": Stage.CONFIRMED,
+}
 
 
 def encode_state(terms: RoundTerms, member: int, state: State) -> bytes:
@@ -94,7 +105,6 @@ def _require_complete(state: State) -> None:
     for name in _SECRETS:
         if len(getattr(state, name)) != KEY_BYTES * live:
             raise DecodeError(f"Saved state: {name} does not fit stage {state.stage.name}.")
-    expected = {"roster": Stage.SHARED, "inbox": Stage.MASKED, "survivors": Stage.CONFIRMED}
-    for name, since in expected.items():
+    for name, since in _SINCE.items():
         if bool(getattr(state, name)) != (live and state.stage >= since):
             raise DecodeError(f"Saved state: {name} does not fit stage {state.stage.name}.")

@@ -1,7 +1,9 @@
-"""What a round is about. Its digest enters every key, signature and message of the round.
+"""What a round is about. A digest of it enters every key, signature and message of the round.
 
-Members who were handed different models or settings derive different masks, so the server gets
-noise instead of one member's update (model inconsistency, https://arxiv.org/abs/2111.07380).
+The digest T of the terms covers all settings. The published adapter comes later, as `binding`, so
+that keys and shares can travel before it exists; from then on T1 covers both. Members who were
+handed different settings or adapters derive different masks, so the server gets noise instead of
+one member's update (model inconsistency, https://arxiv.org/abs/2111.07380).
 """
 
 import hashlib
@@ -11,13 +13,16 @@ import struct
 from dataclasses import dataclass
 
 from common.errors import DecodeError, ProtocolError
+from common.secagg.noise_room import wrap_margin
 from common.secagg.wire import U64_MAX, Reader, u8, u32, u64
 
-VERSION = 1
+VERSION = 2
 MODULUS_BITS = (16, 24, 32)
-_DOMAIN = b"privity/secagg/v1/terms\x00"
+BINDING_BYTES = 32
+LEAST_NOISE = 2.0
+_TERMS = b"privity/secagg/v2/terms\x00"
+_BOUND = b"privity/secagg/v2/bound\x00"
 _RUN = re.compile(r"[!-~]{1,128}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _HEX = re.compile(r"[0-9a-f]{1,128}")
 
 
@@ -29,30 +34,34 @@ class RoundTerms:
         run: Printable ASCII id of the federation run, 1 to 128 characters, no spaces.
         round: Number of the round, from 0.
         attempt: Number of the attempt at this round, from 0.
-        adapter: SHA-256 (hex) of the published shared adapter v_n.
         seed: Published seed from which A is derived.
         dimension: Coordinates in the vector that is summed.
-        clip: Clip range of the quantiser per coordinate, in units of the parameter.
+        clip: What the integer `levels` stands for, in units of the parameter.
         bits: Modulus bits b; sums are taken mod 2^b.
-        levels: The quantiser yields integers in [-levels, levels].
+        levels: Each member's vector lies in [-levels, levels] before its noise.
+        noise: Standard deviation, in levels, of each member's own discrete Gaussian share; 0 for
+            none, else at least 2.
         cohort: Most members that may take part (n).
-        neighbours: Neighbours of each member in the graph (k).
-        threshold: Neighbours whose shares rebuild a secret (t). A member holds no share of its
-            own secrets, so t of k others are needed.
-        colluders: Most neighbours of any one member that collude with the server (c).
+        least: Fewest members in the roster, among the sharers, the survivors and the signers (s).
+        corrupt: Most members of the roster that collude with the server (g).
+        neighbours: Holders that each member chooses for the shares of its secrets (k).
+        threshold: Holders whose shares rebuild a secret (t).
+        colluders: Most of one member's holders that collude with the server (c).
         training: Hex digest of the training settings sent with the round.
     """
 
     run: str
     round: int
     attempt: int
-    adapter: str
     seed: int
     dimension: int
     clip: float
     bits: int
     levels: int
+    noise: float
     cohort: int
+    least: int
+    corrupt: int
     neighbours: int
     threshold: int
     colluders: int
@@ -65,39 +74,62 @@ class RoundTerms:
             ProtocolError: They do; the message names the value.
         """
         self._validate_names()
-        self._validate_quantiser()
+        self._validate_cohort()
         self._validate_threshold()
+        self._validate_vector()
+        self._validate_modulus()
 
     def _validate_names(self) -> None:
         _require(_RUN.fullmatch(self.run), f"Run id {self.run!r} is not 1-128 printable ASCII.")
-        _require(_SHA256.fullmatch(self.adapter), f"Adapter {self.adapter!r} is not SHA-256 hex.")
         _require(_HEX.fullmatch(self.training), f"Training {self.training!r} is not a hex digest.")
         for name in ("round", "attempt", "seed"):
             value = getattr(self, name)
             _require(0 <= value <= U64_MAX, f"{name} {value} is outside [0, 2^64).")
 
-    def _validate_quantiser(self) -> None:
-        _require(self.bits in MODULUS_BITS, f"Modulus of {self.bits} bits is not 16, 24 or 32.")
-        _require(1 <= self.dimension < 2**32, f"Dimension {self.dimension} is not in [1, 2^32).")
-        _require(math.isfinite(self.clip) and self.clip > 0, f"Clip {self.clip} is not positive.")
-        _require(self.levels >= 1, f"{self.levels} levels are not at least 1.")
-        largest = self.cohort * self.levels
+    def _validate_cohort(self) -> None:
+        n, s, g = self.cohort, self.least, self.corrupt
+        _require(2 <= n < 2**32, f"A cohort of {n} is not in [2, 2^32).")
+        _require(s <= n, f"At least {s} members do not fit a cohort of {n}.")
+        _require(g >= 0, f"{g} corrupt members are fewer than none.")
         _require(
-            largest <= 2 ** (self.bits - 1) - 1,
-            f"A sum can reach {largest}, which wraps modulo 2^{self.bits}.",
-            "Lower levels or cohort, or raise bits.",
+            2 * s > n + g,
+            f"With {s} of {n} members, {g} of them corrupt, two lists can both be signed.",
+            "2 x least must exceed cohort + corrupt.",
         )
 
     def _validate_threshold(self) -> None:
         k, t, c = self.neighbours, self.threshold, self.colluders
-        _require(2 <= self.cohort < 2**32, f"A cohort of {self.cohort} is not in [2, 2^32).")
-        _require(k <= self.cohort - 1, f"{k} neighbours do not fit a cohort of {self.cohort}.")
-        _require(1 <= t <= k, f"Threshold {t} is not in [1, {k}], the neighbours.")
-        _require(c >= 0, f"{c} colluders are fewer than none.")
+        _require(k <= self.cohort - 1, f"{k} holders do not fit a cohort of {self.cohort}.")
+        _require(1 <= t <= k, f"Threshold {t} is not in [1, {k}], the holders.")
+        _require(t <= self.least - 1, f"Threshold {t} does not fit {self.least} members.")
+        _require(
+            0 <= c <= min(self.corrupt, k),
+            f"{c} colluders among {k} holders do not fit {self.corrupt} corrupt members.",
+        )
         _require(
             2 * t > k + c,
-            f"Threshold {t} lets a server with {c} of {k} neighbours obtain both shares.",
+            f"Threshold {t} lets a server with {c} of {k} holders obtain both secrets.",
             "2 x threshold must exceed neighbours + colluders.",
+        )
+
+    def _validate_vector(self) -> None:
+        _require(1 <= self.dimension < 2**32, f"Dimension {self.dimension} is not in [1, 2^32).")
+        _require(math.isfinite(self.clip) and self.clip > 0, f"Clip {self.clip} is not positive.")
+        _require(self.levels >= 1, f"{self.levels} levels are not at least 1.")
+        none = self.noise == 0 and math.copysign(1, self.noise) > 0  # -0.0 is a second encoding
+        _require(
+            none or LEAST_NOISE <= self.noise < 2**31,
+            f"Noise of {self.noise} levels is neither 0 nor in [{LEAST_NOISE}, 2^31).",
+        )
+
+    def _validate_modulus(self) -> None:
+        _require(self.bits in MODULUS_BITS, f"Modulus of {self.bits} bits is not 16, 24 or 32.")
+        largest = self.cohort * self.levels
+        largest += wrap_margin(self.noise, self.cohort, self.dimension)
+        _require(
+            largest <= 2 ** (self.bits - 1) - 1,
+            f"A sum can reach {largest}, which wraps modulo 2^{self.bits}.",
+            "Lower levels, noise or cohort, or raise bits.",
         )
 
     def encode(self) -> bytes:
@@ -107,19 +139,19 @@ class RoundTerms:
             ProtocolError: The terms are not valid.
         """
         self.validate()
+        sizes = (self.cohort, self.least, self.corrupt)
+        graph = (self.neighbours, self.threshold, self.colluders)
         return b"".join(
             [
                 u8(VERSION),
                 _text(self.run),
-                u64(self.round),
-                u64(self.attempt),
-                bytes.fromhex(self.adapter),
-                u64(self.seed),
+                *map(u64, (self.round, self.attempt, self.seed)),
                 u32(self.dimension),
-                struct.pack(">d", self.clip),
+                _f64(self.clip),
                 u8(self.bits),
                 u32(self.levels),
-                *map(u32, (self.cohort, self.neighbours, self.threshold, self.colluders)),
+                _f64(self.noise),
+                *map(u32, sizes + graph),
                 _text(self.training),
             ]
         )
@@ -138,13 +170,15 @@ class RoundTerms:
             run=_read_text(reader),
             round=reader.u64(),
             attempt=reader.u64(),
-            adapter=reader.take(32).hex(),
             seed=reader.u64(),
             dimension=reader.u32(),
             clip=reader.f64(),
             bits=reader.u8(),
             levels=reader.u32(),
+            noise=reader.f64(),
             cohort=reader.u32(),
+            least=reader.u32(),
+            corrupt=reader.u32(),
             neighbours=reader.u32(),
             threshold=reader.u32(),
             colluders=reader.u32(),
@@ -155,30 +189,39 @@ class RoundTerms:
         return terms
 
     def digest(self) -> bytes:
-        """SHA-256 of the encoding behind a domain label, 32 bytes."""
-        return hashlib.sha256(_DOMAIN + self.encode()).digest()
+        """T: SHA-256 of the encoding behind a domain label, 32 bytes."""
+        return hashlib.sha256(_TERMS + self.encode()).digest()
 
     def degree(self, members: int) -> int:
-        """Neighbours of each member in the graph over `members` members.
+        """k': how many holders each member chooses in a roster of `members`."""
+        return min(self.neighbours, members - 1)
 
-        min(k, members - 1), less one where degree and members are both odd, since no regular
-        graph exists then and a larger degree could break 2t > k + c.
-        """
-        degree = min(self.neighbours, members - 1)
-        return degree - (degree % 2) * (members % 2)
 
-    def quorum(self, members: int) -> int:
-        """Members out of `members` who must survive and sign: the fraction t/k, rounded up.
+def bound_digest(digest: bytes, binding: bytes) -> bytes:
+    """T1: the digest of terms and binding, 32 bytes.
 
-        If no neighbourhood holds more than c colluders, at most members * c / k collude, so by
-        2t > k + c two quorums share an honest member, and it signs one list only.
-        """
-        return -(-members * self.threshold // self.degree(members))
+    Args:
+        digest: T, of the terms.
+        binding: SHA-256 of the published adapter that the vectors are updates of.
+
+    Raises:
+        ProtocolError: The binding is not 32 bytes.
+    """
+    _require(
+        len(binding) == BINDING_BYTES,
+        f"A binding of {len(binding)} bytes, expected {BINDING_BYTES}.",
+        "Give the SHA-256 of the adapter.",
+    )
+    return hashlib.sha256(_BOUND + digest + binding).digest()
 
 
 def _require(condition: object, message: str, hint: str = "") -> None:
     if not condition:
         raise ProtocolError(message, hint)
+
+
+def _f64(value: float) -> bytes:
+    return struct.pack(">d", value)
 
 
 def _text(value: str) -> bytes:

@@ -88,6 +88,11 @@ class Reader:
         """All bytes that are left."""
         return self.take(len(self._data) - self._at)
 
+    def rest_view(self) -> memoryview:
+        """All bytes that are left, without a copy of them."""
+        at, self._at = self._at, len(self._data)
+        return self._data[at:]
+
     def expect(self, value: bytes, name: str) -> None:
         """Take exactly `value`.
 

@@ -7,6 +7,7 @@ several, a step waits for whichever core is busy with other work, up to ten time
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -100,7 +101,6 @@ class Step:
 
     def run(self, release: Release | None) -> int:
         """The step, private with a release and plain without; the tokens it trained on."""
-        generator = torch.Generator().manual_seed(0)
         trained = train_shared(
             self._backbone,
             self._published,
@@ -108,7 +108,7 @@ class Step:
             self._examples,
             self._settings,
             release,
-            generator,
+            os.urandom,
         )
         return trained.tokens
 

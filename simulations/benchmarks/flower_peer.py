@@ -5,29 +5,32 @@ from __future__ import annotations
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
-from simulations.benchmarks.secagg_round import MEMBERS, THRESHOLD, TIMED, Update
 from simulations.benchmarks.timing import Figures, seconds
 
 
 class FlowerMember:
-    """Flower's own client in a round of eight, with the defaults of its workflow.
+    """Flower's own client, with the defaults of its workflow, and `neighbours` others.
 
-    Its path begins with `Parameters`, a serialised float32 array, and includes one copy out of it.
+    The others share their secrets with it alone, which costs it what any graph does in which it
+    has that many neighbours. Its path begins with `Parameters`, a serialised float32 array, and
+    includes one copy out of it.
     """
 
     CLIPPING_RANGE, TARGET_RANGE, MOD_RANGE, MAX_WEIGHT = 8.0, 1 << 22, 1 << 32, 1000.0
     EXAMPLES = 40
+    THRESHOLD = 2  # plays no part in masking
 
-    def __init__(self, update: Update) -> None:
+    def __init__(self, update: NDArray[np.float32], neighbours: int) -> None:
         from flwr.common import ndarrays_to_parameters
 
         self._update = update
         self._parameters = ndarrays_to_parameters([update])
-        self._state, self._inbox = self._shared()
+        self._state, self._inbox = self._shared(neighbours)
 
-    def _shared(self) -> tuple[Any, Any]:
+    def _shared(self, neighbours: int) -> tuple[Any, Any]:
         """State and incoming message of the timed member, after the mod's first two stages."""
         from flwr.app import ConfigRecord
         from flwr.client.mod.secure_aggregation.secaggplus_mod import (
@@ -37,30 +40,39 @@ class FlowerMember:
         )
         from flwr.common.secure_aggregation.secaggplus_constants import Key
 
-        setup = ConfigRecord(
+        timed = neighbours // 2  # some neighbours come before it, some after
+        states = {member: SecAggPlusState(nid=member) for member in range(neighbours + 1)}
+        keys: dict[int, Any] = {
+            member: list(
+                _setup(state, self._setup(neighbours + 1 if member == timed else 2)).values()
+            )
+            for member, state in states.items()
+        }
+        sources, sealed = [], []
+        for member, state in states.items():
+            seen = keys if member == timed else {who: keys[who] for who in (member, timed)}
+            sent: Any = _share_keys(state, ConfigRecord({str(who): seen[who] for who in seen}))
+            if member != timed:
+                sources.append(member)
+                sealed += sent[Key.CIPHERTEXT_LIST]
+        inbox = ConfigRecord({Key.SOURCE_LIST: sources, Key.CIPHERTEXT_LIST: sealed})
+        return states[timed], inbox
+
+    def _setup(self, members: int) -> Any:
+        from flwr.app import ConfigRecord
+        from flwr.common.secure_aggregation.secaggplus_constants import Key
+
+        return ConfigRecord(
             {
-                Key.SAMPLE_NUMBER: MEMBERS,
-                Key.SHARE_NUMBER: MEMBERS,  # it keeps one share itself
-                Key.THRESHOLD: THRESHOLD,
+                Key.SAMPLE_NUMBER: members,
+                Key.SHARE_NUMBER: members,  # it keeps one share itself
+                Key.THRESHOLD: self.THRESHOLD,
                 Key.CLIPPING_RANGE: self.CLIPPING_RANGE,
                 Key.TARGET_RANGE: self.TARGET_RANGE,
                 Key.MOD_RANGE: self.MOD_RANGE,
                 Key.MAX_WEIGHT: self.MAX_WEIGHT,
             }
         )
-        states = {member: SecAggPlusState(nid=member) for member in range(MEMBERS)}
-        keys: dict[str, Any] = {}
-        for member, state in states.items():
-            keys[str(member)] = list(_setup(state, setup).values())
-        sources, sealed = [], []
-        for member, state in states.items():
-            sent: Any = _share_keys(state, ConfigRecord(keys))
-            if TIMED in sent[Key.DESTINATION_LIST]:
-                sources.append(member)
-                place = sent[Key.DESTINATION_LIST].index(TIMED)
-                sealed.append(sent[Key.CIPHERTEXT_LIST][place])
-        inbox = ConfigRecord({Key.SOURCE_LIST: sources, Key.CIPHERTEXT_LIST: sealed})
-        return states[TIMED], inbox
 
     def masked(self) -> list[bytes]:
         """What the mod sends: the weight and the vector, each serialised."""

@@ -43,6 +43,8 @@ def _guarantee(title: str, spent: dict[str, Any] | None, meaning: str) -> str:
     facts = [f"noise multiplier σ = {or_none(spent.get('noise_multiplier'))} (× clipping bound)"]
     if spent.get("max_grad_norm") is not None:
         facts.append(f"clipping bound C = {spent['max_grad_norm']:g} (L2 norm of a gradient)")
+    if spent.get("clip_norm") is not None:
+        facts.append(f"clipping bound C = {spent['clip_norm']:g} (L2 norm of a whole update)")
     odds = math.exp(min(spent["epsilon"], 700.0))
     factor = f"{odds:,.2f}" if odds < 10 else f"{odds:,.0f}" if odds < 1e6 else f"{odds:.1e}"
     return (
@@ -78,9 +80,11 @@ def sums(report: dict[str, Any]) -> str:
     if not facts["enabled"]:
         return section("Secure aggregation", "<p>Off: the server saw every device's update.</p>")
     rows = (
-        ("Neighbours", f"{facts['neighbours']:,} devices hold the shares of each device's keys"),
-        ("Threshold", f"{facts['threshold']:,} of them must answer to unmask the sum"),
+        ("Holders", f"{facts['neighbours']:,} devices hold the shares of each device's keys"),
+        ("Threshold", f"{facts['threshold']:,} of them must answer to rebuild one"),
+        *_tolerated(facts),
         ("Modulus", f"{facts['modulus_bits']} bits for each masked number"),
+        ("Clipped", f"{100 * facts.get('clipped_share', 0.0):.2g} % of all numbers sent"),
         ("Dropped", f"{plural(facts['dropped'], 'client', 'clients')} left during finished rounds"),
         ("Upload", f"{upload(report)} ({facts['upload_bytes_per_client_round']:,} bytes) of each "
          "client in a round, all messages"),
@@ -90,3 +94,22 @@ def sums(report: dict[str, Any]) -> str:
         "<p>The server sees the sum of the masked updates, never one device's own.</p>"
         + facts_of(rows),
     )
+
+
+def _tolerated(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    if "least_survivors" not in facts:
+        return []
+    cohort, least = facts["cohort"], facts["least_survivors"]
+    exposed, failed = (
+        _chance(facts[f"{name}_log2"]) for name in ("privacy_failure", "abort_chance")
+    )
+    return [
+        ("Losses", f"{cohort - least:,} of {cohort:,} may drop out; more abandon the round; with "
+         f"so many, chance drop-outs abandon it anyway: {failed}"),
+        ("Collusion", f"{facts['tolerated_corrupt']:,} of {cohort:,} may work with the server; "
+         f"that they expose anybody: {exposed}"),
+    ]  # fmt: skip
+
+
+def _chance(log2: float | None) -> str:
+    return "impossible" if log2 is None else f"chance at most 2<sup>{log2:.0f}</sup>"

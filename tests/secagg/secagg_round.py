@@ -1,6 +1,7 @@
 """A cohort whose every key is fixed, and a server that drops members where it is told to."""
 
 import hashlib
+import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -9,24 +10,29 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
 from common.errors import RoundAbandonedError
-from common.secagg import Aggregator, Participant, RoundTerms, certify, from_ring, to_ring
+from common.secagg import Aggregator, Floor, Participant, RoundTerms, certify, from_ring, to_ring
 
 AUTHORITY = Ed25519PrivateKey.from_private_bytes(hashlib.sha256(b"authority").digest())
 SHARE_BYTES = 66
 HEADER_BYTES = 2 + 32
 ADVERT_TABLE_ROW = 8 + 233
+BINDING = bytes(range(32))
+LEGS = 5
+NO_FLOOR = Floor(2, 2, 1, 16, 0.0, -math.inf)  # for graphs too small or sparse to be used
 
 FIVE = RoundTerms(
     run="test-run",
     round=3,
     attempt=0,
-    adapter="ab" * 32,
     seed=7,
     dimension=37,
     clip=0.5,
     bits=16,
     levels=6000,
+    noise=0.0,
     cohort=5,
+    least=4,
+    corrupt=1,
     neighbours=4,
     threshold=3,
     colluders=1,
@@ -55,19 +61,30 @@ def certificate(member: int) -> bytes:
     return certify(AUTHORITY, member, device(member).public_key())
 
 
-def participant(terms: RoundTerms, member: int, label: str = "p") -> Participant:
+def floor_for(terms: RoundTerms) -> Floor:
+    """The default floor wherever everybody holds everybody's shares, so that nothing is left to
+    chance.
+    """
+    return Floor() if terms.neighbours == terms.cohort - 1 else NO_FLOOR
+
+
+def participant(
+    terms: RoundTerms, member: int, label: str = "p", floor: Floor | None = None
+) -> Participant:
+    papers = device(member), certificate(member), AUTHORITY.public_key()
     random = stream(f"{label}{member}")
-    return Participant(
-        terms, member, device(member), certificate(member), AUTHORITY.public_key(), random
-    )
+    return Participant(terms, member, *papers, random, floor or floor_for(terms))
 
 
 def participants(terms: RoundTerms, members: Collection[int]) -> dict[int, Participant]:
     return {member: participant(terms, member) for member in members}
 
 
-def aggregator(terms: RoundTerms) -> Aggregator:
-    return Aggregator(terms, AUTHORITY.public_key())
+def aggregator(terms: RoundTerms, binding: bytes | None = BINDING) -> Aggregator:
+    server = Aggregator(terms, AUTHORITY.public_key())
+    if binding is not None:
+        server.bind(binding)
+    return server
 
 
 def reload(old: Participant, random: Callable[[int], bytes] | None = None) -> Participant:
@@ -91,14 +108,21 @@ def plain_sum(terms: RoundTerms, members: Collection[int]) -> NDArray[np.int64]:
     return sum((vector(terms, m) for m in members), np.zeros(terms.dimension, np.int64))
 
 
-def step(terms: RoundTerms, leg: int, who: Participant, member: int, message: bytes) -> bytes:
+def step(
+    terms: RoundTerms,
+    leg: int,
+    who: Participant,
+    member: int,
+    message: bytes,
+    binding: bytes = BINDING,
+) -> bytes:
     """A participant's answer in leg 0 to 4."""
     if leg == 0:
         return who.advertise()
     if leg == 1:
         return who.share(message)
     if leg == 2:
-        return who.mask(message, to_ring(vector(terms, member), terms.bits))
+        return who.mask(message, to_ring(vector(terms, member), terms.bits), binding)
     return who.confirm(message) if leg == 3 else who.reveal(message)
 
 
@@ -116,7 +140,7 @@ class Outcome:
     abandoned_in: int | None = None
     sent: list[dict[int, bytes]] = field(default_factory=list)
     refused: dict[int, str] = field(default_factory=dict)
-    graph: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    holders: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
 
 
 def drive(
@@ -129,7 +153,7 @@ def drive(
     """Run a round; the message of member m in leg drops[m] does not arrive, nor any later one."""
     people, server, outcome = participants(terms, members), aggregator(terms), Outcome()
     inbound = dict.fromkeys(members, b"")
-    for leg in range(5):
+    for leg in range(LEGS):
         people = {member: between(who) for member, who in people.items()}
         answers = {m: step(terms, leg, people[m], m, inbound[m]) for m in inbound}
         outcome.sent.append(answers)
@@ -145,7 +169,7 @@ def drive(
             break
         finally:
             outcome.refused = server.refused
-            outcome.graph = server._roster.graph if hasattr(server, "_roster") else {}
+            outcome.holders = getattr(server, "_holders", {})
     return outcome
 
 
@@ -162,6 +186,11 @@ def shares_in(reveals: Collection[bytes]) -> dict[tuple[int, int], int]:
             key = int.from_bytes(row[:8], "big"), row[8]
             counts[key] = counts.get(key, 0) + 1
     return counts
+
+
+def due_from(holder: int, holders: Mapping[int, Collection[int]]) -> set[int]:
+    """Whose shares a holder has, given whom each sharer chose."""
+    return {member for member, chosen in holders.items() if holder in chosen}
 
 
 def assert_no_member_exposed(terms: RoundTerms, reveals: Collection[bytes]) -> None:

@@ -1,5 +1,6 @@
 """A server, a network or a member that does not follow the protocol."""
 
+from collections.abc import Collection
 from dataclasses import replace
 
 import numpy as np
@@ -8,11 +9,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from secagg_round import (
     ADVERT_TABLE_ROW,
     AUTHORITY,
+    BINDING,
     FIVE,
     FIVE_MEMBERS,
     HEADER_BYTES,
     SHARE_BYTES,
     aggregator,
+    assert_no_member_exposed,
     certificate,
     collect,
     device,
@@ -21,31 +24,57 @@ from secagg_round import (
     participants,
     plain_sum,
     reload,
+    shares_in,
     step,
     vector,
 )
 
 from common.errors import DecodeError, ProtocolError, RoundAbandonedError
-from common.secagg import Aggregator, Participant, RoundTerms, certify, to_ring, verify_certificate
+from common.secagg import (
+    Aggregator,
+    Participant,
+    RoundTerms,
+    certify,
+    from_ring,
+    to_ring,
+    verify_certificate,
+)
+from common.secagg._hazmat import keys, prg
 from common.secagg.messages import (
     Inbox,
+    decode_advert,
     decode_confirmation,
+    decode_confirmations,
     decode_inbox,
+    decode_masked,
+    decode_roster,
+    encode_advert,
     encode_confirmations,
     encode_inbox,
+    encode_roster,
     encode_survivors,
 )
+from common.secagg.quantize import add_packed
+from common.secagg.terms import bound_digest
 
 A, B, C, D, E = FIVE_MEMBERS
 TERMS = FIVE.digest()
+BOUND = bound_digest(TERMS, BINDING)
+SPARSE = replace(FIVE, cohort=12, least=9, levels=2700, neighbours=4, threshold=3)
 
 
 class Round:
     """A round up to a leg, with everybody's last messages at hand."""
 
-    def __init__(self, legs: int, terms: RoundTerms = FIVE, drops: dict[int, int] | None = None):
-        self.people, self.server = participants(terms, FIVE_MEMBERS), aggregator(terms)
-        self.inbound, self.terms = dict.fromkeys(FIVE_MEMBERS, b""), terms
+    def __init__(
+        self,
+        legs: int,
+        terms: RoundTerms = FIVE,
+        drops: dict[int, int] | None = None,
+        members: Collection[int] = FIVE_MEMBERS,
+    ):
+        self.people, self.server = participants(terms, members), aggregator(terms)
+        self.inbound, self.terms = dict.fromkeys(members, b""), terms
         for leg in range(legs):
             arrived = {m: a for m, a in self.answers(leg).items() if (drops or {}).get(m, 9) > leg}
             self.inbound = collect(self.server, leg, arrived)
@@ -57,6 +86,10 @@ class Round:
         """The member raises, and afterwards gives nothing at all."""
         with pytest.raises(ProtocolError, match=match):
             step(self.terms, leg, self.people[member], member, message)
+        self.is_dead(member)
+
+    def is_dead(self, member: int) -> None:
+        """The member's secrets are gone, and it answers nothing."""
         for then in range(5):
             with pytest.raises(ProtocolError, match="dead"):
                 step(self.terms, then, self.people[member], member, self.inbound[member])
@@ -64,11 +97,12 @@ class Round:
             _ = self.people[member].masked
         private = participant(self.terms, member)._state
         saved = self.people[member].save()
-        assert not any(s in saved for s in (private.mask_private, private.self_seed))
+        secrets = (private.mask_private, private.share_private, private.self_seed)
+        assert not any(secret in saved for secret in secrets)
 
 
 def survivors(*members: int) -> bytes:
-    return encode_survivors(TERMS, members)
+    return encode_survivors(BOUND, members)
 
 
 def test_both_shares_cannot_be_had_from_two_lists() -> None:
@@ -77,10 +111,10 @@ def test_both_shares_cannot_be_had_from_two_lists() -> None:
     with_a, without_a = survivors(A, B, C, D, E), survivors(B, C, D, E)
     lists = {A: with_a, B: with_a, C: with_a, D: without_a, E: without_a}
     signed = {m: run.people[m].confirm(lists[m]) for m in FIVE_MEMBERS}
-    signatures = {m: decode_confirmation(TERMS, m, data) for m, data in signed.items()}
-    mixed = encode_confirmations(TERMS, signatures)
-    own_side = encode_confirmations(TERMS, {m: signatures[m] for m in (A, B, C)})
-    other_side = encode_confirmations(TERMS, {m: signatures[m] for m in (D, E)})
+    signatures = {m: decode_confirmation(BOUND, m, data) for m, data in signed.items()}
+    mixed = encode_confirmations(BOUND, signatures)
+    own_side = encode_confirmations(BOUND, {m: signatures[m] for m in (A, B, C)})
+    other_side = encode_confirmations(BOUND, {m: signatures[m] for m in (D, E)})
     run.refuses(4, B, mixed, "signature does not hold")
     run.refuses(4, C, own_side, "3 members are left")
     run.refuses(4, D, other_side, "2 members are left")
@@ -97,8 +131,8 @@ def test_two_lists_of_sharers_are_noticed() -> None:
     masked[B] = step(FIVE, 2, run.people[B], B, encode_inbox(TERMS, Inbox((A, B, C, D), sealed)))
     told = run.server.survivors(masked)
     signed = {m: run.people[m].confirm(told[m]) for m in told}
-    signatures = {m: decode_confirmation(TERMS, m, data) for m, data in signed.items()}
-    run.refuses(4, A, encode_confirmations(TERMS, signatures), "signature does not hold")
+    signatures = {m: decode_confirmation(BOUND, m, data) for m, data in signed.items()}
+    run.refuses(4, A, encode_confirmations(BOUND, signatures), "signature does not hold")
     with pytest.raises(RoundAbandonedError):
         run.server.confirmations(signed)
     assert list(run.server.refused) == [B]
@@ -189,35 +223,51 @@ def test_certificate_of_another_member_or_device_is_refused() -> None:
         certify(AUTHORITY, -1, device(A).public_key())
 
 
+OTHERS = [replace(FIVE, run="other"), replace(FIVE, round=4), replace(FIVE, attempt=1)]
+
+
+@pytest.mark.parametrize("other", OTHERS)
 @pytest.mark.parametrize("leg", range(1, 5))
-def test_messages_of_another_round_are_refused(leg: int) -> None:
-    other = Round(leg, replace(FIVE, round=4))
-    Round(leg).refuses(leg, A, other.inbound[A], "terms digest")
+def test_messages_of_another_round_are_refused(leg: int, other: RoundTerms) -> None:
+    Round(leg).refuses(leg, A, Round(leg, other).inbound[A], "digest")
 
 
+@pytest.mark.parametrize("other", OTHERS)
 @pytest.mark.parametrize("leg", range(5))
-def test_member_messages_of_another_round_are_refused(leg: int) -> None:
-    replayed = Round(leg, replace(FIVE, attempt=1)).answers(leg)
+def test_member_messages_of_another_round_are_refused(leg: int, other: RoundTerms) -> None:
+    replayed = Round(leg, other).answers(leg)
     outcome = drive(FIVE, FIVE_MEMBERS, {}, tamper=lambda at, m, data: (
         replayed[m] if (at, m) == (leg, A) else data))  # fmt: skip
-    assert "terms digest" in outcome.refused[A]
+    assert "digest" in outcome.refused[A]
     assert outcome.total is not None
 
 
-def test_members_given_other_models_contribute_nothing() -> None:
-    """Model inconsistency: other v_n, other digest, so the advert does not even count."""
-    target = participant(replace(FIVE, adapter="00" * 32), A)
+@pytest.mark.parametrize("other", OTHERS)
+def test_keys_of_another_round_are_refused(other: RoundTerms) -> None:
+    """The server knows B's secrets of another round and gives its keys out as those of this."""
+    old = decode_advert(other.digest(), B, participant(other, B, "old").advertise())
+    run = Round(1)
+    adverts = {**decode_roster(TERMS, run.inbound[A]), B: old}
+    run.refuses(1, A, encode_roster(TERMS, adverts), "signature does not hold")
+    server = aggregator(FIVE)
+    server.roster({**Round(0).answers(0), B: encode_advert(TERMS, B, old)})
+    assert "signature does not hold" in server.refused[B]
+
+
+def test_members_given_other_settings_contribute_nothing() -> None:
+    """Other settings, other digest, so the advert does not even count."""
+    target = participant(replace(FIVE, training="00" * 32), A)
     server = aggregator(FIVE)
     assert A not in server.roster({**Round(0).answers(0), A: target.advertise()})
 
 
 def test_shrunk_roster_is_refused() -> None:
-    roster = Round(1).inbound[A]
+    roster = Round(1).inbound[E]
     for size in (0, 1, 2, 3):
         run = Round(1)
         count = size.to_bytes(4, "big")
-        rows = roster[HEADER_BYTES + 4 :][: size * ADVERT_TABLE_ROW]
-        run.refuses(1, A, roster[:HEADER_BYTES] + count + rows, f"{size} members do not allow")
+        rows = roster[HEADER_BYTES + 4 :][-size * ADVERT_TABLE_ROW :][: size * ADVERT_TABLE_ROW]
+        run.refuses(1, E, roster[:HEADER_BYTES] + count + rows, f"{size} members are left, 4 are")
 
 
 def test_shrunk_lists_are_refused() -> None:
@@ -226,6 +276,10 @@ def test_shrunk_lists_are_refused() -> None:
     few = Inbox((A, B, C), {m: inbox.sealed[m] for m in (B, C)})
     run.refuses(2, A, encode_inbox(TERMS, few), "3 members are left")
     Round(3).refuses(3, A, survivors(A, B, C), "3 members are left")
+    run = Round(4)
+    signatures = decode_confirmations(BOUND, run.inbound[A])
+    fewer = {m: signatures[m] for m in (A, B, C)}
+    run.refuses(4, A, encode_confirmations(BOUND, fewer), "3 members are left")
 
 
 def test_lists_that_contradict_earlier_ones_are_refused() -> None:
@@ -237,7 +291,7 @@ def test_lists_that_contradict_earlier_ones_are_refused() -> None:
         Inbox((B, C, D, E), inbox.sealed),
         Inbox((A, B, C, D, 77), inbox.sealed),
         Inbox((A, B, C, D), inbox.sealed),
-        Inbox((A, B, C, D, E), {m: inbox.sealed[m] for m in (B, C, D)}),
+        Inbox((A, B, C, D, E), {**inbox.sealed, A: inbox.sealed[B]}),
     ):
         Round(2).refuses(2, A, encode_inbox(TERMS, wrong), "fit")
 
@@ -255,13 +309,13 @@ def test_swapped_and_replayed_shares_do_not_open() -> None:
 def test_second_vector_is_never_masked() -> None:
     run = Round(2)
     vectors = [to_ring(vector(FIVE, m), FIVE.bits) for m in (A, B)]
-    first = run.people[A].mask(run.inbound[A], vectors[0])
+    first = run.people[A].mask(run.inbound[A], vectors[0], BINDING)
     assert run.people[A].masked == run.people[A].masked == first
     assert reload(run.people[A]).masked == first
     again = reload(run.people[A])
     for who in (run.people[A], again):
         with pytest.raises(ProtocolError, match="Stage is masked"):
-            who.mask(run.inbound[A], vectors[1])
+            who.mask(run.inbound[A], vectors[1], BINDING)
 
 
 @pytest.mark.parametrize(
@@ -271,12 +325,21 @@ def test_second_vector_is_never_masked() -> None:
 def test_vector_of_another_shape_or_type_is_refused(wrong) -> None:
     run = Round(2)
     with pytest.raises(ProtocolError, match="Vector"):
-        run.people[A].mask(run.inbound[A], wrong)
+        run.people[A].mask(run.inbound[A], wrong, BINDING)
+    run.is_dead(A)
+
+
+def test_binding_of_another_length_is_refused() -> None:
+    for wrong in (b"", bytes(31), bytes(33)):
+        run = Round(2)
+        with pytest.raises(ProtocolError, match="binding"):
+            step(FIVE, 2, run.people[A], A, run.inbound[A], wrong)
+        run.is_dead(A)
 
 
 def test_the_vector_is_not_changed() -> None:
     run, ring = Round(2), to_ring(vector(FIVE, A), FIVE.bits)
-    run.people[A].mask(run.inbound[A], ring)
+    run.people[A].mask(run.inbound[A], ring, BINDING)
     assert np.array_equal(ring, to_ring(vector(FIVE, A), FIVE.bits))
 
 
@@ -300,9 +363,14 @@ def test_server_legs_run_in_order_only() -> None:
 
 
 def test_confirmations_from_outside_are_refused() -> None:
+    """E dropped, but signs the list without it, as a colluder can; so does a stranger."""
     run = Round(4, drops={E: 2})
-    outside = Round(4).inbound[A]  # signed by all five, over another list
-    run.refuses(4, A, outside, "who are not all survivors")
+    signed = decode_confirmations(BOUND, run.inbound[A])
+    statement = run.server._statement
+    with_e = encode_confirmations(BOUND, {**signed, E: device(E).sign(statement)})
+    run.refuses(4, A, with_e, "who are not all survivors")
+    stranger = encode_confirmations(BOUND, {**signed, 77: device(77).sign(statement)})
+    run.refuses(4, B, stranger, "not in the roster")
 
 
 def test_one_forged_confirmation_is_refused() -> None:
@@ -367,3 +435,125 @@ def test_contradictory_terms_are_refused_by_both_sides() -> None:
         participant(wrong, A)
     with pytest.raises(ProtocolError):
         Aggregator(wrong, AUTHORITY.public_key())
+
+
+def test_late_masked_input_is_refused_and_stays_masked() -> None:
+    """E is declared dropped; its masked input then arrives, or was held back by the server."""
+    run = Round(2)
+    masked = run.answers(2)
+    late = masked.pop(E)
+    run.inbound = run.server.survivors(masked)
+    with pytest.raises(ProtocolError, match="in stage confirmations"):
+        run.server.receive(E, late)
+    told = run.inbound[A]
+    run.inbound = run.server.confirmations(run.answers(3))
+    reveals = run.answers(4)
+    counts = shares_in(reveals.values())
+    assert counts[E, 1] >= FIVE.threshold
+    assert (E, 0) not in counts
+    assert_no_member_exposed(FIVE, reveals.values())
+    with pytest.raises(ProtocolError, match="include this member"):
+        run.people[E].confirm(told)
+    run.inbound[E] = b""
+    run.is_dead(E)
+    assert np.array_equal(run.server.unmask(reveals), to_ring(plain_sum(FIVE, (A, B, C, D)), 16))
+
+
+def masked_sum(run: Round, bindings: dict[int, bytes]) -> np.ndarray:
+    """The sum that a server has once it knows every self-mask seed."""
+    total = np.zeros(run.terms.dimension, np.uint32)
+    for member, binding in bindings.items():
+        bound = bound_digest(TERMS, binding)
+        data = step(run.terms, 2, run.people[member], member, run.inbound[member], binding)
+        add_packed(total, decode_masked(bound, member, data), run.terms.bits)
+        seed = run.people[member]._state.self_seed
+        own = run.server._roster.mask_party(member)
+        prg.add_masks(total, [(keys.self_mask_key(bound, seed, own), -1)])
+    return from_ring(total, run.terms.bits)
+
+
+def test_other_adapters_for_other_members_give_noise_and_nobody_reveals() -> None:
+    """Model inconsistency: the server hands out two adapters and wants one side's sum."""
+    other = bytes(32)
+    same = masked_sum(Round(2), dict.fromkeys(FIVE_MEMBERS, BINDING))
+    assert same.tolist() == plain_sum(FIVE, FIVE_MEMBERS).tolist()
+
+    run = Round(2)
+    bindings = {A: BINDING, B: BINDING, C: BINDING, D: other, E: other}
+    mixed = masked_sum(run, bindings)
+    assert np.count_nonzero(mixed == plain_sum(FIVE, FIVE_MEMBERS)) < 3  # of 37, each by 2^-16
+    bounds = {m: bound_digest(TERMS, binding) for m, binding in bindings.items()}
+    signatures = {}
+    for member, bound in bounds.items():
+        signed = run.people[member].confirm(encode_survivors(bound, FIVE_MEMBERS))
+        signatures[member] = decode_confirmation(bound, member, signed)
+    both = encode_confirmations(bounds[A], signatures)
+    run.refuses(4, A, both, "signature does not hold")
+    one_side = encode_confirmations(bounds[B], {m: signatures[m] for m in (A, B, C)})
+    run.refuses(4, B, one_side, "3 members are left")
+    run.refuses(4, D, encode_confirmations(bounds[D], signatures), "signature does not hold")
+    run.refuses(4, E, one_side, "digest of terms and binding")
+
+
+def test_one_member_given_another_adapter_has_dropped() -> None:
+    run = Round(2)
+    masked = run.answers(2)
+    target = Round(2)
+    masked[E] = step(FIVE, 2, target.people[E], E, target.inbound[E], bytes(32))
+    run.inbound = run.server.survivors(masked)
+    assert "digest of terms and binding" in run.server.refused[E]
+    run.inbound = run.server.confirmations(run.answers(3))
+    total = run.server.unmask(run.answers(4))
+    assert np.array_equal(total, to_ring(plain_sum(FIVE, (A, B, C, D)), FIVE.bits))
+
+
+def test_a_round_is_bound_once_and_before_its_first_masked_input() -> None:
+    run = Round(2)
+    masked = run.answers(2)
+    server = aggregator(FIVE, binding=None)
+    for wrong in (b"", bytes(31)):
+        with pytest.raises(ProtocolError, match="binding"):
+            server.bind(wrong)
+    again = Round(0)
+    rosters = server.roster(again.answers(0))
+    server.inboxes({m: again.people[m].share(rosters[m]) for m in FIVE_MEMBERS})
+    for early in (lambda: server.receive(A, masked[A]), lambda: server.survivors(masked)):
+        with pytest.raises(ProtocolError, match="not bound"):
+            early()
+    server.bind(BINDING)
+    with pytest.raises(ProtocolError, match="bound to an adapter already"):
+        server.bind(bytes(32))
+    assert set(server.survivors(masked)) == set(FIVE_MEMBERS)
+
+
+def test_share_from_someone_who_did_not_choose_the_member_is_refused() -> None:
+    holders = drive(SPARSE, range(12), {}).holders
+    stranger = next(m for m in range(1, 12) if 0 not in holders[m])
+    digest = SPARSE.digest()
+    inbox = decode_inbox(digest, Round(2, SPARSE, members=range(12)).inbound[0])
+    assert stranger not in inbox.sealed
+    elsewhere = decode_inbox(
+        digest, Round(2, SPARSE, members=range(12)).inbound[holders[stranger][0]]
+    ).sealed[stranger]
+    for forged in (bytes(160), elsewhere, next(iter(inbox.sealed.values()))):
+        run = Round(2, SPARSE, members=range(12))
+        told = Inbox(inbox.sharers, {**inbox.sealed, stranger: forged})
+        run.refuses(2, 0, encode_inbox(digest, told), "authenticate")
+
+
+def test_hiding_one_direction_of_an_edge_spoils_the_sum_and_reveals_nothing() -> None:
+    """i masks towards the holder j that it chose; the server keeps i's shares from j."""
+    holders = drive(SPARSE, range(12), {}).holders
+    i, j = next((i, j) for i in holders for j in holders[i] if i not in holders[j])
+    run = Round(2, SPARSE, members=range(12))
+    inbox = decode_inbox(SPARSE.digest(), run.inbound[j])
+    without = {m: box for m, box in inbox.sealed.items() if m != i}
+    run.inbound[j] = encode_inbox(SPARSE.digest(), Inbox(inbox.sharers, without))
+    for leg in (2, 3):
+        run.inbound = collect(run.server, leg, run.answers(leg))
+    reveals = run.answers(4)
+    assert (i, 0) not in shares_in([reveals[j]])
+    assert_no_member_exposed(SPARSE, reveals.values())
+    total = from_ring(run.server.unmask(reveals), SPARSE.bits)
+    assert np.count_nonzero(total == plain_sum(SPARSE, range(12))) < 3  # of 37, each by 2^-16
+    assert "shares that were due" in run.server.refused[j]

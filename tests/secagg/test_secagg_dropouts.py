@@ -2,7 +2,7 @@
 
 import copy
 import random
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -11,10 +11,12 @@ import pytest
 from secagg_round import (
     FIVE,
     FIVE_MEMBERS,
+    LEGS,
     aggregator,
     assert_no_member_exposed,
     collect,
     drive,
+    due_from,
     participants,
     plain_sum,
     reload,
@@ -23,8 +25,6 @@ from secagg_round import (
 
 from common.errors import RoundAbandonedError
 from common.secagg import Aggregator, Participant, RoundTerms, from_ring
-
-LEGS = 5
 
 
 @dataclass
@@ -60,11 +60,11 @@ def explore(terms: RoundTerms, node: Node) -> Iterator[tuple[int, int]]:
             else:
                 inbound = collect(server, node.leg, delivered)
         except RoundAbandonedError:
-            assert len(arrived) <= terms.threshold
+            assert len(arrived) < terms.least
             assert_no_member_exposed(terms, answers.values() if node.leg == LEGS - 1 else [])
             yield (LEGS - node.leg) ** len(arrived), 0
             continue
-        assert len(arrived) > terms.threshold  # in a complete graph t neighbours and oneself
+        assert len(arrived) >= terms.least  # t holders and oneself, where everybody holds for all
         if node.leg == LEGS - 1:
             assert np.array_equal(total, plain_sum(terms, node.survivors))
             assert_no_member_exposed(terms, answers.values())
@@ -90,13 +90,15 @@ def test_every_dropout_of_five_members() -> None:
 
 
 def test_every_dropout_of_six_members() -> None:
-    terms = replace(FIVE, cohort=6, levels=5000, neighbours=5, threshold=4, colluders=2)
+    terms = replace(
+        FIVE, cohort=6, least=5, corrupt=2, levels=5000, neighbours=5, threshold=4, colluders=2
+    )
     scenarios, summed = explore_all(terms, (*FIVE_MEMBERS, 12))
     assert scenarios == 6**6
     assert summed == 1 + 6 * 5
 
 
-SEVEN = replace(FIVE, cohort=7, levels=4681, neighbours=6, threshold=4, colluders=1)
+SEVEN = replace(FIVE, cohort=7, least=5, levels=4681, neighbours=6, threshold=4, colluders=1)
 SEVEN_MEMBERS = (0, 1, 2, 30, 31, 32, 2**40)
 
 
@@ -119,26 +121,32 @@ def test_seven_members_with_up_to_three_dropouts() -> None:
 
 
 def large(neighbours: int, threshold: int, bits: int) -> RoundTerms:
-    levels = (2 ** (bits - 1) - 1) // 64
+    colluders = 2 * threshold - neighbours - 1
     return replace(
         FIVE,
         cohort=64,
+        least=-(-64 * threshold // neighbours),
+        corrupt=colluders,
         bits=bits,
-        levels=levels,
+        levels=(2 ** (bits - 1) - 1) // 64,
         neighbours=neighbours,
         threshold=threshold,
-        colluders=2 * threshold - neighbours - 1,
+        colluders=colluders,
         dimension=500,
     )
 
 
-def expected_leg(terms: RoundTerms, graph, drops: dict[int, int]) -> int | None:
-    """The leg in which too few are left, counted from the graph alone."""
-    present = [{m for m in graph if drops.get(m, 9) > leg} for leg in range(LEGS)]
-    quorum = -(-len(graph) * terms.threshold // len(next(iter(graph.values()))))
-    for leg in range(1, LEGS):
-        few = any(len(present[leg] & set(graph[m])) < terms.threshold for m in present[1])
-        if few or (leg < 4 and len(present[leg]) < quorum):
+def expected_leg(
+    terms: RoundTerms,
+    members: Collection[int],
+    holders: Mapping[int, Collection[int]],
+    drops: Mapping[int, int],
+) -> int | None:
+    """The leg in which too few are left, counted from who chose whom."""
+    present = [{m for m in members if drops.get(m, 9) > leg} for leg in range(LEGS)]
+    for leg in range(LEGS):
+        few = any(len(present[leg] & set(holders[m])) < terms.threshold for m in present[1])
+        if (leg and few) or (leg < 4 and len(present[leg]) < terms.least):
             return leg
     return None
 
@@ -148,8 +156,8 @@ def expected_leg(terms: RoundTerms, graph, drops: dict[int, int]) -> int | None:
     [
         (16, 9, 16, 4, None),
         (16, 9, 24, 10, None),
-        (16, 11, 32, 20, 3),
-        (63, 33, 16, 25, None),
+        (16, 11, 32, 20, 2),
+        (63, 34, 16, 25, None),
         (63, 40, 24, 30, 3),
     ],
 )
@@ -160,7 +168,9 @@ def test_64_members_with_random_dropouts(
     generator = random.Random(f"{bits}/{neighbours}")
     drops = {m: generator.randrange(1, LEGS) for m in generator.sample(members, gone)}
     outcome = drive(terms, members, drops)
-    assert outcome.abandoned_in == abandoned_in == expected_leg(terms, outcome.graph, drops)
+    assert (
+        outcome.abandoned_in == abandoned_in == expected_leg(terms, members, outcome.holders, drops)
+    )
     if outcome.abandoned_in is None:
         assert outcome.total is not None
         assert np.array_equal(outcome.total, plain_sum(terms, outcome.survivors))
@@ -169,21 +179,24 @@ def test_64_members_with_random_dropouts(
 
 def test_one_starved_neighbourhood_abandons_a_large_round() -> None:
     terms, members = large(16, 11, 16), range(64)
-    graph = drive(terms, members, {}).graph
-    drops = dict.fromkeys(graph[0][:6], 2)
+    holders = drive(terms, members, {}).holders
+    drops = dict.fromkeys(holders[0][:6], 2)
     outcome = drive(terms, members, drops)
     assert outcome.abandoned_in == 2
     assert len(outcome.sent) == 3  # nobody was asked to confirm, let alone to reveal
 
 
-def test_all_members_send_equally_many_bytes() -> None:
+def test_all_members_send_equally_many_bytes_until_they_reveal() -> None:
     outcome = drive(large(16, 9, 24), range(64), {})
-    for sent in outcome.sent:
+    for sent in outcome.sent[:4]:
         assert len({len(message) for message in sent.values()}) == 1
+    for member, reveal in outcome.sent[4].items():
+        assert len(reveal) == 34 + 8 + 4 + 75 * len(due_from(member, outcome.holders))
 
 
-def test_a_smaller_roster_lowers_an_odd_degree() -> None:
-    terms = replace(FIVE, cohort=12, levels=2000, neighbours=7, threshold=5, colluders=2)
-    outcome = drive(terms, range(11), {})
-    assert {len(around) for around in outcome.graph.values()} == {6}
-    assert np.array_equal(outcome.total, plain_sum(terms, range(11)))
+def test_a_small_roster_has_fewer_holders() -> None:
+    terms = replace(FIVE, cohort=12, least=7, levels=2000, neighbours=7, threshold=5, colluders=1)
+    for size, degree in ((7, 6), (8, 7), (11, 7)):
+        outcome = drive(terms, range(size), {})
+        assert {len(chosen) for chosen in outcome.holders.values()} == {degree}
+        assert np.array_equal(outcome.total, plain_sum(terms, range(size)))

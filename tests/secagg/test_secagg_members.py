@@ -1,10 +1,12 @@
-"""Members that lie to the server, and neighbourhoods that a lying server starves."""
+"""Members that lie to the server, and holders that a lying server takes away."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import pytest
 from secagg_round import (
+    BINDING,
     FIVE,
     FIVE_MEMBERS,
     HEADER_BYTES,
@@ -30,10 +32,11 @@ from common.secagg.messages import (
     encode_survivors,
 )
 from common.secagg.roster import advert_statement
+from common.secagg.terms import bound_digest
 
 A, B, C, D, E = FIVE_MEMBERS
 TERMS = FIVE.digest()
-SPARSE = replace(FIVE, cohort=12, levels=2700, neighbours=4, threshold=3)  # quorum 9 of 12
+SPARSE = replace(FIVE, cohort=12, least=9, levels=2700, neighbours=4, threshold=3)
 
 
 def adverts() -> dict[int, bytes]:
@@ -41,37 +44,44 @@ def adverts() -> dict[int, bytes]:
 
 
 def test_starved_neighbourhood_stops_a_member_before_it_masks() -> None:
-    graph = drive(SPARSE, range(12), {}).graph
+    holders = drive(SPARSE, range(12), {}).holders
     people, server = participants(SPARSE, range(12)), aggregator(SPARSE)
     inbound = server.roster({m: who.advertise() for m, who in people.items()})
     inbound = server.inboxes({m: people[m].share(inbound[m]) for m in people})
-    gone = set(graph[0][:2])
-    for member in set(range(12)) - gone:
+    gone = set(holders[0][:2])
+    for member in starved(holders, gone):
         sealed = decode_inbox(SPARSE.digest(), inbound[member]).sealed
         told = Inbox(
             tuple(set(range(12)) - gone), {m: s for m, s in sealed.items() if m not in gone}
         )
-        with pytest.raises(RoundAbandonedError, match="neighbours of member"):
+        with pytest.raises(RoundAbandonedError, match="2 holders of member"):
             step(SPARSE, 2, people[member], member, encode_inbox(SPARSE.digest(), told))
 
 
+def starved(holders: Mapping[int, tuple[int, ...]], gone: set[int]) -> list[int]:
+    """Who has too few holders without `gone`; member 0 at least."""
+    found = [m for m in set(holders) - gone if len(set(holders[m]) - gone) < SPARSE.threshold]
+    assert 0 in found
+    return found
+
+
 def test_starved_neighbourhood_stops_a_member_before_it_signs() -> None:
-    graph = drive(SPARSE, range(12), {}).graph
+    holders = drive(SPARSE, range(12), {}).holders
     people, server = participants(SPARSE, range(12)), aggregator(SPARSE)
     inbound = dict.fromkeys(range(12), b"")
     for leg in range(3):
         answers = {m: step(SPARSE, leg, people[m], m, inbound[m]) for m in inbound}
         inbound = collect(server, leg, answers)
-    alive = set(range(12)) - set(graph[0][:2])
-    for member in alive:
-        with pytest.raises(RoundAbandonedError, match="neighbours of member"):
-            people[member].confirm(encode_survivors(SPARSE.digest(), alive))
+    gone = set(holders[0][:2])
+    told = encode_survivors(bound_digest(SPARSE.digest(), BINDING), set(range(12)) - gone)
+    for member in starved(holders, gone):
+        with pytest.raises(RoundAbandonedError, match="2 holders of member"):
+            people[member].confirm(told)
 
 
-def test_degree_below_the_threshold_abandons() -> None:
-    terms = replace(FIVE, cohort=8, levels=4000, neighbours=5, threshold=5)
-    assert drive(terms, range(7), {}).abandoned_in == 0
-    assert drive(terms, range(8), {}).abandoned_in is None
+def test_a_roster_below_the_least_abandons() -> None:
+    assert drive(SPARSE, range(8), {}).abandoned_in == 0
+    assert drive(SPARSE, range(9), {}).abandoned_in is None
 
 
 @pytest.mark.parametrize("which", [0, 1])
@@ -103,13 +113,28 @@ def tampered(leg: int, member: int, change: Callable[[bytes], bytes]):
     return drive(FIVE, FIVE_MEMBERS, {}, tamper=tamper)
 
 
-def test_shares_for_fewer_than_all_neighbours_are_refused() -> None:
+def test_shares_for_too_few_holders_oneself_or_outsiders_are_refused() -> None:
     count_at = HEADER_BYTES + 8 + 32
-    outcome = tampered(
-        1, B, lambda m: m[:count_at] + (3).to_bytes(4, "big") + m[count_at + 4 : -168]
-    )
-    assert "exactly its neighbours" in outcome.refused[B]
-    assert outcome.survivors == {A, C, D, E}
+    rows = count_at + 4
+    for change in (
+        lambda m: m[:count_at] + (3).to_bytes(4, "big") + m[rows:-168],
+        lambda m: m[: rows + 168] + B.to_bytes(8, "big") + m[rows + 168 + 8 :],
+        lambda m: m[: rows + 168] + (12).to_bytes(8, "big") + m[rows + 168 + 8 :],
+        lambda m: m[: rows + 168] + (2**64 - 2).to_bytes(8, "big") + m[rows + 168 + 8 :],
+    ):
+        outcome = tampered(1, B, change)
+        assert re.search("4 others of the roster|ids must ascend", outcome.refused[B])
+        assert outcome.survivors == {A, C, D, E}
+
+
+def test_shares_from_outside_the_roster_are_refused() -> None:
+    people, server = participants(FIVE, FIVE_MEMBERS), aggregator(FIVE)
+    inbound = server.roster({m: people[m].advertise() for m in FIVE_MEMBERS})
+    shares = {m: people[m].share(inbound[m]) for m in FIVE_MEMBERS}
+    stranger = (77).to_bytes(8, "big")
+    shares[77] = shares[A][:HEADER_BYTES] + stranger + shares[A][HEADER_BYTES + 8 :]
+    assert set(server.inboxes(shares)) == set(FIVE_MEMBERS)
+    assert "not in the roster" in server.refused[77]
 
 
 def test_the_other_share_or_too_few_are_refused() -> None:

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from secagg_round import (
     ADVERT_TABLE_ROW,
+    BINDING,
     FIVE,
     FIVE_MEMBERS,
     HEADER_BYTES,
@@ -19,8 +20,10 @@ from secagg_round import (
 
 from common.errors import DecodeError, ProtocolError
 from common.secagg import messages
+from common.secagg.terms import bound_digest
 
 TERMS = FIVE.digest()
+BOUND = bound_digest(TERMS, BINDING)
 FIRST = FIVE_MEMBERS[0]
 
 
@@ -50,6 +53,7 @@ DECODERS = [
     lambda terms, data: messages.decode_reveal(terms, FIRST, data),
 ]
 KINDS = range(9)
+DIGESTS = [TERMS] * 4 + [BOUND] * 5
 
 
 def test_sizes_are_those_of_the_specification() -> None:
@@ -66,21 +70,23 @@ def test_sizes_are_those_of_the_specification() -> None:
         head + 4 + five * 72,
         head + 8 + 4 + four * 75,
     ]
-    assert [message[:2] for message in MESSAGES] == [bytes([1, kind + 1]) for kind in KINDS]
+    assert [message[:2] for message in MESSAGES] == [bytes([2, kind + 1]) for kind in KINDS]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_wrong_header_is_refused(kind: int) -> None:
-    message, decode = MESSAGES[kind], DECODERS[kind]
-    decode(TERMS, message)
+    message, decode, digest = MESSAGES[kind], DECODERS[kind], DIGESTS[kind]
+    decode(digest, message)
     for at in (0, 1, 2, HEADER_BYTES - 1):
         altered = message[:at] + bytes([message[at] ^ 8]) + message[at + 1 :]
         with pytest.raises(DecodeError):
-            decode(TERMS, altered)
+            decode(digest, altered)
     for other in KINDS:
         if other != kind:
             with pytest.raises(DecodeError):
-                decode(TERMS, MESSAGES[other])
+                decode(DIGESTS[other], MESSAGES[other])
+    with pytest.raises(DecodeError):
+        decode(BOUND if digest is TERMS else TERMS, message)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != 4])
@@ -88,14 +94,15 @@ def test_every_other_length_is_refused(kind: int) -> None:
     message, decode = MESSAGES[kind], DECODERS[kind]
     for wrong in [message[:length] for length in range(len(message))] + [message + b"\0"]:
         with pytest.raises(DecodeError):
-            decode(TERMS, wrong)
+            decode(DIGESTS[kind], wrong)
 
 
 @pytest.mark.parametrize("kind", [0, 2, 4, 6, 8])
 def test_another_sender_is_refused(kind: int) -> None:
-    message = MESSAGES[kind]
+    message, digest = MESSAGES[kind], DIGESTS[kind]
+    other = message[:HEADER_BYTES] + bytes(8) + message[HEADER_BYTES + 8 :]
     with pytest.raises(DecodeError, match="sender"):
-        DECODERS[kind](TERMS, message[:HEADER_BYTES] + bytes(8) + message[HEADER_BYTES + 8 :])
+        DECODERS[kind](digest, other)
 
 
 def roster_of(rows: list[bytes]) -> bytes:
@@ -115,7 +122,7 @@ def test_unknown_secret_is_refused() -> None:
     reveal = bytearray(MESSAGES[8])
     reveal[HEADER_BYTES + 8 + 4 + 8] = 2
     with pytest.raises(DecodeError, match="neither 0 nor 1"):
-        messages.decode_reveal(TERMS, FIRST, bytes(reveal))
+        messages.decode_reveal(BOUND, FIRST, bytes(reveal))
 
 
 @settings(max_examples=200)
@@ -124,7 +131,7 @@ def test_arbitrary_bodies_raise_nothing_else(kind: int, data) -> None:
     body = data.draw(st.binary(max_size=400))
     head = MESSAGES[kind][: HEADER_BYTES + data.draw(st.integers(0, 30))]
     with contextlib.suppress(DecodeError):
-        DECODERS[kind](TERMS, head + body)
+        DECODERS[kind](DIGESTS[kind], head + body)
 
 
 @pytest.mark.parametrize("leg", range(5))
@@ -151,8 +158,36 @@ def test_a_malformed_message_is_a_dropout(leg: int, how: str) -> None:
     assert outcome.total.tolist() == plain.total.tolist()
 
 
+def rows_of(leg: int) -> tuple[int, int]:
+    """Where the rows of the first list of the server's message begin, and how wide they are."""
+    return HEADER_BYTES + 4, {1: ADVERT_TABLE_ROW, 2: 8, 3: 8, 4: 72}[leg]
+
+
+def damaged(leg: int, message: bytes, how: str) -> bytes:
+    """A server's message with something wrong in its form alone."""
+    at, width = rows_of(leg)
+    one, two = message[at : at + width], message[at + width : at + 2 * width]
+    rest = message[at + 2 * width :]
+    more = int.from_bytes(message[at - 4 : at], "big") + 1
+    return {
+        "empty": b"",
+        "truncated": message[:-1],
+        "trailing": message + b"\0",
+        "doubled": message * 2,
+        "digest": message[:5] + bytes([message[5] ^ 1]) + message[6:],
+        "reordered": message[:at] + two + one + rest,
+        "duplicated": message[: at - 4] + more.to_bytes(4, "big") + one + message[at:],
+        "replaced": message[:at] + one + one + rest,
+        "oversized": message[: at - 4] + b"\xff" * 4 + message[at:],
+    }[how]
+
+
 @pytest.mark.parametrize("leg", range(1, 5))
-@pytest.mark.parametrize("how", ["empty", "truncated", "trailing", "terms"])
+@pytest.mark.parametrize(
+    "how",
+    ["empty", "truncated", "trailing", "doubled", "digest"]
+    + ["reordered", "duplicated", "replaced", "oversized"],
+)
 def test_a_malformed_server_message_kills_the_participant(leg: int, how: str) -> None:
     people, server = participants(FIVE, FIVE_MEMBERS), aggregator(FIVE)
     inbound = dict.fromkeys(FIVE_MEMBERS, b"")
@@ -160,14 +195,26 @@ def test_a_malformed_server_message_kills_the_participant(leg: int, how: str) ->
         answers = {m: step(FIVE, before, people[m], m, inbound[m]) for m in inbound}
         inbound = collect(server, before, answers)
     good = inbound[FIRST]
-    wrong = {
-        "empty": b"",
-        "truncated": good[:-1],
-        "trailing": good + b"\0",
-        "terms": good[:5] + bytes([good[5] ^ 1]) + good[6:],
-    }[how]
     with pytest.raises(DecodeError):
-        step(FIVE, leg, people[FIRST], FIRST, wrong)
+        step(FIVE, leg, people[FIRST], FIRST, damaged(leg, good, how))
     for then in range(5):
         with pytest.raises(ProtocolError, match="dead"):
             step(FIVE, then, people[FIRST], FIRST, good)
+
+
+@pytest.mark.parametrize("how", ["reordered", "replaced"])
+def test_disorder_among_sealed_shares_kills_the_participant(how: str) -> None:
+    people, server = participants(FIVE, FIVE_MEMBERS), aggregator(FIVE)
+    inbound = dict.fromkeys(FIVE_MEMBERS, b"")
+    for before in range(2):
+        answers = {m: step(FIVE, before, people[m], m, inbound[m]) for m in inbound}
+        inbound = collect(server, before, answers)
+    head = inbound[FIRST][: HEADER_BYTES + 4 + 5 * 8 + 4]
+    table = inbound[FIRST][len(head) :]
+    rows = [table[at : at + 168] for at in range(0, len(table), 168)]
+    assert len(rows) == 4
+    wrong = rows[::-1] if how == "reordered" else [rows[0], rows[0], *rows[2:]]
+    with pytest.raises(DecodeError, match="must ascend"):
+        step(FIVE, 2, people[FIRST], FIRST, head + b"".join(wrong))
+    with pytest.raises(ProtocolError, match="dead"):
+        people[FIRST].advertise()

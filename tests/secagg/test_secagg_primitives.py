@@ -4,19 +4,22 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from secagg_round import stream
 
 from common.errors import ProtocolError
 from common.secagg._hazmat import keys, prg, shamir
 from common.secagg._hazmat.keys import Party
+from common.secagg.quantize import BLOCK, pack
 
 # RFC 7748 section 6.1
 ALICE = bytes.fromhex("77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a")
 ALICE_PUBLIC = bytes.fromhex("8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a")
 BOB = bytes.fromhex("5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb")
 BOB_PUBLIC = bytes.fromhex("de9edb7d7b7dc1b4d35b61c2ece435373f8343c85b78674dadfc7e146f882b4f")
+ALICE_KEY = keys.private_key(ALICE)
 SHARED = bytes.fromhex("4a5d9d5ba4ce2de1728e3bf480350f25e07e21c947d19e3376f09b3c1e161742")
 
 TERMS = bytes(range(32))
@@ -24,10 +27,14 @@ ROSTER = bytes(range(32, 64))
 PRIME = 2**521 - 1
 
 
+def agree(private: bytes, public: bytes) -> bytes:
+    return keys.agree(keys.private_key(private), public)
+
+
 def test_x25519_rfc_7748() -> None:
     assert keys.public_key(ALICE) == ALICE_PUBLIC
     assert keys.public_key(BOB) == BOB_PUBLIC
-    assert keys.agree(ALICE, BOB_PUBLIC) == keys.agree(BOB, ALICE_PUBLIC) == SHARED
+    assert agree(ALICE, BOB_PUBLIC) == agree(BOB, ALICE_PUBLIC) == SHARED
 
 
 def test_hkdf_rfc_5869_case_1() -> None:
@@ -44,7 +51,7 @@ def test_mask_stream_is_aes_256_ctr() -> None:
         "cea7403d4d606b6e074ec5d3baf39d18"
     )
     vector = np.zeros(12, dtype=np.uint32)
-    prg.add_mask(vector, bytes(32), +1)
+    prg.add_masks(vector, [(bytes(32), +1)])
     assert vector.astype("<u4").tobytes().hex() == blocks
 
 
@@ -56,12 +63,12 @@ def test_low_order_key_is_refused(public: bytes) -> None:
 
 def test_pair_key_is_symmetric_and_bound_to_everything() -> None:
     alice, bob = Party(5, ALICE_PUBLIC), Party(9, BOB_PUBLIC)
-    key = keys.pair_mask_key(TERMS, ALICE, alice, bob)
-    assert key == keys.pair_mask_key(TERMS, BOB, bob, alice)
+    key = keys.pair_mask_key(TERMS, ALICE_KEY, alice, bob)
+    assert key == keys.pair_mask_key(TERMS, keys.private_key(BOB), bob, alice)
     others = {
-        keys.pair_mask_key(bytes(32), ALICE, alice, bob),
-        keys.pair_mask_key(TERMS, ALICE, Party(4, ALICE_PUBLIC), bob),
-        keys.pair_mask_key(TERMS, ALICE, alice, Party(10, BOB_PUBLIC)),
+        keys.pair_mask_key(bytes(32), ALICE_KEY, alice, bob),
+        keys.pair_mask_key(TERMS, ALICE_KEY, Party(4, ALICE_PUBLIC), bob),
+        keys.pair_mask_key(TERMS, ALICE_KEY, alice, Party(10, BOB_PUBLIC)),
         keys.self_mask_key(TERMS, SHARED, alice),
         keys.share_key(TERMS, SHARED, ROSTER, alice, bob),
         keys.share_key(TERMS, SHARED, ROSTER, bob, alice),
@@ -79,24 +86,63 @@ def test_altered_ciphertext_does_not_open() -> None:
             keys.unseal(TERMS, altered)
 
 
-@given(st.integers(1, 70_000), st.binary(min_size=32, max_size=32))
-def test_masks_cancel(size: int, key: bytes) -> None:
-    start = np.arange(size, dtype=np.uint32) * np.uint32(2654435761)
-    vector = start.copy()
-    prg.add_mask(vector, key, +1)
-    assert size < 4 or not np.array_equal(vector, start)
-    prg.add_mask(vector, key, -1)
-    assert np.array_equal(vector, start)
+def key_stream(key: bytes, size: int) -> np.ndarray:
+    """AES-256-CTR from counter 0 in one call, as [size] words."""
+    cipher = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
+    return np.frombuffer(cipher.update(bytes(4 * size)), dtype="<u4").astype(np.uint32)
 
 
-def test_mask_does_not_depend_on_the_block() -> None:
-    whole = np.zeros(50_000, dtype=np.uint32)
-    prg.add_mask(whole, TERMS, +1)
-    for size in (1, 16_383, 16_384, 16_385, 32_768):
-        part = np.zeros(size, dtype=np.uint32)
-        prg.add_mask(part, TERMS, +1)
-        assert np.array_equal(part, whole[:size])
-    assert len(np.unique(whole)) > 49_900  # no block repeats
+def start_vector(size: int) -> np.ndarray:
+    return np.arange(size, dtype=np.uint32) * np.uint32(2654435761)
+
+
+around_blocks = st.sampled_from(
+    [0, 1, 3, 4, 5] + [k * BLOCK + more for k in (1, 2) for more in (-1, 0, 1, 2)]
+)
+signed_keys = st.lists(
+    st.tuples(st.binary(min_size=32, max_size=32), st.sampled_from([+1, -1])), max_size=5
+)
+
+
+@settings(deadline=None)
+@given(around_blocks, signed_keys)
+def test_masks_are_the_key_streams_mod_2_32(size: int, masks) -> None:
+    expected = start_vector(size)
+    for key, sign in masks:
+        expected += key_stream(key, size) * np.uint32(sign % 2**32)
+    vector = start_vector(size)
+    prg.add_masks(vector, masks)
+    assert np.array_equal(vector, expected)
+    prg.add_masks(vector, [(key, -sign) for key, sign in masks])
+    assert np.array_equal(vector, start_vector(size))
+
+
+@settings(deadline=None)
+@given(around_blocks, signed_keys, st.sampled_from([16, 24, 32]), st.binary(max_size=9))
+def test_masked_and_packed_in_one_pass(size: int, masks, bits: int, header: bytes) -> None:
+    expected = start_vector(size)
+    prg.add_masks(expected, masks)
+    ring = start_vector(size)
+    assert prg.masked_packed(ring, masks, bits, header) == header + pack(expected, bits)
+    assert np.array_equal(ring, start_vector(size))  # not modified
+
+
+@pytest.mark.parametrize("extra", [-1, 0, 1, prg._OPEN + 1])
+def test_more_masks_than_open_ciphers(extra: int) -> None:
+    masks = [(number.to_bytes(32, "big"), +1) for number in range(prg._OPEN + extra)]
+    ring = start_vector(10)
+    expected = start_vector(10) + sum(key_stream(key, 10) for key, _ in masks)
+    assert prg.masked_packed(ring, masks, 32) == expected.astype("<u4").tobytes()
+    assert np.array_equal(ring, start_vector(10))
+    prg.add_masks(ring, masks)
+    assert np.array_equal(ring, expected)
+
+
+def test_no_block_of_a_mask_repeats() -> None:
+    vector = np.zeros(4 * BLOCK, dtype=np.uint32)
+    prg.add_masks(vector, [(TERMS, +1)])
+    pairs = vector.size**2 / 2**33  # expected number of equal pairs of random words: 2
+    assert len(np.unique(vector)) > vector.size - 20 * pairs
 
 
 holders_and_threshold = st.lists(

@@ -78,7 +78,7 @@ def test_stored_state_decodes_strictly(stage: int) -> None:
     good = STATES[stage]
     assert load(good).save() == good
     lengths = [*range(0, len(good), 37), len(good) - 1]
-    for wrong in [good[:n] for n in lengths] + [good + b"\0", b"\2" + good[1:], good[:1] + b"\1"]:
+    for wrong in [good[:n] for n in lengths] + [good + b"\0", b"\1" + good[1:], good[:1] + b"\1"]:
         with pytest.raises(DecodeError):
             load(wrong)
 
@@ -96,6 +96,19 @@ def test_stage_must_fit_the_content(claimed: int) -> None:
                 device(A),
                 certificate(A),
                 AUTHORITY.public_key(),
+            )
+
+
+@pytest.mark.parametrize("wrong", [A, 12])
+def test_stored_holders_must_be_others_of_the_roster(wrong: int) -> None:
+    good, holders = STATES[2], b"".join(m.to_bytes(8, "big") for m in (B, C, D, E))
+    assert good.count(holders) == 1
+    for place in range(4):
+        chosen = sorted([wrong, *(m for m in (B, C, D, E) if m != (B, C, D, E)[place])])
+        other = b"".join(m.to_bytes(8, "big") for m in chosen)
+        with pytest.raises(ProtocolError, match="4 others of the roster"):
+            Participant.load(
+                good.replace(holders, other), device(A), certificate(A), AUTHORITY.public_key()
             )
 
 

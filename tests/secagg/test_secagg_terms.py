@@ -9,28 +9,36 @@ from secagg_round import FIVE, with_terms
 
 from common.errors import DecodeError, ProtocolError
 from common.secagg import RoundTerms
+from common.secagg.terms import bound_digest
 
 OTHER = {
     "run": "other-run",
     "round": 4,
     "attempt": 1,
-    "adapter": "ac" * 32,
     "seed": 8,
     "dimension": 38,
     "clip": 0.25,
     "bits": 24,
     "levels": 5999,
+    "noise": 2.5,
     "cohort": 6,
+    "least": 5,
+    "corrupt": 2,
     "neighbours": 3,
     "threshold": 4,
     "colluders": 0,
     "training": "ce" * 32,
 }
+ALONG = {  # what else must change for the terms to stay valid
+    "cohort": {"levels": 5000},
+    "corrupt": {"least": 5},
+    "threshold": {"least": 5},
+    "noise": {"levels": 6500},
+}
 
 
 def changed(name: str) -> RoundTerms:
-    terms = replace(FIVE, **{name: OTHER[name]})
-    return replace(terms, levels=5000) if name == "cohort" else terms
+    return replace(FIVE, **{name: OTHER[name]}, **ALONG.get(name, {}))
 
 
 def test_round_trip() -> None:
@@ -41,7 +49,8 @@ def test_round_trip() -> None:
 def test_every_field_is_in_the_digest() -> None:
     names = [field.name for field in fields(RoundTerms)]
     assert names == list(OTHER)
-    assert len({changed(name).digest() for name in names} | {FIVE.digest()}) == len(names) + 1
+    for name in names:
+        assert changed(name).digest() != replace(FIVE, **ALONG.get(name, {})).digest()
 
 
 @pytest.mark.parametrize(
@@ -54,8 +63,6 @@ def test_every_field_is_in_the_digest() -> None:
         {"round": -1},
         {"attempt": 2**64},
         {"seed": -1},
-        {"adapter": "ab" * 31},
-        {"adapter": "AB" * 32},
         {"training": "xyz"},
         {"training": ""},
         {"dimension": 0},
@@ -66,13 +73,28 @@ def test_every_field_is_in_the_digest() -> None:
         {"bits": 8},
         {"levels": 0},
         {"levels": 6554},  # 5 * 6554 = 2^15 + 2
+        {"noise": -0.0},
+        {"noise": -2.0},
+        {"noise": 1.999},
+        {"noise": float("nan")},
+        {"noise": float("inf")},
+        {"noise": 1e308},
+        {"noise": 500.0},  # with a margin of 8,949 for it
         {"cohort": 1},
+        {"cohort": 2**32},
+        {"least": 6},
+        {"least": 3},  # 2 x 3 = 5 + 1
+        {"least": 3, "corrupt": 0, "colluders": 0},  # the threshold leaves nobody to share
+        {"corrupt": -1},
+        {"corrupt": 3},
+        {"corrupt": 0},  # fewer than the colluders
         {"neighbours": 5, "threshold": 4},
         {"threshold": 0},
         {"threshold": 5},
         {"threshold": 2},
         {"colluders": -1},
         {"colluders": 2},
+        {"colluders": 2, "corrupt": 2, "least": 5},
     ],
 )
 def test_contradictions_are_refused(wrong: dict[str, object]) -> None:
@@ -94,7 +116,7 @@ def test_truncated_terms_are_refused(length: int) -> None:
 
 def test_trailing_bytes_and_unknown_version_are_refused() -> None:
     encoded = FIVE.encode()
-    for wrong in (encoded + b"\0", b"\x02" + encoded[1:], b""):
+    for wrong in (encoded + b"\0", b"\x01" + encoded[1:], b""):
         with pytest.raises(DecodeError):
             RoundTerms.decode(wrong)
 
@@ -121,14 +143,37 @@ def test_every_flipped_bit_is_refused_or_is_other_terms(bit: int) -> None:
 
 
 def test_two_quorums_share_an_honest_member() -> None:
-    for k in range(2, 12):
-        for t in range(k // 2 + 1, k + 1):
-            terms = with_terms(cohort=40, levels=800, neighbours=k, threshold=t, colluders=0)
-            for members in range(t + 2, 41):
-                degree = terms.degree(members)
-                if degree < t:
+    """Whatever the terms allow, two lists of `least` signers overlap in more than the corrupt."""
+    allowed = 0
+    for cohort in range(3, 30):
+        for least in range(2, cohort + 1):
+            for corrupt in range(cohort):
+                terms = with_terms(
+                    cohort=cohort,
+                    least=least,
+                    corrupt=corrupt,
+                    levels=1000,
+                    neighbours=1,
+                    threshold=1,
+                    colluders=0,
+                )
+                try:
+                    terms.validate()
+                except ProtocolError:
                     continue
-                colluders = 2 * t - degree - 1  # the most that 2t > k + c allows
-                in_all = members * colluders // degree
-                assert 2 * terms.quorum(members) > members + in_all
-                assert terms.quorum(members) <= members
+                allowed += 1
+                assert least + least - cohort > corrupt
+    assert allowed > 1000
+
+
+def test_degree_is_that_of_a_smaller_roster() -> None:
+    assert [FIVE.degree(members) for members in (4, 5)] == [3, 4]
+    assert [with_terms(neighbours=3).degree(members) for members in (4, 5)] == [3, 3]
+
+
+def test_binding_changes_the_digest() -> None:
+    digests = {bound_digest(terms, bytes([fill]) * 32) for terms in (b"a", b"b") for fill in (1, 2)}
+    assert len(digests) == 4
+    for wrong in (b"", bytes(31), bytes(33)):
+        with pytest.raises(ProtocolError, match="binding"):
+            bound_digest(FIVE.digest(), wrong)

@@ -1,8 +1,9 @@
 """Keys of one round: X25519 agreement, one HKDF-SHA256 label per use, AES-256-GCM for shares.
 
-RFC 7748, RFC 5869 (salt is the terms digest). Masks and share encryption use separate X25519 key
-pairs, since the mask key of a member that drops out is rebuilt in public (Bonawitz et al. 2017,
-figure 4: keys s and c).
+RFC 7748, RFC 5869. The salt is T, the digest of the terms, where shares are sealed, and T1, the
+digest of terms and binding, where masks are made. Masks and share encryption use separate X25519
+key pairs, since the mask key of a member that drops out is rebuilt in public (Bonawitz et al.
+2017, figure 4: keys s and c).
 """
 
 from collections.abc import Callable
@@ -20,9 +21,9 @@ from common.secagg.wire import u64
 KEY_BYTES = 32
 NONCE_BYTES = 12
 TAG_BYTES = 16
-_PAIR = b"privity/secagg/v1/pair-mask\x00"
-_SHARE = b"privity/secagg/v1/share-encryption\x00"
-_SELF = b"privity/secagg/v1/self-mask\x00"
+_PAIR = b"privity/secagg/v2/pair-mask\x00"
+_SHARE = b"privity/secagg/v2/share-encryption\x00"
+_SELF = b"privity/secagg/v2/self-mask\x00"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,20 +40,27 @@ class Party:
 
 def public_key(private: bytes) -> bytes:
     """The X25519 public key of a private key; both 32 bytes."""
-    return X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
+    return private_key(private).public_key().public_bytes_raw()
 
 
-def agree(private: bytes, public: bytes) -> bytes:
+def private_key(raw: bytes) -> X25519PrivateKey:
+    """The X25519 private key of 32 bytes, ready for any number of agreements."""
+    return X25519PrivateKey.from_private_bytes(raw)
+
+
+def agree(private: X25519PrivateKey, public: bytes) -> bytes:
     """The X25519 shared secret, 32 bytes.
 
     Raises:
         ProtocolError: The public key is of low order, so that the secret would be known to all.
     """
     try:
-        peer = X25519PublicKey.from_public_bytes(public)
-        return X25519PrivateKey.from_private_bytes(private).exchange(peer)
+        return private.exchange(X25519PublicKey.from_public_bytes(public))
     except ValueError:
         raise ProtocolError(f"X25519 key {public.hex()} is of low order.") from None
+
+
+_ANY = private_key(b"\x40" * KEY_BYTES)
 
 
 def require_contributory(public: bytes) -> None:
@@ -61,14 +69,14 @@ def require_contributory(public: bytes) -> None:
     Raises:
         ProtocolError: It is of low order.
     """
-    agree(b"\x40" * KEY_BYTES, public)  # the order shows with any private key
+    agree(_ANY, public)  # the order shows with any private key
 
 
-def pair_mask_key(terms: bytes, private: bytes, own: Party, peer: Party) -> bytes:
+def pair_mask_key(bound: bytes, private: X25519PrivateKey, own: Party, peer: Party) -> bytes:
     """Key of the mask that two members share; the same from either side.
 
     Args:
-        terms: Digest of the round terms.
+        bound: T1, the digest of terms and binding.
         private: The mask private key of `own`.
         own: This side, with its mask public key.
         peer: The other side, with its mask public key.
@@ -77,19 +85,19 @@ def pair_mask_key(terms: bytes, private: bytes, own: Party, peer: Party) -> byte
         ProtocolError: The peer's key is of low order.
     """
     low, high = sorted((own, peer), key=lambda party: party.member)
-    return _derive(terms, agree(private, peer.public), _PAIR + low.encode() + high.encode())
+    return _derive(bound, agree(private, peer.public), _PAIR + low.encode() + high.encode())
 
 
-def self_mask_key(terms: bytes, seed: bytes, own: Party) -> bytes:
+def self_mask_key(bound: bytes, seed: bytes, own: Party) -> bytes:
     """Key of a member's own mask from its seed b_i and its mask public key."""
-    return _derive(terms, seed, _SELF + own.encode())
+    return _derive(bound, seed, _SELF + own.encode())
 
 
 def share_key(terms: bytes, secret: bytes, roster: bytes, sender: Party, receiver: Party) -> bytes:
     """Key under which `sender` encrypts its shares to `receiver`; the two directions differ.
 
     Args:
-        terms: Digest of the round terms.
+        terms: T, the digest of the terms.
         secret: X25519 secret of the two share keys.
         roster: Digest of the roster, so that members shown different rosters cannot read on.
         sender: Who encrypts.

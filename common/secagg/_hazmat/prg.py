@@ -1,35 +1,82 @@
 """Masks: the AES-256-CTR key stream as little-endian words, added mod 2^32 to a vector.
 
 2^b divides 2^32, so masks made mod 2^32 cancel in the low b bits as well. AES-CTR is taken over
-ChaCha20 because it is the faster of the two where the processor has AES instructions. The stream
-is made and added in blocks that stay in the processor's cache.
+ChaCha20 because it is the faster of the two where the processor has AES instructions. A block of
+the vector stays in the processor's cache while every mask is made and added.
 """
+
+from collections.abc import Callable, Iterator, Sequence
+from io import BytesIO
+from typing import TypeAlias
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 from numpy.typing import NDArray
 
-_BLOCK_BYTES = 64 * 1024
-_BLOCK_WORDS = _BLOCK_BYTES // 4
-_ZEROS = bytes(_BLOCK_BYTES)
+from common.secagg.quantize import BLOCK, pack_block, packing_scratch
+
+Masks: TypeAlias = Sequence[tuple[bytes, int]]
+"""Keys of 32 bytes, full entropy, each used for one mask only; with +1 to add, -1 to subtract."""
+
+_OPEN = 64  # ciphers open at a time
+_ZEROS = memoryview(bytes(4 * BLOCK))
 
 
-def add_mask(vector: NDArray[np.uint32], key: bytes, sign: int) -> None:
-    """Add (sign +1) or subtract (sign -1) the mask of `key`, in place.
+def add_masks(vector: NDArray[np.uint32], masks: Masks) -> None:
+    """Add and subtract the masks, in place.
 
     Args:
-        vector: One-dimensional, contiguous, uint32: [dimension].
-        key: 32 bytes, full entropy, used for this one mask.
-        sign: +1 or -1.
+        vector: One-dimensional, contiguous: [dimension].
+        masks: Keys and signs.
     """
-    apply = np.add if sign > 0 else np.subtract
-    stream = _stream(key)
-    block = bytearray(_BLOCK_BYTES)
-    words = np.frombuffer(block, dtype="<u4")
-    for start in range(0, vector.size, _BLOCK_WORDS):
-        part = vector[start : start + _BLOCK_WORDS]
-        stream.update_into(_ZEROS[: part.nbytes], block)
-        apply(part, words[: part.size], out=part)
+    for first in range(0, len(masks), _OPEN):
+        add = _adder(masks[first : first + _OPEN])
+        for part in _blocks(vector):
+            add(part)
+
+
+def masked_packed(ring: NDArray[np.uint32], masks: Masks, bits: int, header: bytes = b"") -> bytes:
+    """`header`, then `pack` of the vector with all masks; the vector itself stays as it is.
+
+    Args:
+        ring: One-dimensional, contiguous: [dimension].
+        masks: Keys and signs.
+        bits: Of the modulus: 16, 24 or 32.
+        header: What the bytes begin with, so that a message need not be copied together.
+    """
+    before = len(masks) - _OPEN
+    if before > 0:
+        ring = ring.copy()
+        add_masks(ring, masks[:before])
+    add, packed = _adder(masks[-_OPEN:]), BytesIO()
+    packed.write(header)
+    scratch, masked = packing_scratch(), np.empty(BLOCK, dtype=np.uint32)
+    for part in _blocks(ring):
+        block = masked[: part.size]
+        block[:] = part
+        add(block)
+        packed.write(pack_block(block, bits, scratch))
+    return packed.getvalue()
+
+
+def _adder(masks: Masks) -> Callable[[NDArray[np.uint32]], None]:
+    """What adds the next words of every mask to a block of at most BLOCK words."""
+    streams = [(_stream(key), np.add if sign > 0 else np.subtract) for key, sign in masks]
+    made = bytearray(4 * BLOCK)
+    words = np.frombuffer(made, dtype="<u4")
+
+    def add(block: NDArray[np.uint32]) -> None:
+        zeros, mask = _ZEROS[: block.nbytes], words[: block.size]
+        for stream, apply in streams:
+            stream.update_into(zeros, made)
+            apply(block, mask, out=block)
+
+    return add
+
+
+def _blocks(vector: NDArray[np.uint32]) -> Iterator[NDArray[np.uint32]]:
+    for start in range(0, vector.size, BLOCK):
+        yield vector[start : start + BLOCK]
 
 
 def _stream(key: bytes) -> CipherContext:

@@ -83,15 +83,31 @@ def _element(random: Callable[[int], bytes]) -> int:
 
 @lru_cache(maxsize=1024)
 def _at_zero(holders: tuple[int, ...]) -> tuple[int, ...]:
-    """Lagrange coefficients at zero for the x of these holders."""
+    """Lagrange coefficients at zero for the x of these holders.
+
+    With P the product of all x, that of x is P / (x * product of (other - x)).
+    """
     xs = [holder + 1 for holder in holders]
-    return tuple(_coefficient(x, xs) for x in xs)
+    whole = _product(xs)
+    below = [x * _product([other - x for other in xs if other != x]) % PRIME for x in xs]
+    return tuple(whole * inverse % PRIME for inverse in _inverses(below))
 
 
-def _coefficient(x: int, xs: list[int]) -> int:
-    numerator = denominator = 1
-    for other in xs:
-        if other != x:
-            numerator = numerator * other % PRIME
-            denominator = denominator * (other - x) % PRIME
-    return numerator * pow(denominator, -1, PRIME) % PRIME
+def _product(factors: list[int]) -> int:
+    product = 1
+    for factor in factors:
+        product = product * factor % PRIME
+    return product
+
+
+def _inverses(values: list[int]) -> list[int]:
+    """Inverses mod the prime for the price of one (Montgomery's trick)."""
+    before, product = [], 1
+    for value in values:
+        before.append(product)
+        product = product * value % PRIME
+    rest, found = pow(product, -1, PRIME), []
+    for value, ahead in zip(reversed(values), reversed(before), strict=True):
+        found.append(rest * ahead % PRIME)
+        rest = rest * value % PRIME
+    return found[::-1]

@@ -1,0 +1,154 @@
+"""The first two legs of a round: a cohort is drawn, its members exchange keys and shares.
+
+Cold, they are two exchanges of their own. Otherwise they ride on the exchanges of the round before
+(common/secagg/SPEC.md, section 5), and the round starts with training.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from common.config import Settings
+from common.errors import RoundAbandonedError
+from common.secagg import Aggregator, RoundTerms
+from common.terms import round_terms
+from server.cohort import Ask, Cohort, Content, Messenger, poisson_sample, simulated_losses
+from server.registry import Registry
+from server.terms import plan_noise
+
+log = logging.getLogger("privity.server")
+
+
+@dataclass(frozen=True, slots=True)
+class Federation:
+    """What all rounds of a run have in common."""
+
+    settings: Settings
+    registry: Registry
+    authority: Ed25519PublicKey
+    run: str
+    nodes: list[int]
+    messenger: Messenger
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """A round whose members hold each other's shares; `inboxes` goes out with the adapter."""
+
+    cohort: Cohort
+    terms: RoundTerms
+    aggregator: Aggregator
+    inboxes: Mapping[int, bytes]
+
+
+@dataclass(slots=True)
+class Drawn:
+    """A cohort that was drawn for a round, the round's terms, and the server's side of it."""
+
+    cohort: Cohort
+    terms: RoundTerms
+    aggregator: Aggregator
+
+    def advertise(self) -> Ask:
+        """Leg 1, put to everybody drawn."""
+        offer: Content = {"round": self.terms.round, "body": self.terms.encode()}
+        return Ask(self.cohort, "advertise", dict.fromkeys(self.cohort.members, offer))
+
+    def share(self, adverts: Mapping[int, bytes]) -> Ask:
+        """Leg 2, put to everybody who advertised."""
+        return ask(self.cohort, "share", self.aggregator.roster(adverts))
+
+    def ready(self, shares: Mapping[int, bytes]) -> Setup:
+        """What leg 3 starts from."""
+        inboxes = self.aggregator.inboxes(shares)
+        return Setup(self.cohort, self.terms, self.aggregator, inboxes)
+
+
+def draw(federation: Federation, number: int) -> Cohort:
+    """A new attempt at round `number`, with a Poisson sample of the nodes."""
+    settings, nodes = federation.settings, federation.nodes
+    attempt = federation.registry.open_attempt(number)
+    members = poisson_sample(nodes, settings.cohort_rate, settings.seed, number, attempt)
+    lost = simulated_losses(settings.dropout, settings.seed, number, attempt, nodes)
+    return Cohort(number, attempt, members, lost)
+
+
+def offer(federation: Federation, cohort: Cohort) -> Drawn:
+    """The terms for a cohort.
+
+    Raises:
+        RoundAbandonedError: It is too small, or nothing is left of the user-level budget.
+    """
+    settings, registry = federation.settings, federation.registry
+    noise = plan_noise(settings, registry.user_rhos(), cohort.number)
+    place = (federation.run, cohort.number, cohort.attempt, len(cohort.members))
+    terms = round_terms(settings, registry.plan.dimension, *place, noise)
+    return Drawn(cohort, terms, Aggregator(terms, federation.authority))
+
+
+def ask(cohort: Cohort, leg: str, bodies: Mapping[int, bytes], **more: bytes) -> Ask:
+    """A leg that takes one message a member, and what goes to everybody with it."""
+    number = cohort.number
+    contents: dict[int, Content] = {
+        member: {"round": number, "body": body, **more} for member, body in bodies.items()
+    }
+    return Ask(cohort, leg, contents)
+
+
+def cold(messenger: Messenger, drawn: Drawn) -> Setup:
+    """Two exchanges.
+
+    Raises:
+        RoundAbandonedError: Too few members advertised or shared.
+    """
+    adverts, _ = messenger.exchange(drawn.advertise())
+    shares, _ = messenger.exchange(drawn.share(adverts))
+    return drawn.ready(shares)
+
+
+class Ahead:
+    """The setup of the next round, carried along by this one; `setup` stays None if it failed.
+
+    It is given up when half of the losses that the next round tolerates have happened before it
+    begins: then a cold start brings back those who were lost.
+
+    Attributes:
+        next: What to put to members along with the coming exchange, or None.
+    """
+
+    def __init__(self, drawn: Drawn | None) -> None:
+        self.setup: Setup | None = None
+        self.next = drawn.advertise() if drawn else None
+        self._drawn = drawn
+
+    @classmethod
+    def of(cls, federation: Federation, number: int) -> Ahead:
+        """The setup of round `number`, if there is one to come and a cohort for it."""
+        if number > federation.settings.rounds:
+            return cls(None)
+        try:
+            return cls(offer(federation, draw(federation, number)))
+        except RoundAbandonedError:
+            return cls(None)
+
+    def take(self, answers: Mapping[int, bytes]) -> None:
+        """The answers to `next`."""
+        if self.next is None or self._drawn is None:
+            return
+        try:
+            self._step(self._drawn, self.next.leg, answers)
+        except RoundAbandonedError as error:
+            log.info("round %d will start cold: %s", self._drawn.cohort.number, error)
+            self.next = None
+
+    def _step(self, drawn: Drawn, leg: str, answers: Mapping[int, bytes]) -> None:
+        if leg == "share":
+            self.setup, self.next = drawn.ready(answers), None
+            return
+        if 2 * len(answers) < drawn.terms.cohort + drawn.terms.least:
+            raise RoundAbandonedError(f"{len(answers)} of {drawn.terms.cohort} advertised.")
+        self.next = drawn.share(answers)

@@ -1,0 +1,1 @@
+"""The attacks on Flower 1.41's SecAgg+."""

@@ -1,0 +1,1 @@
+"""The same attacks on `common.secagg`."""
