@@ -244,7 +244,7 @@ def test_another_adapter_than_the_one_agreed_on_is_refused(
     monkeypatch.setattr(server.rounds, "encode_shared", another)
     report = run(people, "run", "--rounds", "1")
     assert report["rounds_log"][0]["status"] == "abandoned"  # masked under another adapter
-    assert "terms digest" in caplog.text
+    assert "Masked: " in caplog.text
 
 
 def test_an_unforeseen_error_tells_its_kind_and_place_only(

@@ -126,7 +126,7 @@ def test_losses_that_no_round_survives_are_refused_beforehand() -> None:
     with pytest.raises(InputError, match="6 are needed"):
         check_reachable(Settings(users=8, dropout=0.3), 10)
     with pytest.raises(InputError, match="modulus"):
-        check_reachable(Settings(users=200, user_epsilon=0.01, modulus_bits=16), 10)
+        check_reachable(Settings(users=200, user_epsilon=0.001, modulus_bits=16), 10)
 
 
 def test_user_level_noise_is_planned_to_the_budget_and_counts_what_was_spent() -> None:
