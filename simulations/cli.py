@@ -62,6 +62,9 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--json", action="store_true", help="one JSON object on stdout")
     bench.add_argument("--quick", action="store_true", help="small sizes, for a first look")
     bench.set_defaults(action=_bench)
+    attacks = commands.add_parser("attacks", help="attack secure sums: Flower's and ours")
+    attacks.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    attacks.set_defaults(action=_attacks)
     return parser
 
 
@@ -235,4 +238,20 @@ def _bench(options: argparse.Namespace) -> int:
     from simulations.benchmarks import run_benchmark
 
     run_benchmark(options.name, as_json=options.json, quick=options.quick)
+    return 0
+
+
+def _attacks(options: argparse.Namespace) -> int:
+    import json
+
+    from rich.console import Console
+
+    from simulations.attacks import as_json, run_attacks, show
+
+    with Console(stderr=True).status("Attacking both systems, a minute at most."):
+        rows = run_attacks()
+    if options.json:
+        print(json.dumps(as_json(rows)))  # noqa: T201
+    else:
+        show(rows)
     return 0

@@ -7,7 +7,7 @@ same of its direction, whatever scale the attacker would choose.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
@@ -65,7 +65,13 @@ def reconstruction(truth: Guess, guess: Guess, how: str) -> Outcome:
     error, cosine = measured["relative_error"], abs(measured["cosine"])
     succeeded = error < KNOWS_NOTHING or cosine > CHANCE_COSINE
     verdict = "update read" if succeeded else "noise"
-    return Outcome(succeeded, f"{verdict}: {how}; relative error {error:.1e}", measured)
+    return Outcome(succeeded, f"{verdict}: {how}; relative error {error:.2g}", measured)
+
+
+def closest(truth: Guess, guesses: Sequence[Guess], how: str) -> Outcome:
+    """The outcome of several guesses: that of the best."""
+    outcomes = [reconstruction(truth, guess, how) for guess in guesses]
+    return min(outcomes, key=lambda outcome: outcome.measured["relative_error"])
 
 
 class Refusals:

@@ -39,7 +39,7 @@ def two_lists() -> Outcome:
     seen = until_masked(members, threshold=HALF)
     alive = [members[node].unmask(MEMBERS, []) for node in MEMBERS[:HALF]]
     dead = [members[node].unmask(OTHERS, [VICTIM]) for node in MEMBERS[HALF:]]
-    how = f"{len(alive)} members gave one share, {len(dead)} the other"
+    how = f"{len(alive)} members gave one share, {len(dead)} the other, at threshold {HALF}"
     return _read_victim(seen, alive + dead, HALF, how)
 
 

@@ -38,7 +38,7 @@ class Attacker:
         terms: The terms.
         publics: Mask public keys.
         masked: Masked inputs.
-        privates: Mask private keys that are known, such as those of colluders.
+        privates: Mask private keys that are known.
         seeds: Self-mask seeds that are known.
         seed_shares: Shares of self-mask seeds.
         key_shares: Shares of mask private keys.
@@ -65,9 +65,8 @@ class Attacker:
         return attacker
 
     def joined_by(self, colluder: int, who: Participant, inbox: bytes) -> None:
-        """A colluder's mask key and both shares of everybody who chose it as a holder."""
+        """A colluder hands over both shares of everybody who chose it as a holder."""
         self.colluders[colluder] = who
-        self.privates[colluder] = who._state.mask_private
         sealed = decode_inbox(self.terms.digest(), inbox).sealed
         for owner, (of_seed, of_key) in who._sealer().unseal(sealed).items():
             self.seed_shares.setdefault(owner, {})[colluder] = of_seed
@@ -115,6 +114,9 @@ class Attacker:
         return self.masked[member][DIGEST_AT:HEADER_BYTES]
 
     def _pair_key(self, bound: bytes, victim: int, peer: int) -> bytes | None:
+        if peer in self.colluders:  # it says what it masks with
+            _, (key, _) = self.colluders[peer]._sealer().masks(bound, (victim,))
+            return key
         for one, other in ((victim, peer), (peer, victim)):
             private = self.privates.get(one) or self._rebuilt(self.key_shares, one)
             if private is not None:

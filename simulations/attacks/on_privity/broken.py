@@ -1,4 +1,4 @@
-"""Members that are broken on purpose, each in one way.
+"""Members, and terms, that are broken on purpose, each in one way.
 
 They exist to show that the attacks can succeed: an attack that fails against a broken member
 measures nothing. Nothing outside `simulations/attacks` and its tests may use them.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from common.secagg import Participant
+from common.secagg import Participant, RoundTerms
 from common.secagg.messages import decode_roster
 from common.secagg.roster import Roster, roster_digest
 from common.secagg.sealing import Sealer
@@ -60,6 +60,13 @@ class BrokenIgnoresBinding(Participant):
     def mask(self, inbox: bytes, vector: NDArray[np.uint32], binding: bytes) -> bytes:
         """Mask as if for an adapter of zeros."""
         return super().mask(inbox, vector, bytes(len(binding)))
+
+
+class BrokenTerms(RoundTerms):
+    """Terms that need not follow the rules by which only one list of survivors can be signed."""
+
+    def validate(self) -> None:
+        """Take them as they are."""
 
 
 def weak_key(seed: bytes) -> bytes:

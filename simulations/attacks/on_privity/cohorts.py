@@ -8,6 +8,7 @@ server can neither pick them nor try rosters until they suit it (Bell et al. 202
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from io import BytesIO
 from math import comb, sqrt
 
 import numpy as np
@@ -18,6 +19,7 @@ from common.secagg.messages import (
     Inbox,
     decode_inbox,
     decode_roster,
+    decode_shares,
     encode_inbox,
     encode_roster,
     encode_survivors,
@@ -48,7 +50,7 @@ BELOW_FLOOR: tuple[dict[str, int], ...] = (
 )
 COHORT = tuple(range(1, 21))
 AROUND = (2, 3, 4, 5)  # colluders; in Flower they are all the neighbours the victim is given
-ROSTERS = 20_000
+ROSTERS, WORD_BYTES = 20_000, 8
 DEVIATIONS = 5  # a Poisson count goes so far beyond its mean of 5 with probability below 1e-4
 
 
@@ -70,9 +72,8 @@ def chosen_neighbours() -> Outcome:
     graph = choose(len(COHORT), corrupt=len(AROUND) / len(COHORT), losses=0.1)
     terms = replace(TERMS, levels=levels_for(len(COHORT), BITS), **asdict(graph))
     run = PrivityRound(terms, COHORT).until(3)
-    others = [m for m in COHORT if m != VICTIM]
-    guess = Attacker.of(run, AROUND).guess(VICTIM, others)
-    surrounded, expected = _surrounded(), ROSTERS / comb(len(others), len(AROUND))
+    guess = Attacker.of(run, AROUND).guess(VICTIM, _partners(run))
+    surrounded, expected = _surrounded(), ROSTERS / comb(len(COHORT) - 1, len(AROUND))
     how = (
         f"with {len(AROUND)} holders, {surrounded} of {ROSTERS} rosters gave only colluders "
         f"(chance: {expected:.1f}); with the {graph.neighbours} computed for 20 members, none can"
@@ -81,6 +82,13 @@ def chosen_neighbours() -> Outcome:
     lucky = surrounded > expected + DEVIATIONS * sqrt(expected)
     measured = found.measured | {"surrounded": surrounded, "surrounded_by_chance": expected}
     return Outcome(found.succeeded or lucky, found.text, measured)
+
+
+def _partners(run: PrivityRound) -> set[int]:
+    """With whom the victim shares a mask: its holders, and those whose holder it is."""
+    digest = run.terms.digest()
+    chose = {m: decode_shares(digest, m, data).sealed for m, data in run.sent[1].items()}
+    return {*chose[VICTIM], *(m for m, holders in chose.items() if VICTIM in holders)}
 
 
 def _round_of(changes: dict[str, int], floor: Floor) -> PrivityRound:
@@ -104,11 +112,12 @@ def _cut_lists(refusals: Refusals) -> None:
 
 
 def _surrounded() -> int:
-    """In how many rosters, with the colluders' ids wherever they like, all holders collude."""
+    """In how many rosters all holders of a member collude, the server setting everybody's ids."""
     draws = np.random.default_rng(0)
-    count = 0
-    for _ in range(ROSTERS):
-        roster = [int(m) for m in draws.permutation(1000)[: len(COHORT)]]
-        victim, colluders = roster[0], set(roster[1 : 1 + len(AROUND)])
-        count += set(choose_holders(victim, roster, len(AROUND), draws.bytes)) == colluders
-    return count
+    rosters = draws.random((ROSTERS, 2 * len(COHORT))).argsort(axis=1)[:, : len(COHORT)].tolist()
+    chance = BytesIO(draws.bytes(2 * WORD_BYTES * len(AROUND) * ROSTERS)).read
+    return sum(
+        set(choose_holders(roster[0], roster, len(AROUND), chance))
+        == {*roster[1 : 1 + len(AROUND)]}
+        for roster in rosters
+    )

@@ -19,12 +19,12 @@ def dropped_before_sharing() -> Outcome:
     total = PrivityRound(lost=lambda m, leg: m == dropped and leg > 0).total()
     true = np.sum([synthetic_update(m) for m in MEMBERS if m != dropped], axis=0)
     error = likeness(true, total)["relative_error"]
-    text = f"the round went on with {len(MEMBERS) - 1} members; error of the sum {error:.1e}"
+    text = f"the round went on with {len(MEMBERS) - 1} members; error of the sum {error:.2g}"
     return Outcome(error > 1e-3, text, {"sums": 1, "sum_relative_error": error})
 
 
 def malformed_messages() -> Outcome:
-    """Each of the server's messages cut short, longer, with one bit flipped, an entry twice; twice."""
+    """The server's messages cut, too long, with a bit flipped or an entry twice; or sent twice."""
     refusals = Refusals()
     run = PrivityRound().until(LEGS)
     for leg in range(1, LEGS):

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.secagg import Participant, dequantize, from_ring
-from simulations.attacks.measure import Outcome, reconstruction, synthetic_update
+from simulations.attacks.measure import Outcome, closest, synthetic_update
 from simulations.attacks.on_privity.attacker import Attacker, mask, pair_key
 from simulations.attacks.on_privity.broken import WEAK_BYTES, weak_key
 from simulations.attacks.on_privity.round import BITS, MEMBERS, TERMS, VICTIM, PrivityRound
@@ -31,14 +31,9 @@ def short_seeds(kind: type[Participant] = Participant) -> Outcome:
     attacker.seeds[VICTIM] = run.seeds[VICTIM]
     left, key = attacker.left(VICTIM, colluders), _key(run, attacker)
     masks = (_as_flower(left, key), _as_cut_key(left, key))
+    guesses = [dequantize(_clear(left - m), TERMS.clip, TERMS.levels) for m in masks]
     how = f"most plausible of {len(masks)} x 2^{UNKNOWN_BITS} seeds"
-    outcomes = [
-        reconstruction(
-            synthetic_update(VICTIM), dequantize(_clear(left - m), TERMS.clip, TERMS.levels), how
-        )
-        for m in masks
-    ]
-    return min(outcomes, key=lambda outcome: outcome.measured["relative_error"])
+    return closest(synthetic_update(VICTIM), guesses, how)
 
 
 def _key(run: PrivityRound, attacker: Attacker) -> bytes:

@@ -9,11 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from common.secagg import Participant
+from common.secagg import Floor, Participant, RoundTerms
 from common.secagg.messages import decode_confirmation, encode_confirmations, encode_survivors
-from simulations.attacks.measure import Outcome, Refusals, reconstruction, synthetic_update
+from simulations.attacks.measure import Outcome, Refusals, closest, reconstruction, synthetic_update
 from simulations.attacks.on_privity.attacker import Attacker
-from simulations.attacks.on_privity.round import COLLUDERS, MEMBERS, VICTIM, PrivityRound
+from simulations.attacks.on_privity.round import (
+    COLLUDERS,
+    DEVICE_FLOOR,
+    MEMBERS,
+    TERMS,
+    VICTIM,
+    PrivityRound,
+)
 
 OTHERS = tuple(m for m in MEMBERS if m != VICTIM)
 HONEST = tuple(m for m in MEMBERS if m not in COLLUDERS)
@@ -34,7 +41,7 @@ def alive_and_dead(kind: type[Participant] = Participant) -> Outcome:
     return reconstruction(synthetic_update(VICTIM), attacker.guess(VICTIM, OTHERS), str(refusals))
 
 
-def two_lists() -> Outcome:
+def two_lists(terms: RoundTerms = TERMS, floor: Floor = DEVICE_FLOOR) -> Outcome:
     """Half of the members hear that the victim is alive, half that it is dead; colluders sign both.
 
     Each is then shown either the signatures over its own list, or all that there are.
@@ -42,12 +49,11 @@ def two_lists() -> Outcome:
     refusals, guesses = Refusals(), []
     lists = {m: MEMBERS if m in FIRST_HALF else OTHERS for m in HONEST}
     for shown in (_own_side, _everyone):
-        run = PrivityRound().until(3)
+        run = PrivityRound(terms, floor=floor).until(3)
         attacker = Attacker.of(run)
         _reveal(run, attacker, lists, refusals, shown)
         guesses.append(attacker.guess(VICTIM, OTHERS))
-    outcomes = [reconstruction(synthetic_update(VICTIM), guess, str(refusals)) for guess in guesses]
-    return min(outcomes, key=lambda outcome: outcome.measured["relative_error"])
+    return closest(synthetic_update(VICTIM), guesses, str(refusals))
 
 
 def _named_twice(run: PrivityRound, refusals: Refusals) -> None:
