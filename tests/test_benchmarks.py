@@ -14,19 +14,22 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from common.secagg import dequantize
 from simulations import benchmarks
-from simulations.benchmarks import secagg, timing
+from simulations.benchmarks import secagg, secagg_member, secagg_round, secagg_server, timing
+from simulations.benchmarks.flower_peer import FlowerMember
 from simulations.benchmarks.machine import PACKAGES
+from simulations.benchmarks.secagg_member import MemberCase
 from simulations.cli import main
 
 UNITS = ("_s", "_per_s", "_bytes", "_mb", "_gb", "_count", "_tokens")
 DIMENSION = 1003  # not a whole number of blocks or words of any kind
-HEADER_BYTES = 2 + 32 + 8  # SPEC.md, section 3: version, kind, T, member
+HEADER_BYTES = 2 + 32 + 8  # SPEC.md, section 3: version, kind, T1, member
+NINE = MemberCase(members=9, dimension=DIMENSION, repeats=1)
 
 
-def assert_row(row: dict[str, Any], peer: str) -> None:
+def assert_row(row: dict[str, Any], *peers: str) -> None:
     """DESIGN 6: named figures, each with its unit in its key."""
     assert {"case", "ours", "peers", "limit", "ratios"} <= set(row)
-    assert set(row["peers"]) == {peer}
+    assert tuple(row["peers"]) == peers
     for figures in (row["ours"], *row["peers"].values(), row["limit"]):
         for key, value in figures.items():
             assert key.endswith(UNITS), key
@@ -37,18 +40,25 @@ def assert_row(row: dict[str, Any], peer: str) -> None:
 def test_secagg_as_json_is_one_object(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(secagg, "QUICK_CASES", {"small": 50_000})
+    monkeypatch.setattr(secagg_member, "in_own_process", _here)
+    monkeypatch.setattr(secagg_server, "in_own_process", _here)
     assert main(["bench", "secagg", "--quick", "--json"]) == 0
-    output = capsys.readouterr().out
+    output, notes = capsys.readouterr()
+    assert "a whole round" in notes
     result = json.loads(output)
     assert output.count("\n") == 1
     assert result["name"] == "secagg"
     assert set(result["machine"]) == {"cpu", "cores", "busy_cores", "ram_gb", "os", "python"}
     assert set(result["versions"]) == set(PACKAGES)
     assert not any("/" in str(value) for value in result["machine"].values())
-    [row] = result["rows"]
-    assert_row(row, "flower")
-    assert row["ours"]["upload_bytes"] == HEADER_BYTES + 3 * 50_000
+    member, server = result["rows"]
+    assert_row(member, "flower")
+    assert member["ours"]["upload_bytes"] == HEADER_BYTES + 3 * 100_000
+    assert_row(server)
+    assert server["ours"]["masks_count"] == 9 + 9  # own masks, and those towards the lost one
+    sent = [server["ours"][f"member_{way}_bytes"] for way in ("up", "down")]
+    assert sent[0] > 0.9 * (HEADER_BYTES + 3 * 100_000)  # one of ten sends no vector
+    assert 10 * 233 < sent[1] < 20_000  # an advert is 233 bytes, and a roster has ten
 
 
 def test_dp_row() -> None:
@@ -89,19 +99,37 @@ def _after(step: Any, release: Any) -> Any:
 
 
 def test_the_timed_round_unmasks_to_the_sum_of_the_float_updates() -> None:
-    cohort = secagg.Cohort(DIMENSION)
-    assert cohort.timed(secagg.synthetic_update(DIMENSION))["mask_s"] > 0
+    cohort = secagg_member.Cohort(NINE)
+    assert cohort.partners == 8
+    assert cohort.timed(secagg_round.synthetic_update(DIMENSION))["mask_s"] > 0
     chance = np.random.default_rng(1)
-    updates = chance.uniform(-0.04, 0.04, (secagg.MEMBERS, DIMENSION)).astype(np.float32)
+    updates = chance.uniform(-0.04, 0.04, (9, DIMENSION)).astype(np.float32)
     total = cohort.sum_of(lambda member: updates[member])
     step = cohort.terms.clip / cohort.terms.levels
     summed = dequantize(total, cohort.terms.clip, cohort.terms.levels)
-    rounding = secagg.MEMBERS * step / 2  # half a step each
+    rounding = 9 * step / 2  # half a step each
     assert np.abs(summed - updates.astype(np.float64).sum(axis=0)).max() <= rounding * 1.0001
 
 
-def test_flower_masks_as_often_as_we_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    peer = secagg.FlowerMember(secagg.synthetic_update(DIMENSION))
+def test_partners_are_those_whose_masks_are_added(monkeypatch: pytest.MonkeyPatch) -> None:
+    from common.secagg._hazmat import prg
+
+    cohort = secagg_member.Cohort(MemberCase(members=60, dimension=DIMENSION))
+    real, masks = prg.masked_packed, []
+
+    def counted(ring: Any, keys: Any, *rest: Any) -> bytes:
+        masks.extend(keys)
+        return real(ring, keys, *rest)
+
+    monkeypatch.setattr(prg, "masked_packed", counted)
+    cohort.masked(cohort.participant(), cohort.ring(secagg_round.synthetic_update(DIMENSION)))
+    assert cohort.terms.neighbours < 59  # a sparse graph
+    assert cohort.terms.neighbours < cohort.partners == len(masks) - 1 < 59
+
+
+@pytest.mark.parametrize("neighbours", [2, 8])
+def test_flower_masks_as_often_as_we_do(monkeypatch: pytest.MonkeyPatch, neighbours: int) -> None:
+    peer = FlowerMember(secagg_round.synthetic_update(DIMENSION), neighbours)
     mod = sys.modules["flwr.client.mod.secure_aggregation.secaggplus_mod"]
     real, calls = mod.pseudo_rand_gen, []
 
@@ -111,7 +139,7 @@ def test_flower_masks_as_often_as_we_do(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(mod, "pseudo_rand_gen", counted)
     assert peer.timed()["upload_bytes"] > 8 * DIMENSION  # int64, and its own headers
-    assert len(calls) == len({seed for seed, *_ in calls}) == secagg.MASKS
+    assert len(calls) == len({seed for seed, *_ in calls}) == neighbours + 1
 
 
 def test_flower_is_timed_on_its_own_quantiser() -> None:
@@ -119,7 +147,7 @@ def test_flower_is_timed_on_its_own_quantiser() -> None:
     from flwr.common import bytes_to_ndarray
     from flwr.common.secure_aggregation.secaggplus_utils import pseudo_rand_gen
 
-    peer = secagg.FlowerMember(secagg.synthetic_update(DIMENSION))
+    peer = FlowerMember(secagg_round.synthetic_update(DIMENSION), 8)
     peer._inbox["ctxts"], peer._inbox["srcs"] = [], []
     peer._state.threshold = 1
     np.random.seed(0)
@@ -130,16 +158,62 @@ def test_flower_is_timed_on_its_own_quantiser() -> None:
     assert np.array_equal((masked - own) % peer.MOD_RANGE, quantised)
 
 
-def test_the_limit_makes_and_adds_every_key_stream() -> None:
-    dimension = secagg.BLOCK_BYTES // 4 + 5
+@pytest.mark.parametrize("count", [3, secagg_member.OPEN + 1])
+def test_the_limit_makes_and_adds_every_key_stream(count: int) -> None:
+    dimension = secagg_member.BLOCK_BYTES // 4 + 5
     vector = np.arange(dimension, dtype=np.uint32)
-    keys = [bytes([number]) * 32 for number in range(3)]
+    keys = [bytes([number]) * 32 for number in range(count)]
     expected = vector.astype(np.uint64)
     for key in keys:
         cipher = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
         expected += np.frombuffer(cipher.update(bytes(4 * dimension)), dtype="<u4")
-    secagg._stream_and_add(vector, keys)
+    secagg_member.stream_and_add(vector, keys)
     assert np.array_equal(vector, expected % 2**32)
+
+
+class InThisProcess:
+    """What stands for the members' process."""
+
+    def __init__(self, terms: Any) -> None:
+        self.crowd, self.asked = secagg_round.Crowd(terms, sample=2), []
+
+    def __call__(self, name: str, *arguments: Any) -> Any:
+        self.asked += arguments[:1]
+        return getattr(self.crowd, name)(*arguments)
+
+
+def test_a_whole_round_checks_its_sum() -> None:
+    ask = InThisProcess(secagg_round.terms_for(30, DIMENSION, secagg_server.LOST))
+    driven = secagg_server.Driven(ask.crowd._terms, ask)
+    driven.run()
+    driven.check()
+    assert len(driven.survivors) == ask.asked.count("mask") == 27
+    members = ask.crowd.seconds()
+    assert set(members) == set(secagg_round.LEGS)
+    assert members["share"] > 0
+    driven.total[5] += 1
+    with pytest.raises(AssertionError):
+        driven.check()
+
+
+def test_the_server_is_credited_with_the_masks_it_removes(monkeypatch: pytest.MonkeyPatch) -> None:
+    from common.secagg._hazmat import prg
+
+    removed: list[Any] = []
+    monkeypatch.setattr(prg, "add_masks", lambda _, masks: removed.extend(masks))
+    ask = InThisProcess(secagg_round.terms_for(60, DIMENSION, secagg_server.LOST))
+    driven = secagg_server.Driven(ask.crowd._terms, ask)
+    driven.run()
+    assert ask.crowd._terms.neighbours < 59
+    assert driven.masks == len(removed)
+
+
+def test_members_can_live_in_another_process() -> None:
+    terms = secagg_round.terms_for(5, DIMENSION, 0.0)
+    with secagg_server.members_of(terms) as ask:
+        adverts = ask("leg", "advertise", dict.fromkeys(range(5), b""))
+        assert ask("leg", "advertise", {}) == {}
+    assert len(set(adverts.values())) == 5
 
 
 def test_tasks_take_turns_and_medians_leave_the_warm_up_out() -> None:
@@ -170,11 +244,12 @@ def test_memory_is_that_of_the_task() -> None:
 def test_without_json_a_table(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(secagg, "QUICK_CASES", {"small": DIMENSION})
-    monkeypatch.setattr(secagg, "in_own_process", lambda *_: {"peak_extra_mb": 1.0})
+    monkeypatch.setattr(secagg, "QUICK_MEMBER_CASES", (NINE,))
+    monkeypatch.setattr(secagg, "QUICK_SERVER_CASES", ())
+    monkeypatch.setattr(secagg_member, "in_own_process", lambda *_: {"peak_extra_mb": 1.0})
     benchmarks.run_benchmark("secagg", as_json=False, quick=True)
     output = capsys.readouterr().out
-    words = ("small, 8 members, 7 neighbours", "ours", "flower", "limit", "upload_bytes", "3,051")
+    words = ("9 members", "ours", "flower", "limit", "upload_bytes", "3,051", "noise_s")
     assert all(word in output for word in words)
     assert "speed_vs_flower" in output
 

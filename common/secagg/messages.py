@@ -128,18 +128,18 @@ def decode_shares(terms: bytes, member: int, data: bytes) -> Shares:
 
 def encode_inbox(terms: bytes, inbox: Inbox) -> bytes:
     """Server to a member: who shared, and what was sealed for it."""
-    return inbox_head(terms, inbox.sharers) + _table(inbox.sealed)
+    return _inbox_head(terms, inbox.sharers) + _table(inbox.sealed)
 
 
 def encode_inboxes(
     terms: bytes, sharers: Iterable[int], sealed: Mapping[int, Mapping[int, bytes]]
 ) -> dict[int, bytes]:
     """`encode_inbox` for every receiver in `sealed`; the list of sharers is encoded once."""
-    head = inbox_head(terms, sharers)
+    head = _inbox_head(terms, sharers)
     return {receiver: head + _table(entries) for receiver, entries in sealed.items()}
 
 
-def inbox_head(terms: bytes, sharers: Iterable[int]) -> bytes:
+def _inbox_head(terms: bytes, sharers: Iterable[int]) -> bytes:
     """What an inbox begins with, the same for every receiver."""
     return _header(Kind.INBOX, terms) + encode_members(sharers)
 

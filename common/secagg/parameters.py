@@ -213,13 +213,12 @@ def _split(cohort: int, least: int, corrupt: int, k: int, t: int) -> Logs:
     few = np.arange(1 + int(np.argmax(np.append(apart[1:], -np.inf) < _SURELY)))
     near = _near(cohort, least, corrupt, k, t, few)
     small = _small(cohort, least, corrupt, k, 2 * t - k)
-    at = _too_few(least, corrupt)
     best = np.zeros_like(apart)
     for size in {0, *(2**power for power in range(len(small).bit_length() - 1)), len(small) - 1}:
         each = apart.copy()
         each[few] = np.minimum(each[few], near(size + 1))
         total = np.logaddexp(np.logaddexp.accumulate(each), small[size])
-        best = total if total[at] < best[at] else best
+        best = np.minimum(best, total)
     return best
 
 

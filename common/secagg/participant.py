@@ -153,7 +153,9 @@ class Participant:
             self._state.survivors = survivors
             sharers, alive = self._sharers(), self._survivors()
             if not set(alive) <= set(sharers) or self._member not in alive:
-                raise ProtocolError(f"Survivors {alive} are not sharers that include this member.")
+                raise ProtocolError(
+                    f"The {len(alive)} survivors are not sharers that include this member."
+                )
             self._require_enough(alive)
             signature = self._identity.sign(self._transcript())
             return self._send(messages.encode_confirmation(self._bound, self._member, signature))
@@ -262,9 +264,9 @@ class Participant:
         inbox = messages.decode_inbox(self._digest, self._state.inbox)
         sharers = frozenset(inbox.sharers)
         if self._member not in sharers or not sharers <= self._roster.adverts.keys():
-            raise ProtocolError(f"Sharers {inbox.sharers} do not fit the roster.")
+            raise ProtocolError(f"The {len(sharers)} sharers do not fit the roster.")
         if not inbox.sealed.keys() <= sharers - {self._member}:
-            raise ProtocolError(f"Inbox from {list(inbox.sealed)} does not fit who shared.")
+            raise ProtocolError(f"Shares of {len(inbox.sealed)} members do not fit who shared.")
         return inbox
 
     def _require_enough(self, present: tuple[int, ...]) -> None:
@@ -283,7 +285,7 @@ class Participant:
     def _verify_confirmations(self, data: bytes) -> None:
         signers = open_confirmations(self._roster, self._bound, self._transcript(), data)
         if not signers <= set(self._survivors()):
-            raise ProtocolError(f"Confirmed by {sorted(signers)}, who are not all survivors.")
+            raise ProtocolError(f"Confirmed by {len(signers)}, who are not all survivors.")
         require_quorum(self._terms, signers)
 
     def _shares_to_reveal(self) -> dict[int, tuple[Secret, bytes]]:

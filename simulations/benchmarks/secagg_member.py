@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from time import perf_counter
 
 import numpy as np
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 from numpy.typing import NDArray
 
 from common.privacy.noise import discrete_gaussian
@@ -35,6 +35,7 @@ from simulations.benchmarks.timing import Figures, Row, in_own_process, interlea
 
 BLOCK_BYTES = 4 * BLOCK
 FLOAT32_BYTES = 4
+OPEN = 64  # streams at a time
 NOISE = 1.0  # standard deviation of the sum's noise, in bounds of one member's update
 
 
@@ -167,15 +168,20 @@ def streams_s(dimension: int, masks: int) -> float:
 
 
 def stream_and_add(vector: NDArray[np.uint32], keys: list[bytes]) -> None:
-    """A block of the vector is done with every stream before the next."""
+    """A block of the vector is done with many streams before the next."""
     zeros, made = bytes(BLOCK_BYTES), bytearray(BLOCK_BYTES)
     words = np.frombuffer(made, dtype="<u4")
-    streams = [Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor() for key in keys]
-    for start in range(0, vector.size, BLOCK):
-        part = vector[start : start + BLOCK]
-        for stream in streams:
-            stream.update_into(zeros[: part.nbytes], made)
-            np.add(part, words[: part.size], out=part)
+    for first in range(0, len(keys), OPEN):
+        streams = [_stream(key) for key in keys[first : first + OPEN]]
+        for start in range(0, vector.size, BLOCK):
+            part = vector[start : start + BLOCK]
+            for stream in streams:
+                stream.update_into(zeros[: part.nbytes], made)
+                np.add(part, words[: part.size], out=part)
+
+
+def _stream(key: bytes) -> CipherContext:
+    return Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
 
 
 def our_memory(case: MemberCase) -> Figures:

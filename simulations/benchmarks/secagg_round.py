@@ -19,6 +19,7 @@ Update: TypeAlias = NDArray[np.float32]
 DEFAULTS = Settings()
 CORRUPT = 0.05  # of the cohort
 DEVIATION = 0.01
+SAMPLE = 8  # members that check every signature themselves
 DATA = "synthetic: normal, deviation 0.01"
 BINDING = bytes(32)
 ADVERTISE, SHARE, MASK, CONFIRM, REVEAL = "advertise", "share", "mask", "confirm", "reveal"
@@ -65,7 +66,7 @@ class Crowd:
         sample: How many the first few are.
     """
 
-    def __init__(self, terms: RoundTerms, sample: int = 8) -> None:
+    def __init__(self, terms: RoundTerms, sample: int = SAMPLE) -> None:
         authority = Ed25519PrivateKey.generate()
         self.authority = authority.public_key()
         self._terms, self._sample = terms, sample

@@ -29,6 +29,7 @@ from simulations.benchmarks.secagg_round import (
     LEGS,
     MASK,
     REVEAL,
+    SAMPLE,
     SHARE,
     Crowd,
     levels_of_update,
@@ -63,7 +64,7 @@ def row(case: ServerCase) -> Row:
         case=f"{case}, {int(LOST * case.members):,} lost after sharing, "
         f"k = {terms.neighbours}, t = {terms.threshold}",
         data=f"{DATA}; every leg of every member run once, the sum checked; "
-        "share and reveal: mean of members that check every signature themselves",
+        f"share and reveal: mean of {SAMPLE} members that check every signature themselves",
         ours=ours,
         peers={},
         limit={"server_unmask_s": limit_s, "masks_count": masks},

@@ -133,11 +133,16 @@ def collect(server: Aggregator, leg: int, sent: Mapping[int, bytes]) -> dict[int
 
 @dataclass
 class Outcome:
-    """What a driven round ended in; `sent[leg]` is what members produced, delivered or not."""
+    """What a driven round ended in.
+
+    `received[leg]` is what the server sent for a leg, `sent[leg]` what members answered, whether
+    that was delivered or not.
+    """
 
     total: NDArray[np.int64] | None = None
     survivors: set[int] = field(default_factory=set)
     abandoned_in: int | None = None
+    received: list[dict[int, bytes]] = field(default_factory=list)
     sent: list[dict[int, bytes]] = field(default_factory=list)
     refused: dict[int, str] = field(default_factory=dict)
     holders: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
@@ -156,6 +161,7 @@ def drive(
     for leg in range(LEGS):
         people = {member: between(who) for member, who in people.items()}
         answers = {m: step(terms, leg, people[m], m, inbound[m]) for m in inbound}
+        outcome.received.append(dict(inbound))
         outcome.sent.append(answers)
         arrived = {m: tamper(leg, m, a) for m, a in answers.items() if drops.get(m, 5) > leg}
         try:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import pytest
+from secagg_attack import Round
 from secagg_round import (
     BINDING,
     FIVE,
@@ -28,7 +29,9 @@ from common.secagg.messages import (
     decode_advert,
     decode_inbox,
     encode_advert,
+    encode_confirmation,
     encode_inbox,
+    encode_roster,
     encode_survivors,
 )
 from common.secagg.roster import advert_statement
@@ -94,6 +97,8 @@ def test_low_order_key_in_an_advert_is_refused(which: int) -> None:
     server = aggregator(FIVE)
     assert set(server.roster({**adverts(), B: advert})) == {A, C, D, E}
     assert "low order" in server.refused[B]
+    opened = {m: decode_advert(TERMS, m, data) for m, data in {**adverts(), B: advert}.items()}
+    Round(1).refuses(1, A, encode_roster(TERMS, opened), "low order")
 
 
 def test_one_key_for_both_uses_is_refused() -> None:
@@ -184,3 +189,11 @@ def test_who_did_not_confirm_may_not_reveal() -> None:
     assert len(late) == HEADER_BYTES + 72
     server.unmask({m: people[m].reveal(told[B]) for m in FIVE_MEMBERS})
     assert "did not confirm" in server.refused[A]
+
+
+def test_who_is_not_in_the_sum_may_not_confirm() -> None:
+    run = Round(3, drops={E: 2})
+    signature = device(E).sign(run.server._statement)
+    signed = {**run.answers(3), E: encode_confirmation(bound_digest(TERMS, BINDING), E, signature)}
+    assert set(run.server.confirmations(signed)) == {A, B, C, D}
+    assert "not in the sum" in run.server.refused[E]

@@ -5,6 +5,7 @@ import contextlib
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from secagg_attack import Round
 from secagg_round import (
     ADVERT_TABLE_ROW,
     BINDING,
@@ -18,7 +19,7 @@ from secagg_round import (
     step,
 )
 
-from common.errors import DecodeError, ProtocolError
+from common.errors import DecodeError
 from common.secagg import messages
 from common.secagg.terms import bound_digest
 
@@ -182,39 +183,23 @@ def damaged(leg: int, message: bytes, how: str) -> bytes:
     }[how]
 
 
+DAMAGE = ("empty", "truncated", "trailing", "doubled", "digest")
+DISORDER = ("reordered", "duplicated", "replaced", "oversized")
+
+
 @pytest.mark.parametrize("leg", range(1, 5))
-@pytest.mark.parametrize(
-    "how",
-    ["empty", "truncated", "trailing", "doubled", "digest"]
-    + ["reordered", "duplicated", "replaced", "oversized"],
-)
+@pytest.mark.parametrize("how", DAMAGE + DISORDER)
 def test_a_malformed_server_message_kills_the_participant(leg: int, how: str) -> None:
-    people, server = participants(FIVE, FIVE_MEMBERS), aggregator(FIVE)
-    inbound = dict.fromkeys(FIVE_MEMBERS, b"")
-    for before in range(leg):
-        answers = {m: step(FIVE, before, people[m], m, inbound[m]) for m in inbound}
-        inbound = collect(server, before, answers)
-    good = inbound[FIRST]
-    with pytest.raises(DecodeError):
-        step(FIVE, leg, people[FIRST], FIRST, damaged(leg, good, how))
-    for then in range(5):
-        with pytest.raises(ProtocolError, match="dead"):
-            step(FIVE, then, people[FIRST], FIRST, good)
+    run = Round(leg)
+    run.refuses(leg, FIRST, damaged(leg, run.inbound[FIRST], how), None, DecodeError)
 
 
 @pytest.mark.parametrize("how", ["reordered", "replaced"])
 def test_disorder_among_sealed_shares_kills_the_participant(how: str) -> None:
-    people, server = participants(FIVE, FIVE_MEMBERS), aggregator(FIVE)
-    inbound = dict.fromkeys(FIVE_MEMBERS, b"")
-    for before in range(2):
-        answers = {m: step(FIVE, before, people[m], m, inbound[m]) for m in inbound}
-        inbound = collect(server, before, answers)
-    head = inbound[FIRST][: HEADER_BYTES + 4 + 5 * 8 + 4]
-    table = inbound[FIRST][len(head) :]
+    run = Round(2)
+    head = run.inbound[FIRST][: HEADER_BYTES + 4 + 5 * 8 + 4]
+    table = run.inbound[FIRST][len(head) :]
     rows = [table[at : at + 168] for at in range(0, len(table), 168)]
     assert len(rows) == 4
     wrong = rows[::-1] if how == "reordered" else [rows[0], rows[0], *rows[2:]]
-    with pytest.raises(DecodeError, match="must ascend"):
-        step(FIVE, 2, people[FIRST], FIRST, head + b"".join(wrong))
-    with pytest.raises(ProtocolError, match="dead"):
-        people[FIRST].advertise()
+    run.refuses(2, FIRST, head + b"".join(wrong), "must ascend", DecodeError)

@@ -136,6 +136,21 @@ def test_no_lie_learns_a_smaller_sum_more_often_than_the_bound_says(graph: Graph
         assert binom.sf(below - 1, draws, 2 ** -(privacy_bits + 1)) > 1e-6
 
 
+def test_a_member_can_be_alone_in_a_sum_only_as_often_as_the_bound_says() -> None:
+    """Three of a member's seven holders collude, two drop, five masked, five rebuild: t is 5.
+
+    Shown a list of sharers without the other two, it masks towards none who survives.
+    """
+    n, least, g, k, t = 30, 27, 3, 7, 5
+    random, draws = np.random.default_rng(2), 500
+    drawn = random.random((draws, n - g, n - 1)).argsort(axis=2)[:, :, :k]  # 0 to g - 1 collude
+    exposed = int(((drawn < g).sum(axis=2) == 2 * t - k).any(axis=1).sum())
+    assert honest_in_sum(n, least, g, k, t, privacy_bits=0) > 0
+    for privacy_bits in (0, 1, 2, 3, 1_000):
+        if honest_in_sum(n, least, g, k, t, privacy_bits=privacy_bits) > 0:
+            assert binom.sf(exposed - 1, draws, 2.0 ** -(privacy_bits + 1)) > 1e-6
+
+
 @pytest.mark.parametrize("n", [3, 4, 5, 8, 10])
 @pytest.mark.parametrize("losses", [0.05, 0.25])
 def test_in_a_small_cohort_everybody_holds_for_everybody(n: int, losses: float) -> None:
