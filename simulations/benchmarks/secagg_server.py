@@ -112,6 +112,7 @@ class Driven:
         roster = self._timed("roster", server.roster, adverts)
         inboxes = self._timed("inboxes", server.inboxes, self._leg(SHARE, roster))
         lost = self._lost()
+        progress(f"  {MASK}")
         for member, inbox in inboxes.items():
             if member not in lost:
                 [masked] = self._leg(MASK, {member: inbox}).values()

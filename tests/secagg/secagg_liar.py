@@ -18,6 +18,17 @@ from spec_reader import Reading, label, number, opened, sha
 from common.errors import ProtocolError
 from common.secagg import RoundTerms, certify
 
+WRONG = (
+    "stranger",
+    "of another attempt",
+    "signature",
+    "keys of another",
+    "share key of low order",
+    "mask key of low order",
+    "one key twice",
+    "certificate of another",
+    "certificate by another",
+)
 _LOW_ORDER = bytes(32)
 
 
@@ -67,35 +78,37 @@ class Liar:
         return bytes([2, kind]) + digest
 
     def roster(self, data: st.DataObject, honest: bool) -> bytes:
-        """Adverts of `least` members or more; of a lie, some are other than they should be."""
-        left_out = self.terms.cohort - self.terms.least
-        gone = data.draw(st.sets(st.sampled_from(self.others), max_size=left_out))
-        rows = {m: self.adverts[m] for m in self.members if m not in gone}
-        if not honest:
-            for member in data.draw(st.sets(st.sampled_from([*self.members, 999]), max_size=3)):
-                rows |= data.draw(st.sampled_from([{member: a} for a in self.wrong(member)]))
-            for member in data.draw(st.sets(st.sampled_from(self.members), max_size=2)):
-                rows.pop(member, None)
+        """Adverts of `least` members or more; of a lie, one is other than it should be."""
+        bent_list = not honest and data.draw(st.booleans())
+        listed = self._most_of(data, set(self.members), honest=not bent_list)
+        rows = {m: self.adverts.get(m) or self.wrong(m, "stranger") for m in listed}
+        if not honest and not bent_list:
+            member = data.draw(st.sampled_from(sorted(rows)))
+            rows[member] = self.wrong(member, data.draw(st.sampled_from(WRONG)))
         return self.head(2, self.digest) + table(rows)
 
-    def wrong(self, member: int) -> list[bytes]:
-        """Adverts that no member may accept of this one, and one that it may of a stranger."""
-        true, other = self.adverts.get(member, self.adverts[3]), self.adverts[11]
-        elsewhere = _advert(replace(self.terms, attempt=1), member)
-        return [
-            elsewhere,
-            self.signed(member, true[:64])[:-1] + b"\0",
-            self.signed(member, other[:64]),
-            self.signed(member, true[:32] + _LOW_ORDER),
-            self.signed(member, _LOW_ORDER + true[32:64]),
-            self.signed(member, true[:32] * 2),
-            self.signed(member, true[:64], signer=device(999)),
-            self.signed(member, true[:64], papers=certificate(11)),
-            self.signed(
-                member, true[:64], papers=certify(device(3), member, device(member).public_key())
-            ),
-            self.signed(member, sha(number(member)) + sha(b"share", number(member))),
-        ]
+    def wrong(self, member: int, how: str) -> bytes:
+        """An advert that no other member may accept, unless it is a stranger's."""
+        true, other = self.adverts.get(member, self.adverts[3])[:64], self.adverts[11][:64]
+        forged = certify(device(3), member, device(member).public_key())
+        match how:
+            case "stranger":
+                return self.signed(member, sha(number(member)) + sha(b"share", number(member)))
+            case "of another attempt":
+                return _advert(replace(self.terms, attempt=1), member)
+            case "signature":
+                return self.signed(member, true, signer=device(999))
+            case "keys of another":
+                return self.signed(member, other)
+            case "share key of low order":
+                return self.signed(member, true[:32] + _LOW_ORDER)
+            case "mask key of low order":
+                return self.signed(member, _LOW_ORDER + true[32:])
+            case "one key twice":
+                return self.signed(member, true[:32] * 2)
+            case "certificate of another":
+                return self.signed(member, true, signer=device(11), papers=certificate(11))
+        return self.signed(member, true, papers=forged)
 
     def signed(
         self,
@@ -115,16 +128,16 @@ class Liar:
         return {member: box for member, box in boxes.items() if box}
 
     def inbox(self, data: st.DataObject, honest: bool, roster: bytes) -> bytes:
-        """A list of sharers and the boxes of some; of a lie, boxes come from the wrong place."""
+        """Sharers, and the boxes of some; of a lie, one box comes from the wrong place."""
+        bent_list = not honest and data.draw(st.booleans())
         listed = set(opened(roster, 2, self.digest).table(233))
-        sharers = self._most_of(data, listed, honest)
+        sharers = self._most_of(data, listed, honest=not bent_list)
         boxes = self.boxes(roster)
         kept = data.draw(st.sets(st.sampled_from(sorted(boxes) or [ME])))
         rows = {m: box for m, box in boxes.items() if m in sharers and m not in kept}
-        if not honest:
-            for member in data.draw(st.sets(st.sampled_from([*self.members, 999]), max_size=2)):
-                pool = [*boxes.values(), bytes(160)]
-                rows[member] = data.draw(st.sampled_from(pool))
+        if not honest and not bent_list:
+            member = data.draw(st.sampled_from([*self.members, 999]))
+            rows[member] = data.draw(st.sampled_from([*boxes.values(), bytes(160)]))
         return self.head(4, self.digest) + ids(sharers) + table(rows)
 
     def survivors(
@@ -142,12 +155,14 @@ class Liar:
     def confirmations(
         self, data: st.DataObject, honest: bool, statement: bytes, survivors: set[int]
     ) -> bytes:
-        """Signatures of survivors; of a lie, some over other lists, by others, or too few."""
-        rows = {m: device(m).sign(statement) for m in self._most_of(data, survivors, honest)}
-        if not honest:
-            for member in data.draw(st.sets(st.sampled_from(self.members), max_size=2)):
-                wrong = [device(11).sign(statement), device(member).sign(statement[:-1] + b"\0")]
-                rows[member] = data.draw(st.sampled_from([*wrong, bytes(64)]))
+        """Signatures of survivors; of a lie, one is over another list, or by somebody else."""
+        bent_list = not honest and data.draw(st.booleans())
+        signers = self._most_of(data, survivors, honest=not bent_list)
+        rows = {m: device(m).sign(statement) for m in signers}
+        if not honest and not bent_list:
+            member = data.draw(st.sampled_from(sorted(signers)))
+            wrong = [device(999).sign(statement), device(member).sign(statement[:-32] + bytes(32))]
+            rows[member] = data.draw(st.sampled_from([*wrong, bytes(64)]))
         return self.head(8, statement[-96 - 32 : -96]) + table(rows)
 
 

@@ -167,7 +167,7 @@ class LyingServer(RuleBasedStateMachine):
         self.deliver(0, b"")
         self.liar = Liar(terms, self.sent[0])
         for _ in range(ahead):
-            self.go_on(data)
+            self.deliver(len(self.sent), self.due(data, honest=True))
 
     def deliver(self, leg: int, message: bytes) -> None:
         """Hand a message over; what comes of it is right, or is a typed error and the end."""
@@ -203,20 +203,11 @@ class LyingServer(RuleBasedStateMachine):
         return not self.dead and len(self.sent) < 5
 
     @precondition(under_way)
-    @rule(data=st.data())
-    def go_on(self, data: st.DataObject) -> None:
-        self.deliver(len(self.sent), self.due(data, honest=True))
-
-    @precondition(under_way)
-    @rule(data=st.data())
-    def lie(self, data: st.DataObject) -> None:
-        self.deliver(len(self.sent), self.due(data, honest=False))
-
-    @precondition(under_way)
-    @rule(data=st.data())
-    def bend(self, data: st.DataObject) -> None:
-        message = self.due(data, honest=True)
-        self.deliver(len(self.sent), data.draw(bent(message, self.seen)))
+    @rule(kind=st.sampled_from(["honest", "lie", "lie", "bent"]), data=st.data())
+    def go_on(self, kind: str, data: st.DataObject) -> None:
+        message = self.due(data, honest=kind != "lie")
+        message = data.draw(bent(message, self.seen)) if kind == "bent" else message
+        self.deliver(len(self.sent), message)
 
     @precondition(lambda self: self.under_way() and len(self.sent) == 2)
     @rule(wrong=st.sampled_from(["type", "length", "binding"]), data=st.data())

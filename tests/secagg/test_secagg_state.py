@@ -23,6 +23,7 @@ from secagg_round import (
 
 from common.errors import DecodeError, ProtocolError
 from common.secagg import Participant
+from common.secagg.state import decode_state, encode_state
 
 A, B, C, D, E = FIVE_MEMBERS
 
@@ -97,6 +98,18 @@ def test_stage_must_fit_the_content(claimed: int) -> None:
                 certificate(A),
                 AUTHORITY.public_key(),
             )
+
+
+@pytest.mark.parametrize(
+    ("name", "since"),
+    [("roster", 2), ("holders", 2), ("inbox", 3), ("binding", 3), ("survivors", 4)],
+)
+def test_what_a_stage_needs_is_there_and_nothing_later(name: str, since: int) -> None:
+    for stage in range(5):
+        terms, member, state = decode_state(STATES[stage])
+        setattr(state, name, b"" if stage >= since else bytes(32))
+        with pytest.raises(DecodeError, match=f"{name} does not fit"):
+            decode_state(encode_state(terms, member, state))
 
 
 @pytest.mark.parametrize("wrong", [A, 12])
