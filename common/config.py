@@ -129,7 +129,7 @@ class Settings:
         0.25, "share of a cohort that a round can lose", low=0, high=0.45
     )
     tolerated_corrupt: float = _setting(
-        0.05, "share of a cohort that may collude with the server", low=0, high=0.45
+        0.05, "share of a cohort that may collude with the server", low=0.05, high=0.45
     )
     modulus_bits: int = _setting(24, "bits of a masked coordinate", choices=MODULUS_BITS)
     update_range: float = _setting(0.05, "largest sent coordinate; beyond it is clipped", above=0)
