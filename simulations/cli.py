@@ -65,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     attacks = commands.add_parser("attacks", help="attack secure sums: Flower's and ours")
     attacks.add_argument("--json", action="store_true", help="one JSON object on stdout")
     attacks.set_defaults(action=_attacks)
+    _audit_command(commands)
     return parser
 
 
@@ -100,6 +101,21 @@ def _frontier_command(commands: Any) -> None:
     frontier.add_argument("--out", required=True, metavar="DIR", help="results; may be continued")
     frontier.add_argument("--quiet", action="store_true", help="print nothing but errors")
     frontier.set_defaults(action=_frontier)
+
+
+def _audit_command(commands: Any) -> None:
+    audit = commands.add_parser(
+        "audit", help="try to refute every privacy claim; exit code 1 when one is refuted"
+    )
+    audit.add_argument("--quick", action="store_true", help="smaller, less than a minute")
+    audit.add_argument(
+        "--variant", default="all", metavar="NAME",
+        help="one system broken on purpose, `all` of them, or `none` (default: %(default)s)",
+    )  # fmt: skip
+    audit.add_argument("--seed", type=int, default=0, metavar="INT", help="default: %(default)s")
+    audit.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    audit.add_argument("--out", default="", metavar="DIR", help="keep audit.json and audit.html")
+    audit.set_defaults(action=_audit)
 
 
 def _add_settings(parser: argparse.ArgumentParser, without: tuple[str, ...] = ()) -> None:
@@ -255,3 +271,15 @@ def _attacks(options: argparse.Namespace) -> int:
     else:
         show(rows)
     return 0
+
+
+def _audit(options: argparse.Namespace) -> int:
+    from simulations.audit import audit
+
+    return audit(
+        quick=options.quick,
+        variant=options.variant,
+        seed=options.seed,
+        as_json=options.json,
+        out=options.out,
+    )

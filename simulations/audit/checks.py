@@ -1,0 +1,103 @@
+"""Which checks an audit runs on which systems, and in what order."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from common.errors import InputError
+from simulations.audit.findings import AuditReport, Finding
+from simulations.audit.influence import influence
+from simulations.audit.memories import memories
+from simulations.audit.reconstruction import reconstruction
+from simulations.audit.record_level import record_level
+from simulations.audit.scale import FULL, QUICK, Scale
+from simulations.audit.sums import both_shares, mask_seeds
+from simulations.audit.system import System
+from simulations.audit.user_level import user_level
+from simulations.audit.variants import VARIANTS
+
+Check = Callable[[System, Scale, int], list[Finding]]
+ALL, NONE = "all", "none"
+BOTH_LEVELS: tuple[Check, ...] = (record_level, user_level)
+
+# The checks that must tell each variant from the sound system.
+TELLING: dict[str, tuple[Check, ...]] = {
+    "noise-off": BOTH_LEVELS,
+    "clipping-off": BOTH_LEVELS,
+    "accountant-reset": BOTH_LEVELS,
+    "personal-left-on": (influence,),
+    "weak-mask-seed": (mask_seeds,),
+    "both-shares": (both_shares,),
+}
+SOUND_ONLY: tuple[Check, ...] = (memories, reconstruction)
+# A user-level run of a few rounds cannot show that a budget was spent again in each.
+SLOW = {("accountant-reset", user_level): "accountant-reset at user level, which takes 25 rounds"}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One check of one system."""
+
+    check: Check
+    system: System
+
+    def __str__(self) -> str:
+        return f"{self.check.__name__.replace('_', ' ')}, {self.system.name}"
+
+
+def run_audit(
+    *,
+    quick: bool = False,
+    variant: str = ALL,
+    seed: int = 0,
+    watch: Callable[[str], None] = lambda _step: None,
+) -> AuditReport:
+    """Audit the sound system and the broken variants.
+
+    Args:
+        variant: One broken variant, with only the checks that must catch it; `all`; or `none` for
+            the sound system alone.
+        seed: Of canaries, coins, people and noise; the same seed gives the same findings.
+        watch: Told what each step of `plan` is, before it begins.
+
+    Raises:
+        InputError: There is no such variant.
+    """
+    begin, scale, names = time.monotonic(), QUICK if quick else FULL, _names(variant)
+    findings: list[Finding] = []
+    for step in plan(quick=quick, variant=variant):
+        watch(str(step))
+        findings += step.check(step.system, scale, seed)
+    left_out = tuple(words for (name, _), words in SLOW.items() if quick and name in names)
+    seconds = round(time.monotonic() - begin, 1)
+    return AuditReport(seed, quick, names, tuple(findings), left_out, seconds)
+
+
+def plan(*, quick: bool, variant: str) -> list[Step]:
+    """What `run_audit` does, in order: the sound system first, each check once.
+
+    Raises:
+        InputError: There is no such variant.
+    """
+    names, everything = _names(variant), variant in (ALL, NONE)
+    telling = TELLING if everything else {name: TELLING[name] for name in names}
+    checks = dict.fromkeys(check for several in telling.values() for check in several)
+    sound = [*checks, *(SOUND_ONLY if everything else ())]
+    broken = [(name, check) for name in names for check in TELLING[name]]
+    return [
+        *(Step(check, System()) for check in sound),
+        *(Step(c, VARIANTS[n]) for n, c in broken if not (quick and (n, c) in SLOW)),
+    ]
+
+
+def _names(variant: str) -> tuple[str, ...]:
+    if variant == ALL:
+        return tuple(VARIANTS)
+    if variant == NONE:
+        return ()
+    if variant not in VARIANTS:
+        known = ", ".join((*VARIANTS, ALL, NONE))
+        raise InputError(f"There is no variant {variant!r}.", f"Choose one of: {known}.")
+    return (variant,)

@@ -1,0 +1,37 @@
+"""`privity-sim audit`: run it, show or print it, and keep it where asked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from simulations.audit.checks import plan, run_audit
+from simulations.audit.display import progress, show
+from simulations.audit.page import write
+
+
+def audit(*, quick: bool, variant: str, seed: int, as_json: bool, out: str) -> int:
+    """Run an audit.
+
+    Args:
+        as_json: One JSON object on stdout in place of the tables.
+        out: Folder for `audit.json` and `audit.html`; none when empty.
+
+    Returns:
+        The exit code: 1 when a claim of the sound system was refuted or a variant not noticed.
+
+    Raises:
+        InputError: There is no such variant.
+    """
+    import torch
+
+    torch.set_num_threads(1)  # the tiny model's tensors are not worth a second one
+    with progress(len(plan(quick=quick, variant=variant))) as watch:
+        report = run_audit(quick=quick, variant=variant, seed=seed, watch=watch)
+    if as_json:
+        print(json.dumps(report.to_dict()))  # noqa: T201
+    else:
+        show(report)
+    if out:
+        write(report, Path(out))
+    return report.exit_code

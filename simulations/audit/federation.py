@@ -1,0 +1,140 @@
+"""A small federation of made-up people, trained in the clear for what an attacker may ask of it.
+
+One person's records hold secrets as well. The product's own functions train, charge and combine;
+the mean is taken of plain updates, which the secure sum gives bit for bit after rounding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from client.training import BOTH, train_personal
+from common.adapter import lora
+from common.adapter.plan import Vector
+from common.adapter.state import Shared
+from common.backbone import Backbone, Prepared, adapter_plans
+from common.config import WITHOUT_DP, Settings, from_mapping
+from common.privacy.accountant import Release
+from server.aggregation import RuleState, apply
+from simulations.audit.canaries import MODULES
+from simulations.audit.people import talk, turns_of
+from simulations.audit.scale import CLAIMED_EPSILON, DELTA
+from simulations.audit.secrets_inserted import Secret, secrets_of
+from simulations.audit.system import System, stream
+
+PEOPLE, EXAMPLES, ROUNDS = 3, 32, 6
+# Enough training for a model of nine thousand weights to remember something.
+PERSONAL_EPOCHS, PERSONAL_RATE = 20, 2e-2
+OPEN = {"rounds": 10, "local_steps": 10, "sample_rate": 0.3, "learning_rate": 2.5e-2}
+
+
+@dataclass(frozen=True, slots=True)
+class Federation:
+    """People and what the audit knows about them.
+
+    Attributes:
+        members: Each person's ordinary training examples.
+        strangers: Examples from the same source that nobody trained on.
+        secrets: In the records of person 0, each as often as it says.
+    """
+
+    backbone: Backbone
+    members: list[list[Prepared]]
+    strangers: list[Prepared]
+    secrets: tuple[Secret, ...]
+    seed: int
+
+    @classmethod
+    def of(cls, strangers: int, seed: int) -> Federation:
+        """A new one, nothing trained."""
+        settings = private_settings()
+        backbone = Backbone(settings.model, *adapter_plans(settings), settings.dtype)
+        chance = talk(seed, "federation/talk")
+        members = [backbone.prepared(turns_of(chance, EXAMPLES)) for _ in range(PEOPLE)]
+        unseen = backbone.prepared(turns_of(chance, strangers))
+        return cls(backbone, members, unseen, secrets_of(seed), seed)
+
+    def examples(self, person: int) -> list[Prepared]:
+        """All that a person trains on."""
+        if person:
+            return self.members[person]
+        inserted = [secret.turn for secret in self.secrets for _ in range(secret.times)]
+        return [*self.members[0], *self.backbone.prepared(inserted)]
+
+    def train_shared(self, system: System, settings: Settings) -> None:
+        """Run all rounds; the backbone then holds the shared adapter."""
+        plan = self.backbone.shared
+        published: Vector = plan.initial(plan.sent)
+        rule = RuleState.fresh(plan.dimension)
+        ledgers: list[list[Release]] = [[] for _ in self.members]
+        for number in range(1, settings.rounds + 1):
+            updates = [
+                self._update(system, settings, ledger, published, number, person)
+                for person, ledger in enumerate(ledgers)
+            ]
+            published, rule = apply(settings, rule, published, mean_of(updates))
+        lora.write(self.backbone.model, lora.SHARED, plan, BOTH, plan.initial(BOTH))
+        lora.write(self.backbone.model, lora.SHARED, plan, plan.sent, published)
+
+    def train_personal(self, person: int) -> None:
+        """Fit a person's own adapter on the shared one; the backbone then holds both."""
+        settings, random = private_settings(), stream(self.seed, f"federation/personal/{person}")
+        train_personal(self.backbone, self.examples(person), settings, random, on_shared=True)
+
+    def _update(
+        self,
+        system: System,
+        settings: Settings,
+        ledger: list[Release],
+        published: Vector,
+        number: int,
+        person: int,
+    ) -> Vector:
+        release = None
+        if settings.dp:
+            release = system.next_release(ledger, settings, number)
+            ledger.append(release)
+        random = stream(self.seed, f"federation/{settings.dp}/{person}/{number}")
+        shared = Shared(self.backbone.shared, published)
+        trained = system.train_shared(
+            self.backbone, shared, None, self.examples(person), settings, release, random
+        )
+        return trained.sent - published
+
+
+def mean_of(updates: list[Vector]) -> Vector:
+    """The mean update: [dimension]."""
+    return np.asarray(np.mean(updates, axis=0, dtype=np.float64), dtype=np.float32)
+
+
+def private_settings() -> Settings:
+    """The product's training with DP at the claimed ε, on a model large enough to remember."""
+    return Settings(
+        model="tiny",
+        modules=MODULES,
+        personal_modules=MODULES,
+        layers=0,
+        rank=8,
+        users=PEOPLE,
+        rounds=ROUNDS,
+        epsilon=CLAIMED_EPSILON,
+        delta=DELTA,
+        examples=3 * EXAMPLES,
+        server_rate=0.1,
+        personal_epochs=PERSONAL_EPOCHS,
+        personal_rate=PERSONAL_RATE,
+    )
+
+
+def open_settings() -> Settings:
+    """The product's training without DP."""
+    changed = {
+        **private_settings().to_dict(),
+        **WITHOUT_DP,
+        "dp": False,
+        "modules": MODULES,
+        **OPEN,
+    }
+    return from_mapping(changed)

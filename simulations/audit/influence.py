@@ -1,0 +1,113 @@
+"""Record level, two worlds: what one private record moves, however it gets into the update.
+
+A record that trains the personal adapter must not reach the shared update by that way: were the
+personal adapter on in shared training, it would move every other example's gradient too. Both
+worlds are run many times with fresh noise. The attacker knows everything but the world, so it
+projects the update on the difference of the two noiseless ones and compares with the middle.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client.training import train_personal
+from common.adapter.plan import Vector
+from common.adapter.state import Shared
+from common.backbone import Backbone, Prepared, adapter_plans
+from common.config import Settings
+from common.privacy.accountant import Release
+from common.tasks.chat import Turn
+from simulations.audit.bound import CONFIDENCE, two_worlds_epsilon
+from simulations.audit.findings import Finding, judged
+from simulations.audit.scale import CLAIMED_EPSILON, DELTA, Scale
+from simulations.audit.system import System, stream
+
+CHECK = "record level, two worlds"
+# The guarantee holds for any data: somebody who always gives one answer, and one other record.
+USUAL, RECORD = Turn("abcd", "hello hello"), Turn("zzzz zzzz", "QQQQQQQQQQQQQQQQQQQQQ")
+EXAMPLES, PERSONAL_EPOCHS = 32, 5
+
+
+@dataclass(frozen=True, slots=True)
+class _World:
+    """A device that has the record, or has not."""
+
+    system: System
+    backbone: Backbone
+    settings: Settings
+    examples: list[Prepared]
+    seed: int
+
+    def updates(self, release: Release, count: int, purpose: str) -> NDArray[np.float32]:
+        """What the device would send in `count` independent runs: [count, dimension]."""
+        random = stream(self.seed, "influence/personal")
+        train_personal(self.backbone, self.examples, self.settings, random, on_shared=False)
+        return np.stack([self._update(release, f"{purpose}/{run}") for run in range(count)])
+
+    def _update(self, release: Release, purpose: str) -> Vector:
+        plan = self.backbone.shared
+        published = Shared(plan, plan.initial(plan.sent))
+        random = stream(self.seed, f"influence/{purpose}")
+        trained = self.system.train_shared(
+            self.backbone, published, None, self.examples, self.settings, release, random
+        )
+        return trained.sent - published.vector
+
+
+def influence(system: System, scale: Scale, seed: int) -> list[Finding]:
+    """Bound ε of one record from the updates of a device with and without it."""
+    settings = _settings()
+    backbone = Backbone(settings.model, *adapter_plans(settings), settings.dtype)
+    worlds = [_World(system, backbone, settings, e, seed) for e in _data(backbone)]
+    release = system.next_release([], settings, 1)
+    silent = Release(0.0, release.sample_rate, release.steps)
+    centres = [world.updates(silent, 1, "noiseless")[0].astype(np.float64) for world in worlds]
+    direction, middle = centres[1] - centres[0], (centres[0] + centres[1]) / 2
+    sides = [
+        (world.updates(release, scale.runs, f"world {number}") - middle) @ direction > 0
+        for number, world in enumerate(worlds)
+    ]
+    shift = float(np.linalg.norm(direction)) * settings.examples / settings.max_grad_norm
+    return [_finding(system, scale.runs, int(sides[0].sum()), int((~sides[1]).sum()), shift)]
+
+
+def _finding(system: System, runs: int, false_alarms: int, misses: int, shift: float) -> Finding:
+    bound = two_worlds_epsilon(false_alarms, misses, runs, DELTA)
+    return Finding(
+        CHECK,
+        system.name,
+        f"with and without one record, {runs} runs each; guess which from what the device sent",
+        f"ε ≥ {bound:.2f} ({CONFIDENCE:.0%}); {false_alarms + misses} of {2 * runs} guesses wrong; "
+        f"the record moves the sum by {shift:.1f} C",
+        f"ε ≤ {CLAIMED_EPSILON:g} at δ = {DELTA:g}; moves it by 1 C at most",
+        judged(system.name, refuted=bound > CLAIMED_EPSILON),
+        {
+            "epsilon_lower": round(bound, 3),
+            "epsilon_claimed": CLAIMED_EPSILON,
+            "false_alarms": false_alarms,
+            "misses": misses,
+            "runs_each": runs,
+            "shift_in_clips": round(shift, 3),
+        },
+    )
+
+
+def _data(backbone: Backbone) -> tuple[list[Prepared], list[Prepared]]:
+    """The examples without and with the record."""
+    usual = backbone.prepared([USUAL] * EXAMPLES)
+    return usual, [*usual, *backbone.prepared([RECORD])]
+
+
+def _settings() -> Settings:
+    """One round of the product's default training."""
+    return Settings(
+        model="tiny",
+        rounds=1,
+        epsilon=CLAIMED_EPSILON,
+        delta=DELTA,
+        examples=EXAMPLES,
+        personal_epochs=PERSONAL_EPOCHS,
+    )

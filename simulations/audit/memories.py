@@ -1,0 +1,78 @@
+"""What the trained adapters remember: membership and secrets, for each of three adapters.
+
+The shared adapter with DP makes a promise. Without DP it makes none and shows what the attacks can
+see. The personal adapter is fitted without noise and remembers: it never leaves its device, so
+this attacker is somebody who holds the device.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from common.adapter import lora
+from common.backbone import Prepared
+from simulations.audit.exposure import exposure_finding, exposures
+from simulations.audit.federation import Federation, open_settings, private_settings
+from simulations.audit.findings import Finding
+from simulations.audit.membership import (
+    Scores,
+    Separation,
+    mean_losses,
+    membership_finding,
+    separation,
+)
+from simulations.audit.scale import Scale
+from simulations.audit.system import System
+
+NEVER_SENT = "nothing: it never leaves the device"
+ASSISTANT = (lora.SHARED, lora.PERSONAL)
+
+
+def memories(system: System, scale: Scale, seed: int) -> list[Finding]:
+    """Six findings: shared with DP, assistant, shared without DP; of each, both attacks."""
+    federation = Federation.of(scale.strangers, seed)
+    found = []
+    federation.train_shared(system, private_settings())
+    found += _shared(federation, system.name, "shared adapter", claim=True)
+    found += _assistant(federation, system.name)
+    federation.train_shared(system, open_settings())
+    found += _shared(federation, system.name, "shared adapter without DP", claim=False)
+    return found
+
+
+def _shared(federation: Federation, system: str, against: str, *, claim: bool) -> list[Finding]:
+    backbone = federation.backbone
+    everybody = [example for person in federation.members for example in person]
+    members, strangers = (
+        _gains(federation, examples, lora.SHARED) for examples in (everybody, federation.strangers)
+    )
+    known = exposures(backbone, federation.secrets, lora.SHARED)
+    return [
+        membership_finding(system, against, separation(members, strangers), claim=claim),
+        exposure_finding(system, against, known, claim=claim),
+    ]
+
+
+def _assistant(federation: Federation, system: str) -> list[Finding]:
+    """Each person's assistant against their own examples and an equal part of the strangers."""
+    people = range(len(federation.members))
+    parts = np.array_split(np.arange(len(federation.strangers)), len(people))
+    members, strangers = list[Scores](), list[Scores]()
+    for person in reversed(people):  # the one with the secrets last
+        federation.train_personal(person)
+        unseen = [federation.strangers[row] for row in parts[person]]
+        members.append(_gains(federation, federation.members[person], *ASSISTANT))
+        strangers.append(_gains(federation, unseen, *ASSISTANT))
+    known = exposures(federation.backbone, federation.secrets, *ASSISTANT)
+    told: Separation = separation(np.concatenate(members), np.concatenate(strangers))
+    against = "personal adapter"
+    return [
+        membership_finding(system, against, told, claim=False, claimed=NEVER_SENT),
+        exposure_finding(system, against, known, claim=False, claimed=NEVER_SENT),
+    ]
+
+
+def _gains(federation: Federation, examples: list[Prepared], *adapters: str) -> Scores:
+    """How far the adapters lower each example's loss: [examples]."""
+    base = mean_losses(federation.backbone, examples)
+    return base - mean_losses(federation.backbone, examples, *adapters)

@@ -1,0 +1,35 @@
+"""Made-up people whose every example is new: random words, so that only training tells."""
+
+from __future__ import annotations
+
+import random
+from string import ascii_lowercase
+
+from common.tasks.chat import Turn
+from simulations.audit.system import stream
+
+WORDS, LETTERS = 60, 4
+PROMPT_WORDS, ANSWER_WORDS = 2, 3
+
+
+def talk(seed: int, purpose: str) -> random.Random:
+    """Repeatable choices of words."""
+    return random.Random(stream(seed, purpose)(32))  # noqa: S311
+
+
+def turns_of(chance: random.Random, count: int) -> list[Turn]:
+    """Independent examples of one made-up person."""
+    words = vocabulary()
+    return [
+        Turn(
+            " ".join(chance.choices(words, k=PROMPT_WORDS)),
+            " ".join(chance.choices(words, k=ANSWER_WORDS)),
+        )
+        for _ in range(count)
+    ]
+
+
+def vocabulary() -> list[str]:
+    """The words that everybody uses, the same in every audit."""
+    chance = random.Random(WORDS)  # noqa: S311
+    return ["".join(chance.choices(ascii_lowercase, k=LETTERS)) for _ in range(WORDS)]

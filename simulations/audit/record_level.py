@@ -1,0 +1,63 @@
+"""Record level, one run: a device trains with gradient canaries among its examples.
+
+The attacker sees every update as it leaves the device, before the secure sum, since this guarantee
+holds against everybody. A canary's score is the inner product of all updates with its direction
+(Steinke, Nasr, Jagielski 2023, section 6.1; Nasr et al. 2023, https://arxiv.org/abs/2302.07956).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from common.adapter.state import Shared
+from common.config import Settings
+from common.privacy.accountant import Release
+from simulations.audit.canaries import MODULES, CanaryBackbone, canary
+from simulations.audit.findings import Finding
+from simulations.audit.one_run import one_run_finding
+from simulations.audit.people import talk, turns_of
+from simulations.audit.scale import CLAIMED_EPSILON, DELTA, STRENGTH, Scale
+from simulations.audit.system import System, coins, stream
+
+CHECK = "record level, one run"
+REAL = 16  # examples of an ordinary person beside the canaries
+
+
+def record_level(system: System, scale: Scale, seed: int) -> list[Finding]:
+    """Bound ε of one example on one device over a whole run."""
+    settings = _settings(scale)
+    backbone = CanaryBackbone(settings, STRENGTH * settings.max_grad_norm)
+    included = coins(scale.canaries, stream(seed, "record/coins"))
+    real = backbone.prepared(turns_of(talk(seed, "record/person"), REAL))
+    examples = [*real, *(canary(int(c)) for c in np.flatnonzero(included))]
+    published = Shared(backbone.shared, backbone.shared.initial(backbone.shared.sent))
+    scores, ledger = np.zeros(scale.canaries), list[Release]()
+    for number in range(1, scale.rounds + 1):
+        release = system.next_release(ledger, settings, number)
+        ledger.append(release)
+        random = stream(seed, f"record/noise/{number}")
+        trained = system.train_shared(
+            backbone, published, None, examples, settings, release, random
+        )
+        update = trained.sent - published.vector
+        scores -= update[: scale.canaries]  # descent goes against the gradient
+        published = Shared(published.plan, trained.sent)
+    tried = (
+        f"{scale.canaries:,} gradient canaries, {scale.rounds} rounds; guess who was in from "
+        "what the device sent"
+    )
+    return [one_run_finding(CHECK, system.name, tried, scores, included)]
+
+
+def _settings(scale: Scale) -> Settings:
+    """Rank 8 on all modules gives each canary a coordinate; all else is the default."""
+    return Settings(
+        model="tiny",
+        modules=MODULES,
+        layers=0,
+        rank=8,
+        rounds=scale.rounds,
+        epsilon=CLAIMED_EPSILON,
+        delta=DELTA,
+        examples=scale.canaries + REAL,
+    )

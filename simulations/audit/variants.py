@@ -1,0 +1,110 @@
+"""Systems that are broken on purpose, each in one way that real code has been.
+
+They live here alone; the product has no switch for any of them. Nothing in the audit asks a system
+what it is: each must be told from the sound one by what comes out of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client.budget import next_release
+from client.training import Trained, train_shared
+from common.adapter import lora
+from common.adapter.plan import Vector
+from common.adapter.state import Shared
+from common.backbone import Backbone, Prepared
+from common.config import Settings
+from common.privacy.accountant import Release
+from common.randomness import Random
+from server.terms import plan_noise
+from simulations.attacks.on_privity.broken import BrokenRevealsBoth, BrokenWeakSeeds
+from simulations.audit.system import System
+
+UNCLIPPED = 1e6  # a bound that nothing reaches
+
+
+def _trained_without_noise(
+    backbone: Backbone,
+    published: Shared,
+    kept: Vector | None,
+    examples: Sequence[Prepared],
+    settings: Settings,
+    release: Release,
+    random: Random,
+) -> Trained:
+    silent = replace(release, noise_multiplier=0.0)
+    return train_shared(backbone, published, kept, examples, settings, silent, random)
+
+
+def _no_share(size: int, _noise: float, _random: Random) -> NDArray[np.int64]:
+    return np.zeros(size, dtype=np.int64)
+
+
+def _trained_without_clipping(
+    backbone: Backbone,
+    published: Shared,
+    kept: Vector | None,
+    examples: Sequence[Prepared],
+    settings: Settings,
+    release: Release,
+    random: Random,
+) -> Trained:
+    """The noise stays what it was; only the bound on a gradient is gone."""
+    sigma = release.noise_multiplier * settings.max_grad_norm / UNCLIPPED
+    loose = replace(settings, max_grad_norm=UNCLIPPED)
+    noisy = replace(release, noise_multiplier=sigma)
+    return train_shared(backbone, published, kept, examples, loose, noisy, random)
+
+
+def _unbounded_levels(update: Vector, clip: float, levels: int) -> NDArray[np.int32]:
+    return np.asarray(np.trunc(update * (levels / clip)), dtype=np.int32)
+
+
+def _forgetful_release(_past: Sequence[Release], settings: Settings, _number: int) -> Release:
+    """As if each round were the only one."""
+    return next_release([], replace(settings, rounds=1), 1)
+
+
+def _forgetful_noise(settings: Settings, _spent: Sequence[float], _number: int) -> float:
+    return plan_noise(replace(settings, rounds=1), (), 1)
+
+
+def _trained_with_personal(*arguments: Any) -> Trained:
+    """The personal adapter, fitted without privacy, takes part in the forward passes."""
+    with _personal_left_on():
+        return train_shared(*arguments)
+
+
+@contextmanager
+def _personal_left_on() -> Iterator[None]:
+    sound = lora.active
+
+    def both(model: Any, *adapters: str) -> Any:
+        return sound(model, *adapters, lora.PERSONAL)
+
+    lora.active = both
+    try:
+        yield
+    finally:
+        lora.active = sound
+
+
+VARIANTS = {
+    "noise-off": System("noise-off", train_shared=_trained_without_noise, noise_share=_no_share),
+    "clipping-off": System(
+        "clipping-off", train_shared=_trained_without_clipping, bounded_levels=_unbounded_levels
+    ),
+    "accountant-reset": System(
+        "accountant-reset", next_release=_forgetful_release, plan_noise=_forgetful_noise
+    ),
+    "personal-left-on": System("personal-left-on", train_shared=_trained_with_personal),
+    "weak-mask-seed": System("weak-mask-seed", participant=BrokenWeakSeeds),
+    "both-shares": System("both-shares", participant=BrokenRevealsBoth),
+}
