@@ -1,13 +1,15 @@
 """The Flower `ClientApp`: unpack a message, call the leg it names, pack the answer.
 
-Which device this is comes from the node itself: a simulated node opens its device through the
-installed package's `privity.devices` entry point. Nothing a server sends can name code to run.
+Which device this is comes from the process itself: a real device's says so when it starts, a
+simulated node opens its device through the installed package's `privity.devices` entry point.
+Nothing a server sends can name code to run.
 """
 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import lru_cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -26,6 +28,7 @@ from common.places import run_folder
 app = ClientApp()
 
 Leg = Callable[[Device, Settings, dict[str, Any]], bytes]
+Opener = Callable[[Settings, Context], AbstractContextManager[Device]]
 
 
 @app.query("advertise")
@@ -93,11 +96,8 @@ def _reply(message: Message, context: Context, legs: dict[str, Leg]) -> Message:
 def _answer(leg: Leg, context: Context, asked: dict[str, Any]) -> dict[str, ConfigRecordValues]:
     try:
         settings = _settings(tuple(sorted(context.run_config.items())))
-        device = _device(settings, context)
-        try:
+        with _opened(settings, context) as device:
             return {"body": leg(device, settings, asked)}
-        finally:
-            device.store.close()
     except PrivityError as error:  # a refusal: the server learns its kind, not its text
         return {"refused": type(error).__name__}
     except Exception as error:  # Flower would send the traceback, and with it who knows what
@@ -115,7 +115,8 @@ def _settings(items: tuple[tuple[str, Any], ...]) -> Settings:
     return from_mapping(dict(items))
 
 
-def _device(settings: Settings, context: Context) -> Device:
+@contextmanager
+def _simulated(settings: Settings, context: Context) -> Iterator[Device]:
     """Open this node's device for one message; the next may reach another process."""
     partition = context.node_config.get("partition-id")
     if partition is None:
@@ -123,4 +124,16 @@ def _device(settings: Settings, context: Context) -> Device:
     (opener,) = entry_points(group="privity.devices", name="simulation")
     folder = run_folder(settings, context.run_id)
     device: Device = opener.load()(settings, folder, int(partition), context.node_id)
-    return device
+    try:
+        yield device
+    finally:
+        device.store.close()
+
+
+_opened: Opener = _simulated
+
+
+def serve(opener: Opener) -> None:
+    """From now on this process answers for the device that `opener` gives for each message."""
+    global _opened
+    _opened = opener

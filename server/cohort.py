@@ -21,6 +21,7 @@ LEGS = {
     "reveal": "query.reveal",
 }
 REGISTRATION_DEADLINE_S = 60.0
+FIRST_LOOK_S, LESS_OFTEN, SLOWEST_LOOK_S = 0.05, 1.3, 1.0
 Lost = Callable[[int, str], bool]
 Content = Mapping[str, ConfigRecordValues]
 
@@ -74,13 +75,29 @@ class Messenger:
             The answers to `now` and to `ahead`, by member; whoever gave none is missing.
         """
         asks = [ask for ask in (now, ahead) if ask]
-        messages = _messages(asks)
-        replies = (
-            self._grid.send_and_receive(messages, timeout=self._deadline_s) if messages else ()
-        )
-        replied = {reply.metadata.src_node_id: reply for reply in replies}
+        replied = {reply.metadata.src_node_id: reply for reply in self._replies(_messages(asks))}
         answers = [_answers(ask, replied) for ask in asks]
         return answers[0], answers[1] if ahead else {}
+
+    def _replies(self, messages: list[Message]) -> list[Message]:
+        """What came back within the deadline.
+
+        Flower's own `send_and_receive` looks every three seconds. This looks at once, then less and
+        less often, so that a fast cohort is not kept waiting and a slow one costs little.
+        """
+        if not messages:
+            return []
+        end, pause = time.monotonic() + self._deadline_s, FIRST_LOOK_S
+        waiting = set(self._grid.push_messages(messages))
+        replies: list[Message] = []
+        while True:
+            came = list(self._grid.pull_messages(waiting))
+            replies += came
+            waiting -= {reply.metadata.reply_to_message_id for reply in came}
+            if not waiting or time.monotonic() > end:
+                return replies
+            time.sleep(pause)
+            pause = FIRST_LOOK_S if came else min(pause * LESS_OFTEN, SLOWEST_LOOK_S)
 
 
 def _messages(asks: Sequence[Ask]) -> list[Message]:

@@ -23,7 +23,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.config import Scalar, Settings
+from common.bundle import manifest
+from common.config import Settings
 from common.errors import PrivityError
 from simulations.display import Display
 from simulations.watching import round_watch, rounds_done
@@ -83,22 +84,12 @@ def _place(settings: Settings) -> Iterator[_Place]:
         f'[superlink]\ndefault = "{CONNECTION}"\n\n'
         f'[superlink.{CONNECTION}]\naddress = "127.0.0.1:{port}"\ninsecure = true\n'
     )
-    (base / "app/pyproject.toml").write_text(_bundle(settings), encoding="utf-8")
+    (base / "app/pyproject.toml").write_text(manifest(settings), encoding="utf-8")
     try:
         yield _Place(base, port, environment)
     finally:
         _end_processes_of(base)
         shutil.rmtree(base, ignore_errors=True)
-
-
-def _bundle(settings: Settings) -> str:
-    """A Flower app without code: the two component names and this run's configuration."""
-    config = "".join(f"{key} = {_toml(value)}\n" for key, value in settings.to_dict().items())
-    return (
-        '[project]\nname = "privity"\nversion = "0"\n\n[tool.flwr.app]\npublisher = "privity"\n\n'
-        '[tool.flwr.app.components]\nserverapp = "server.app:app"\nclientapp = "client.app:app"\n\n'
-        f"[tool.flwr.app.config]\n{config}"
-    )
 
 
 @contextlib.contextmanager
@@ -159,11 +150,6 @@ def _verdict(place: _Place) -> tuple[str, str]:
     )
     last = json.loads(listed.stdout)["runs"][0]
     return str(last["status"]), str(last["status-details"])
-
-
-def _toml(value: Scalar) -> str:
-    """Return a TOML literal: JSON's, but for one control character that JSON leaves alone."""
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _free_port() -> int:

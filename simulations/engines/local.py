@@ -43,10 +43,11 @@ class LocalGrid(Grid):
     ) -> None:
         """Make one Context per node, as Flower's simulation does.
 
-        `drop(node_id, message_type)` swallows the message: the node never sees it and nobody
-        answers. `watch(node_id, message_type)` hears of every answer. `serialise` sends content
-        through Flower's protobuf form, so that a value a deployment could not carry fails here
-        too, and no object is shared between the sides.
+        `drop(node_id, message_type)` loses the message: the node never sees it, and the answer is
+        an error, as Flower gives it when a node does not reply in time. `watch(node_id,
+        message_type)` hears of every answer. `serialise` sends content through Flower's protobuf
+        form, so that a value a deployment could not carry fails here too, and no object is shared
+        between the sides.
         """
         self._client_app = client_app
         self._drop = drop
@@ -106,14 +107,15 @@ class LocalGrid(Grid):
     ) -> Iterable[Message]:
         """Deliver and collect, without waiting for what was dropped.
 
-        A message whose turn comes after `timeout` seconds is lost, like a node too slow to answer.
+        Real nodes work side by side, so each has `timeout` seconds of its own: one that took longer
+        is too late.
         """
-        end = None if timeout is None else time.monotonic() + timeout
         ids: list[str] = []
         for message in messages:
-            if end is not None and time.monotonic() >= end:
-                break
-            ids.append(self._deliver(message))
+            begin = time.monotonic()
+            delivered = self._deliver(message)
+            if timeout is None or time.monotonic() - begin < timeout:
+                ids.append(delivered)
         return self.pull_messages(ids)
 
     def _deliver(self, message: Message) -> str:
@@ -125,6 +127,8 @@ class LocalGrid(Grid):
             _message_id=message_id, _run_id=self._run.run_id, _src_node_id=SUPERLINK_NODE_ID
         )
         if self._drop is not None and self._drop(node_id, kind):
+            lost = Error(code=ErrorCode.NODE_UNAVAILABLE, reason="lost")
+            self._replies[message_id] = Message(lost, reply_to=message)
             return message_id
         delivered = self._carry(message)  # outside the try: what cannot be sent is the sender's
         try:

@@ -1,0 +1,209 @@
+"""The device's end of Flower's Fleet API, driven by this process itself.
+
+A stock SuperNode polls every three seconds, fetches a bundle of code for each run and starts a
+process for each message. Here one warm process asks at its own pace, never asks for a bundle, and
+calls the installed client alone. All use of Flower's undocumented names on the device is in this
+file (flwr 1.41: `supernode/fleet_http_connection.py`, `start_client_internal.py`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import httpx
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from flwr.app.message import Message, remove_content_from_message
+from flwr.common.constant import HEARTBEAT_DEFAULT_INTERVAL
+from flwr.common.serde import message_to_proto, run_from_proto
+from flwr.proto.fleet_pb2 import (
+    ActivateNodeRequest,
+    DeactivateNodeRequest,
+    PullMessagesRequest,
+    PushMessagesRequest,
+)
+from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
+from flwr.proto.node_pb2 import Node
+from flwr.proto.run_pb2 import GetRunRequest
+from flwr.supercore.inflatable.inflatable_object import (
+    get_all_nested_objects,
+    get_object_tree,
+    no_object_id_recompute,
+)
+from flwr.supercore.inflatable.inflatable_protobuf_utils import (
+    make_confirm_message_received_fn_protobuf,
+    make_pull_object_fn_protobuf,
+    make_push_object_fn_protobuf,
+)
+from flwr.supercore.inflatable.inflatable_utils import (
+    pull_and_inflate_object_from_tree,
+    push_objects,
+)
+from flwr.supercore.interceptors.http.runtime_version import RuntimeVersionHttpInterceptor
+from flwr.supercore.primitives.asymmetric import public_key_to_bytes
+from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
+from flwr.supernode.fleet_http_client import FleetHttpClient
+from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
+
+from common.errors import PrivityError
+
+BEAT_S = HEARTBEAT_DEFAULT_INTERVAL / 3
+
+
+class LinkLostError(PrivityError):
+    """The federation cannot be reached now; it is worth trying again."""
+
+
+class RefusedError(PrivityError):
+    """The federation does not know this device, or no longer."""
+
+
+class RunOverError(PrivityError):
+    """The run that a message belongs to has ended."""
+
+
+@dataclass(slots=True)
+class Link:
+    """An active node of the federation. Every call may raise one of this module's three errors."""
+
+    node: int
+    _client: FleetHttpClient
+
+    def receive(self) -> Message | None:
+        """The next message with all its content, or None when there is none now."""
+        with _translated():
+            answer = self._client.PullMessages(PullMessagesRequest(node=self._node))
+            if not answer.messages_list:
+                return None
+            run, tree = answer.messages_list[0].metadata.run_id, answer.message_object_trees[0]
+            confirm = make_confirm_message_received_fn_protobuf(
+                self._client.ConfirmMessageReceived, self._node, run
+            )
+            pull = make_pull_object_fn_protobuf(self._client.PullObject, self._node, run)
+            message = pull_and_inflate_object_from_tree(tree, pull, confirm, return_type=Message)
+            message.metadata.__dict__["_message_id"] = tree.object_id
+        TaskIdentity.run_id, TaskIdentity.task_id = message.metadata.run_id, 1
+        TaskIdentity.node_id = self.node
+        return message
+
+    def run(self, number: int) -> Run:
+        """What the federation says of a run: its settings and its bundle's hash."""
+        with _translated():
+            return run_from_proto(
+                self._client.GetRun(GetRunRequest(node=self._node, run_id=number)).run
+            )
+
+    def send(self, reply: Message, seconds: float) -> None:
+        """Send a reply; `seconds` is how long it took to make."""
+        reply.metadata.__dict__["_message_id"] = reply.object_id
+        with _translated(), no_object_id_recompute():
+            tree, objects = get_object_tree(reply), get_all_nested_objects(reply)
+            bare = remove_content_from_message(reply) if reply.has_content() else reply
+            answer = self._client.PushMessages(
+                PushMessagesRequest(
+                    node=self._node,
+                    messages_list=[message_to_proto(bare)],
+                    message_object_trees=[tree],
+                    clientapp_runtime_list=[seconds],
+                )
+            )
+            push = make_push_object_fn_protobuf(
+                self._client.PushObject, self._node, reply.metadata.run_id, answer.session_id
+            )
+            push_objects(objects, push, object_ids_to_push=set(answer.objects_to_push))
+
+    def beat(self) -> None:
+        """Tell the federation that this device is here."""
+        with _translated():
+            self._client.SendNodeHeartbeat(
+                SendNodeHeartbeatRequest(
+                    node=self._node, heartbeat_interval=HEARTBEAT_DEFAULT_INTERVAL
+                )
+            )
+
+    @property
+    def _node(self) -> Node:
+        return Node(node_id=self.node)
+
+
+@contextlib.contextmanager
+def connect(address: str, ca_pem: bytes, key: EllipticCurvePrivateKey) -> Iterator[Link]:
+    """An active link, with heartbeats in the background until it is closed.
+
+    Args:
+        address: `host:port` of the gateway.
+        ca_pem: The only certificate authority that is believed.
+        key: The node's P-384 key, which the federation enrolled.
+
+    Raises:
+        LinkLostError: The gateway cannot be reached.
+        RefusedError: It does not accept this device.
+    """
+    with _client(address, ca_pem, key) as client:
+        public = public_key_to_bytes(key.public_key())
+        with _translated():
+            answer = client.ActivateNode(
+                ActivateNodeRequest(
+                    public_key=public, heartbeat_interval=HEARTBEAT_DEFAULT_INTERVAL
+                )
+            )
+        link = Link(answer.node_id, client)
+        try:
+            with _heartbeats(link):
+                yield link
+        finally:
+            with contextlib.suppress(PrivityError), _translated():
+                client.DeactivateNode(DeactivateNodeRequest(node_id=link.node))
+
+
+def _client(address: str, ca_pem: bytes, key: EllipticCurvePrivateKey) -> FleetHttpClient:
+    return FleetHttpClient.from_server_address(
+        address,
+        False,
+        ca_pem,
+        interceptors=[
+            RuntimeVersionHttpInterceptor(component_name="SuperNode"),
+            NodeAuthHttpInterceptor(key, key.public_key()),
+        ],
+    )
+
+
+@contextlib.contextmanager
+def _heartbeats(link: Link) -> Iterator[None]:
+    """A lost beat is the next call's to notice."""
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(BEAT_S):
+            with contextlib.suppress(PrivityError):
+                link.beat()
+
+    thread = threading.Thread(target=beat, name="heartbeats", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    """Flower's and httpx's errors as ours; their texts are not repeated."""
+    try:
+        yield
+    except httpx.HTTPStatusError as error:
+        status = error.response.status_code
+        if status == httpx.codes.FORBIDDEN:  # so Flower says it
+            raise RunOverError("The run has ended.") from None
+        if status == httpx.codes.UNAUTHORIZED:
+            raise RefusedError(
+                f"The federation refuses this device (HTTP {status}).",
+                "Check this device's clock; ask the operator whether the device was revoked.",
+            ) from None
+        raise LinkLostError(f"The federation answered with HTTP {status}.") from None
+    except httpx.TransportError as error:
+        raise LinkLostError(f"The federation cannot be reached ({type(error).__name__}).") from None

@@ -1,0 +1,171 @@
+"""Flower's part of a deployment: its processes, and its Control API on loopback.
+
+The SuperLink keeps its state in SQLite and serves all of its APIs on one loopback port; the gateway
+is what devices reach. The superexec starts the installed ServerApp: the bundle that a run needs
+holds two component names and the settings, and no code. All use of Flower's undocumented names on
+the server is in this file and in `cohort.py` (flwr 1.41: `cli/run/run.py`, `cli/build.py`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from flwr.common.serde import fab_to_proto, user_config_to_proto
+from flwr.proto.control_pb2 import (
+    ListNodesRequest,
+    ListRunsRequest,
+    RegisterNodeRequest,
+    StartRunRequest,
+    StopRunRequest,
+    UnregisterNodeRequest,
+)
+from flwr.supercore.control.control_http_client import ControlHttpClient
+from flwr.supercore.fab import Fab
+from flwr.supercore.interceptors.http.runtime_version import RuntimeVersionHttpInterceptor
+
+from common.bundle import bundle, bundle_hash
+from common.config import Settings
+from common.errors import PrivityError
+
+QUIET = {
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_OFFLINE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "PYTHONUNBUFFERED": "1",
+}
+ONLINE = "online"
+
+
+@dataclass(frozen=True, slots=True)
+class Certificates:
+    """PEM files of the SuperLink's own TLS."""
+
+    ca: Path
+    certificate: Path
+    key: Path
+
+
+@dataclass(frozen=True, slots=True)
+class FlowerPlace:
+    """Where Flower runs: a loopback port, its database and its home."""
+
+    port: int
+    database: Path
+    home: Path
+    certificates: Certificates
+
+    @property
+    def address(self) -> str:
+        """`host:port` of all of Flower's APIs."""
+        return f"127.0.0.1:{self.port}"
+
+    def superlink(self) -> list[str]:
+        """The command of the SuperLink."""
+        tls = self.certificates
+        return [
+            _script("flower-superlink"), "--host", "127.0.0.1", "--port", str(self.port),
+            "--ssl-ca-certfile", str(tls.ca), "--ssl-certfile", str(tls.certificate),
+            "--ssl-keyfile", str(tls.key), "--isolation", "process",
+            "--enable-supernode-auth", "--database", str(self.database),
+            "--disable-runtime-dependency-installation",
+        ]  # fmt: skip
+
+    def superexec(self) -> list[str]:
+        """The command of what starts the ServerApp."""
+        return [
+            _script("flower-superexec"), "--runtime-api-address", self.address,
+            "--root-certificates", str(self.certificates.ca),
+        ]  # fmt: skip
+
+    def environment(self) -> dict[str, str]:
+        """The processes' environment: no telemetry, no look-ups, nothing installed at run time."""
+        scripts = str(Path(sys.executable).parent)  # Flower starts its own commands by name
+        path = f"{scripts}{os.pathsep}{os.environ.get('PATH', '')}"
+        return os.environ | QUIET | {"FLWR_HOME": str(self.home), "PATH": path}
+
+
+def _script(name: str) -> str:
+    return str(Path(sys.executable).parent / name)
+
+
+class Control:
+    """Flower's Control API. Every call raises `PrivityError` when the SuperLink does not answer."""
+
+    def __init__(self, place: FlowerPlace) -> None:
+        self._client = ControlHttpClient.from_server_address(
+            place.address,
+            False,
+            place.certificates.ca.read_bytes(),
+            interceptors=[RuntimeVersionHttpInterceptor(component_name="CLI")],
+        )
+
+    def register(self, node_key: bytes) -> int:
+        """Admit a node by its public key, in Flower's own form; its id."""
+        with _translated():
+            return int(self._client.RegisterNode(RegisterNodeRequest(public_key=node_key)).node_id)
+
+    def unregister(self, node: int) -> None:
+        """Admit a node no longer."""
+        with _translated():
+            self._client.UnregisterNode(UnregisterNodeRequest(node_id=node))
+
+    def online(self) -> list[int]:
+        """Ids of the nodes that are connected."""
+        with _translated():
+            nodes = self._client.ListNodes(ListNodesRequest()).nodes_info
+        return sorted(node.node_id for node in nodes if node.status == ONLINE)
+
+    def nodes(self) -> dict[bytes, int]:
+        """Ids of all admitted nodes, by public key."""
+        with _translated():
+            nodes = self._client.ListNodes(ListNodesRequest()).nodes_info
+        return {bytes(node.public_key): node.node_id for node in nodes}
+
+    def start(self, settings: Settings) -> int:
+        """Start a run with these settings; its number."""
+        request = StartRunRequest(
+            fab=fab_to_proto(Fab(bundle_hash(), bundle(), {})),
+            override_config=user_config_to_proto(dict(settings.to_dict())),
+        )
+        with _translated():
+            answer = self._client.StartRun(request)
+        if not answer.HasField("run_id"):
+            raise PrivityError("The SuperLink started no run.")
+        return int(answer.run_id)
+
+    def status(self, run: int) -> str:
+        """A run's status in Flower's words, such as `running` or `finished:completed`."""
+        with _translated():
+            runs = self._client.ListRuns(ListRunsRequest(run_id=run)).run_dict
+        status = runs[run].status
+        return f"{status.status}:{status.sub_status}" if status.sub_status else str(status.status)
+
+    def stop(self, run: int) -> None:
+        """Stop a run; one that has ended stays as it is."""
+        with _translated():
+            self._client.StopRun(StopRunRequest(run_id=run))
+
+    def close(self) -> None:
+        """End the connection."""
+        self._client.close()
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except httpx.HTTPStatusError as error:
+        words = error.response.text[:300]
+        raise PrivityError(f"Flower refused: {words}") from None
+    except httpx.TransportError as error:
+        raise PrivityError(f"The SuperLink does not answer ({type(error).__name__}).") from None
