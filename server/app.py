@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
+import time
+from pathlib import Path
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from common.backbone import adapter_plans
-from common.config import from_mapping
+from common.config import Settings, from_mapping
 from common.places import authority, run_folder, run_name
-from server.cohort import Messenger, wait_for_nodes
+from server.cohort import REGISTRATION_DEADLINE_S, Messenger, wait_for_nodes
+from server.plan import making_rounds, read_plan, rounds_done
 from server.registry import Registry
 from server.rounds import run_round
-from server.setup import Federation, Setup
+from server.setup import Federation
 from server.terms import check_reachable
 
 log = logging.getLogger("privity.server")
@@ -27,19 +30,42 @@ def main(grid: Grid, context: Context) -> None:
     plan = adapter_plans(settings)[0]
     check_reachable(settings, plan.dimension)
     folder = run_folder(settings, context.run_id)
-    registry = Registry(folder / "server", plan)
-    federation = Federation(
-        settings=settings,
-        registry=registry,
-        authority=authority(folder),
-        run=run_name(folder),
-        nodes=wait_for_nodes(grid, settings.users),
-        messenger=Messenger(grid, settings.deadline_s),
-    )
-    prepared: Setup | None = None
-    for number in range(len(registry.rounds()) + 1, settings.rounds + 1):
+    with making_rounds(folder):
+        federation = Federation(
+            settings=settings,
+            registry=Registry(folder / "server", plan),
+            authority=authority(folder),
+            run=run_name(folder),
+            online=lambda: sorted(grid.get_node_ids()),
+            last=lambda: _without_pause(settings, folder),
+            messenger=Messenger(grid, settings.deadline_s),
+        )
+        _rounds(federation, grid, folder)
+
+
+def _rounds(federation: Federation, grid: Grid, folder: Path) -> None:
+    """One after another until the last that was asked for, which may change meanwhile."""
+    settings, prepared = federation.settings, None
+    while (number := rounds_done(folder) + 1) <= _last(settings, folder):
+        begin, asked = time.monotonic(), read_plan(folder)
+        if prepared is None:
+            patience = None if asked else REGISTRATION_DEADLINE_S
+            wait_for_nodes(grid, settings.users, patience)
         entry, prepared = run_round(federation, number, prepared)
         log.info(
             "round %d of %d: %s, %d of %d devices, %.1f s",
             number, settings.rounds, entry.status, entry.survivors, entry.cohort, entry.seconds,
         )  # fmt: skip
+        if asked and number < _last(settings, folder):
+            time.sleep(max(0.0, begin + asked.every_s - time.monotonic()))
+
+
+def _last(settings: Settings, folder: Path) -> int:
+    asked = read_plan(folder)
+    return min(settings.rounds, asked.until) if asked else settings.rounds
+
+
+def _without_pause(settings: Settings, folder: Path) -> int:
+    """The last round that may be set up along with the one before it."""
+    asked = read_plan(folder)
+    return rounds_done(folder) + 1 if asked and asked.every_s else _last(settings, folder)

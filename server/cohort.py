@@ -135,18 +135,20 @@ def _body(ask: Ask, member: int, reply: Message) -> bytes | None:
     return body
 
 
-def wait_for_nodes(grid: Grid, wanted: int) -> list[int]:
-    """All nodes, once at least `wanted` are connected.
+def wait_for_nodes(grid: Grid, wanted: int, deadline_s: float | None) -> None:
+    """Return once at least `wanted` nodes are connected.
+
+    Args:
+        deadline_s: Seconds to wait; None waits for ever.
 
     Raises:
-        PrivityError: When they are not within a minute.
+        PrivityError: When they are not in time.
     """
-    end = time.monotonic() + REGISTRATION_DEADLINE_S
-    while len(nodes := sorted(grid.get_node_ids())) < wanted:
-        if time.monotonic() > end:
-            raise PrivityError(f"{len(nodes)} devices are connected; the run needs {wanted}.")
+    end = None if deadline_s is None else time.monotonic() + deadline_s
+    while (online := len(list(grid.get_node_ids()))) < wanted:
+        if end is not None and time.monotonic() > end:
+            raise PrivityError(f"{online} devices are connected; the run needs {wanted}.")
         time.sleep(0.5)
-    return nodes
 
 
 def poisson_sample(

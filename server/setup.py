@@ -7,7 +7,7 @@ Cold, they are two exchanges of their own. Otherwise they ride on the exchanges 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -25,13 +25,19 @@ log = logging.getLogger("privity.server")
 
 @dataclass(frozen=True, slots=True)
 class Federation:
-    """What all rounds of a run have in common."""
+    """What all rounds of a run have in common.
+
+    Attributes:
+        online: The nodes that are connected now, in order.
+        last: Number of the last round that follows without a pause.
+    """
 
     settings: Settings
     registry: Registry
     authority: Ed25519PublicKey
     run: str
-    nodes: list[int]
+    online: Callable[[], list[int]]
+    last: Callable[[], int]
     messenger: Messenger
 
 
@@ -70,7 +76,7 @@ class Drawn:
 
 def draw(federation: Federation, number: int) -> Cohort:
     """A new attempt at round `number`, with a Poisson sample of the nodes."""
-    settings, nodes = federation.settings, federation.nodes
+    settings, nodes = federation.settings, federation.online()
     attempt = federation.registry.open_attempt(number)
     members = poisson_sample(nodes, settings.cohort_rate, settings.seed, number, attempt)
     lost = simulated_losses(settings.dropout, settings.seed, number, attempt, nodes)
@@ -128,7 +134,7 @@ class Ahead:
     @classmethod
     def of(cls, federation: Federation, number: int) -> Ahead:
         """The setup of round `number`, if there is one to come and a cohort for it."""
-        if number > federation.settings.rounds:
+        if number > federation.last():
             return cls(None)
         try:
             return cls(offer(federation, draw(federation, number)))

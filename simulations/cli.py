@@ -45,9 +45,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"privity-sim: {words}", file=sys.stderr)  # noqa: T201
         return InputError.exit_code
     except KeyboardInterrupt:
-        words = "interrupted; continue with the same command and --out DIR --resume"
-        print(f"\nprivity-sim: {words}", file=sys.stderr)  # noqa: T201
+        print(f"\nprivity-sim: interrupted{_continuation(arguments)}", file=sys.stderr)  # noqa: T201
         return INTERRUPTED
+
+
+def _continuation(arguments: Sequence[str] | None) -> str:
+    """How to go on with what was interrupted, if it can be."""
+    command = next(iter(sys.argv[1:] if arguments is None else arguments), "")
+    ways = {"run": "--out DIR --resume", "frontier": "--out DIR"}
+    return f"; continue with the same command and {ways[command]}" if command in ways else ""
 
 
 def _parser() -> argparse.ArgumentParser:

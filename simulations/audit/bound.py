@@ -108,4 +108,4 @@ def two_worlds_epsilon(
     """
     worst = [interval(count, trials, confidence)[1] for count in (false_alarms, misses)]
     ratios = [(1 - delta - one) / other for one, other in (worst, worst[::-1])]
-    return max(0.0, *(math.log(ratio) for ratio in ratios if ratio > 0), 0.0)
+    return max([0.0, *(math.log(ratio) for ratio in ratios if ratio > 0)])

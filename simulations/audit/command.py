@@ -26,7 +26,10 @@ def audit(*, quick: bool, variant: str, seed: int, as_json: bool, out: str) -> i
     import torch
 
     torch.set_num_threads(1)  # the tiny model's tensors are not worth a second one
-    with progress(len(plan(quick=quick, variant=variant))) as watch:
+    steps = plan(quick=quick, variant=variant)
+    if out:
+        Path(out).mkdir(parents=True, exist_ok=True)  # a place that cannot be used is said now
+    with progress(len(steps)) as watch:
         report = run_audit(quick=quick, variant=variant, seed=seed, watch=watch)
     if as_json:
         print(json.dumps(report.to_dict()))  # noqa: T201

@@ -69,7 +69,8 @@ def conclusion(report: AuditReport) -> Iterator[str]:
         yield f"BLIND: these broken variants were not noticed: {names}."
     elif broken:
         variants = len({finding.system for finding in broken})
-        yield f"All {variants} broken variants were caught, by what came out of them."
+        subject = f"All {variants} broken variants were" if variants > 1 else "The variant was"
+        yield f"{subject} caught, by what came out."
     yield (
         "A lower bound far below the claim is no proof that the claim holds; one above it would "
         "prove that it does not. ε is a bound on how much more likely anything seen can become "

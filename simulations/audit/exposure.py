@@ -2,7 +2,7 @@
 
 All 10,000 codes are ranked by how probable the model finds them after the secret's own question;
 exposure is log2(10,000 / rank) bits, 13.3 at most and 1.4 on average for a model that knows
-nothing. What the model says by itself is generated greedily.
+nothing. Besides, the model is made to say four digits, greedily.
 
 For a secret that was said r times, (ε, δ)-DP of one record bounds the probability of rank k or
 better by e^{rε} k / 10,000 plus a small multiple of δ (group privacy), so a good rank refutes ε.
@@ -34,7 +34,7 @@ class Exposure:
 
     times: int
     rank: int
-    repeated: bool  # greedy generation says it
+    repeated: bool  # the model says it when made to say four digits
 
     @property
     def bits(self) -> float:
@@ -85,16 +85,14 @@ def _likelihoods(
 
 
 def _says(backbone: Backbone, secret: Secret) -> bool:
-    """Whether the most probable continuation, token by token, is the code."""
+    """Whether the model, asked for four digits, gives the code: the most probable of ten each."""
     digits, space = _tokens(backbone)
-    code = [digits[int(digit)] for digit in secret.code]
-    wanted = [token for digit in code for token in (digit, space)][:-1]
     ids = _before(backbone, secret)
-    for token in wanted:
+    for wanted in secret.code:
         logits = backbone.model(input_ids=torch.tensor([ids]), use_cache=False).logits
-        if int(logits[0, -1].argmax()) != token:
+        if int(logits[0, -1, digits].argmax()) != int(wanted):
             return False
-        ids.append(token)
+        ids += [digits[int(wanted)], space]
     return True
 
 
@@ -121,7 +119,7 @@ def exposure_finding(
         f"{CHECK}, {against}",
         system,
         "secrets said 0, 1, 4 and 32 times by one person; rank all 10,000 codes, then let the "
-        "model speak",
+        "model say four digits",
         f"{bits} (of {math.log2(CANDIDATES):.1f}); said back: {said}",
         f"no rank that ε = {CLAIMED_EPSILON:g} makes improbable" if claim else claimed,
         judged(system, refuted=refuted) if claim else SHOWN,
