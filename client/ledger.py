@@ -9,15 +9,27 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
+from client.database import transaction
 from common.errors import ProtocolError
-from common.privacy.accountant import Release
+
+if TYPE_CHECKING:
+    from common.privacy.accountant import Release
 
 RECORD, USER = "record", "user"
 UNBOUNDED = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """ε at δ of all releases up to some moment, under one guarantee."""
+
+    epsilon: float
+    delta: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +40,8 @@ class Charge:
         record: The noisy steps; noise 0 where there was none, which makes ε infinite.
         user_rho: zCDP ρ of the person's whole contribution; infinite without user-level noise.
         data: Digest of the training set that the release is about.
+        record_spent: What the ledger comes to with this release at record level; None: not known.
+        user_spent: The same at user level.
     """
 
     run: str
@@ -36,6 +50,25 @@ class Charge:
     record: Release
     user_rho: float
     data: str
+    record_spent: Spent | None = None
+    user_spent: Spent | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of the ledger: what was charged when, and what the ledger came to with it.
+
+    Attributes:
+        at: Seconds since 1970; 0 where it was not noted.
+        spent: As computed when it was charged; None where it was not noted.
+    """
+
+    run: str
+    round: int
+    attempt: int
+    guarantee: str
+    at: int
+    spent: Spent | None
 
 
 class Ledger:
@@ -61,26 +94,24 @@ class Ledger:
             (RECORD, record.noise_multiplier, record.sample_rate, record.steps, None),
             (USER, None, None, None, charge.user_rho),
         )
-        self._db.execute("BEGIN IMMEDIATE")
+        spent = (charge.record_spent, charge.user_spent)
         try:
-            for mechanism in mechanisms:
-                self._append(charge, mechanism)
-        except sqlite3.IntegrityError:
-            self._db.execute("ROLLBACK")
+            with transaction(self._db):
+                for mechanism, total in zip(mechanisms, spent, strict=True):
+                    self._append(charge, mechanism, total)
+        except self._db.IntegrityError:  # the driver's own: SQLite's or SQLCipher's
             named = f"round {charge.round}, attempt {charge.attempt}"
             raise ProtocolError(f"{named} was charged already.") from None
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
 
-    def _append(self, charge: Charge, mechanism: Sequence[object]) -> None:
+    def _append(self, charge: Charge, mechanism: Sequence[object], spent: Spent | None) -> None:
         place = (charge.run, charge.round, charge.attempt)
         mark = (charge.data, version("privity"), int(self._clock()))
+        total = (None, None) if spent is None else (spent.epsilon, spent.delta)
         self._db.execute(
             "INSERT INTO releases (run, round, attempt, guarantee, noise_multiplier, sample_rate,"
-            " steps, rho, data, version, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (*place, *mechanism, *mark),
+            " steps, rho, data, version, at, epsilon, delta)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (*place, *mechanism, *mark, *total),
         )
 
     def _require_same_data(self, charge: Charge) -> None:
@@ -90,6 +121,8 @@ class Ledger:
 
     def releases(self) -> list[Release]:
         """All releases ever charged at record level, in order."""
+        from common.privacy.accountant import Release
+
         rows = self._db.execute(
             "SELECT noise_multiplier, sample_rate, steps FROM releases"
             " WHERE guarantee = ? ORDER BY id",
@@ -101,3 +134,27 @@ class Ledger:
         """ρ of all releases ever charged at user level, in order."""
         rows = self._db.execute("SELECT rho FROM releases WHERE guarantee = ? ORDER BY id", (USER,))
         return [row[0] for row in rows]
+
+    def entries(self) -> list[Entry]:
+        """Every line, of both guarantees, in order."""
+        rows: Iterable[Any] = self._db.execute(
+            "SELECT run, round, attempt, guarantee, at, epsilon, delta FROM releases ORDER BY id"
+        )
+        return [
+            Entry(
+                run, number, attempt, guarantee, at, None if total is None else Spent(total, delta)
+            )
+            for run, number, attempt, guarantee, at, total, delta in rows
+        ]
+
+    def spent(self, guarantee: str) -> Spent | None:
+        """What the ledger came to with its last line; None where that was not noted.
+
+        Without any line nothing is spent.
+        """
+        lines = [entry for entry in self.entries() if entry.guarantee == guarantee]
+        return lines[-1].spent if lines else Spent(0.0, 0.0)
+
+
+def _noted(epsilon: float | None, delta: float) -> Spent | None:
+    return None if epsilon is None else Spent(epsilon, delta)

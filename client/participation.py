@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from client.budget import next_release, require_user_budget
 from client.device import Device
-from client.ledger import UNBOUNDED, Charge
+from client.ledger import UNBOUNDED, Charge, Spent
 from client.store import Upload
 from client.training import train_shared
 from common.adapter.plan import Vector
@@ -25,8 +25,9 @@ from common.adapter.state import Shared, decode_shared
 from common.backbone import adapter_plans, backbone_for
 from common.config import MIN_COHORT, Settings
 from common.errors import ProtocolError
-from common.privacy.accountant import Release
+from common.privacy.accountant import Release, epsilon
 from common.privacy.noise import discrete_gaussian
+from common.privacy.user_level import user_epsilon
 from common.secagg import Floor, Participant, RoundTerms, quantize, to_ring
 from common.secagg.quantize import clip_norm, quantize_towards_zero
 from common.terms import noise_multiplier, round_terms, user_rho
@@ -123,21 +124,31 @@ def _check_policy(terms: RoundTerms, settings: Settings) -> None:
 
 
 def _cost(device: Device, settings: Settings, terms: RoundTerms) -> Charge:
-    """What the round will cost under both guarantees.
+    """What the round will cost under both guarantees, and what the ledger comes to with it.
 
     Raises:
         BudgetExceededError: More than is left of either.
     """
     ledger = device.store.ledger
-    record = Release(0.0, settings.sample_rate, settings.local_steps)  # ε is infinite
+    record, example = Release(0.0, settings.sample_rate, settings.local_steps), UNBOUNDED
     if settings.dp:
         record = next_release(ledger.releases(), settings, terms.round)
-    spent = UNBOUNDED
+        example = epsilon([*ledger.releases(), record], settings.delta)
+    rho = UNBOUNDED
     if terms.noise:
-        spent = user_rho(terms)
-        require_user_budget(ledger.user_rhos(), spent, settings)
-    data = _fingerprint(device)
-    return Charge(terms.run, terms.round, terms.attempt, record, spent, data)
+        rho = user_rho(terms)
+        require_user_budget(ledger.user_rhos(), rho, settings)
+    person = user_epsilon([*ledger.user_rhos(), rho], settings.user_delta)
+    return Charge(
+        terms.run,
+        terms.round,
+        terms.attempt,
+        record,
+        rho,
+        _fingerprint(device),
+        Spent(example, settings.delta),
+        Spent(person, settings.user_delta),
+    )
 
 
 def _fingerprint(device: Device) -> str:

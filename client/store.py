@@ -1,99 +1,103 @@
-"""A device's own store: ledger, upload journal and state, in one SQLite file.
-
-Every write is committed to disk before the call returns (synchronous=FULL), so that what was
-charged stays charged through a crash. Numbered migrations; an unknown version is refused.
-"""
+"""A device's memory of what it did: ledger, upload journal and state, in its database."""
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from client.database import prepare, transaction
 from client.ledger import Ledger
-from common.errors import PrivityError
 
-MIGRATIONS = (
-    """
-    CREATE TABLE ledger (
-        id INTEGER PRIMARY KEY, run TEXT NOT NULL, round INTEGER NOT NULL,
-        attempt INTEGER NOT NULL, noise_multiplier REAL NOT NULL, sample_rate REAL NOT NULL,
-        steps INTEGER NOT NULL, UNIQUE (run, round, attempt)
-    );
-    CREATE TABLE uploads (
-        id INTEGER PRIMARY KEY, run TEXT NOT NULL, round INTEGER NOT NULL,
-        attempt INTEGER NOT NULL, what TEXT NOT NULL, bytes INTEGER NOT NULL
-    );
-    CREATE TABLE state (key TEXT PRIMARY KEY, value BLOB NOT NULL);
-    """,
-    """
-    CREATE TABLE releases (
-        id INTEGER PRIMARY KEY, run TEXT NOT NULL, round INTEGER NOT NULL,
-        attempt INTEGER NOT NULL, guarantee TEXT NOT NULL CHECK (guarantee IN ('record', 'user')),
-        noise_multiplier REAL, sample_rate REAL, steps INTEGER, rho REAL,
-        data TEXT NOT NULL, version TEXT NOT NULL, at INTEGER NOT NULL,
-        UNIQUE (run, round, attempt, guarantee),
-        CHECK (guarantee = 'user' OR steps IS NOT NULL), CHECK (guarantee = 'record' OR rho >= 0)
-    );
-    INSERT INTO releases (run, round, attempt, guarantee, noise_multiplier, sample_rate, steps,
-        rho, data, version, at)
-        SELECT run, round, attempt, 'record', noise_multiplier, sample_rate, steps,
-        NULL, '', '0.1.0', 0 FROM ledger ORDER BY id;
-    INSERT INTO releases (run, round, attempt, guarantee, rho, data, version, at)
-        SELECT run, round, attempt, 'user', 9e999, '', '0.1.0', 0 FROM ledger ORDER BY id;
-    DROP TABLE ledger;
-    CREATE TRIGGER releases_are_never_deleted BEFORE DELETE ON releases
-        BEGIN SELECT RAISE (ABORT, 'the ledger is append-only'); END;
-    CREATE TRIGGER releases_are_never_changed BEFORE UPDATE ON releases
-        BEGIN SELECT RAISE (ABORT, 'the ledger is append-only'); END;
-    """,
-)
+FEDERATION = "federation"  # JSON: what this device is enrolled in
 
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """One message that left the device."""
+    """One message that left the device.
+
+    Attributes:
+        what: Which message: a leg of the round.
+        at: Seconds since 1970; 0 where it was not noted. Set by the journal, as is `federation`.
+        federation: Name of the federation it went to; empty where there is none.
+    """
 
     run: str
     round: int
     attempt: int
     what: str
     bytes: int
+    at: int = field(default=0, compare=False)
+    federation: str = ""
 
 
 class Store:
-    """Open (creating if needed) the store at `path`; one connection, closed with `close`."""
+    """The store in an open database, whose tables it makes or brings up to date.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        db: A connection without implicit transactions, to SQLite or SQLCipher.
+        name: What an error calls the database.
+        lent: The connection belongs to somebody else, who closes it.
+        clock: Seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        db: sqlite3.Connection,
+        name: str,
+        *,
+        lent: bool = False,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._db, self._lent, self._clock = db, lent, clock
+        prepare(db, name)
+        self.ledger = Ledger(db, clock)
+
+    @classmethod
+    def open(cls, path: Path) -> Store:
+        """The store in the plain SQLite file at `path`, made if needed. For simulated devices."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._db = sqlite3.connect(path, isolation_level=None, timeout=30)
-        self._db.execute("PRAGMA synchronous=FULL")
-        self._db.execute("PRAGMA recursive_triggers=ON")  # so that REPLACE cannot delete a row
-        self._migrate(path)
-        self.ledger = Ledger(self._db)
+        db = sqlite3.connect(path, isolation_level=None, timeout=30)
+        try:
+            return cls(db, str(path))
+        except BaseException:
+            db.close()
+            raise
 
     def close(self) -> None:
-        """Close the file; the store cannot be used afterwards."""
-        self._db.close()
+        """Close the database, unless it was lent; the store is not used afterwards."""
+        if not self._lent:
+            self._db.close()
 
     def journal(self, upload: Upload) -> None:
         """Enter a message in the journal of what left the device."""
-        with self._transaction():
+        upload = replace(upload, at=int(self._clock()), federation=self.federation())
+        values = (upload.run, upload.round, upload.attempt, upload.what, upload.bytes)
+        with transaction(self._db):
             self._db.execute(
-                "INSERT INTO uploads (run, round, attempt, what, bytes) VALUES (?, ?, ?, ?, ?)",
-                (upload.run, upload.round, upload.attempt, upload.what, upload.bytes),
+                "INSERT INTO uploads (run, round, attempt, what, bytes, at, federation)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (*values, upload.at, upload.federation),
             )
 
     def uploads(self) -> list[Upload]:
         """Everything that left the device, in order."""
-        rows = self._db.execute("SELECT run, round, attempt, what, bytes FROM uploads ORDER BY id")
+        rows = self._db.execute(
+            "SELECT run, round, attempt, what, bytes, at, federation FROM uploads ORDER BY id"
+        )
         return [Upload(*row) for row in rows]
+
+    def federation(self) -> str:
+        """The name of the federation that this device is in; empty when it is in none."""
+        enrolled = self.get(FEDERATION)
+        return "" if enrolled is None else str(json.loads(enrolled)["name"])
 
     def put(self, key: str, value: bytes) -> None:
         """Keep a blob under a key, replacing what was there."""
-        with self._transaction():
+        with transaction(self._db):
             self._db.execute("INSERT OR REPLACE INTO state VALUES (?, ?)", (key, value))
 
     def get(self, key: str) -> bytes | None:
@@ -111,7 +115,7 @@ class Store:
 
     def drop(self, key: str) -> None:
         """Forget the blob under a key."""
-        with self._transaction():
+        with transaction(self._db):
             self._db.execute("DELETE FROM state WHERE key = ?", (key,))
 
     def keys(self, prefix: str) -> list[str]:
@@ -120,20 +124,3 @@ class Store:
             "SELECT key FROM state WHERE substr(key, 1, ?) = ?", (len(prefix), prefix)
         )
         return [row[0] for row in rows]
-
-    def _migrate(self, path: Path) -> None:
-        version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if version > len(MIGRATIONS):
-            raise PrivityError(f"{path} has version {version}; this software knows less.")
-        for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
-            self._db.executescript(f"BEGIN; {script}; PRAGMA user_version={number}; COMMIT;")
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")

@@ -115,7 +115,7 @@ def open_device(settings: Settings, run: Path, number: int, member: int) -> Devi
         member=member,
         train=train,
         heldout=heldout,
-        store=Store(run / "devices" / f"{number:05d}.db"),
+        store=Store.open(run / "devices" / f"{number:05d}.db"),
         identity=Identity(key, certificate, trusted.public_key()),
         randomness=randomness,
     )

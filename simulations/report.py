@@ -150,7 +150,7 @@ def finite_or_none(value: float) -> float | None:
 def _counted(run: Path, key: str) -> int:
     total = 0
     for file in sorted((run / "devices").glob("*.db")):
-        store = Store(file)
+        store = Store.open(file)
         total += store.counted(key)
         store.close()
     return total
@@ -160,7 +160,7 @@ def _upload_bytes(run: Path) -> int:
     """Bytes of all five messages of one client in one whole round; the largest there was."""
     totals: dict[tuple[str, int, int], int] = {}
     for number, file in enumerate(sorted((run / "devices").glob("*.db"))):
-        store = Store(file)
+        store = Store.open(file)
         for upload in store.uploads():
             key = (f"{number}/{upload.run}", upload.round, upload.attempt)
             totals[key] = totals.get(key, 0) + upload.bytes

@@ -62,7 +62,7 @@ def _progress(settings: Settings) -> tuple[float | None, str]:
     """Mean training loss on the devices, read here only because they are simulated, and ε."""
     losses, spent, person = [], 0.0, 0.0
     for file in sorted((Path(settings.out) / "devices").glob("*.db"))[:PEOPLE_READ]:
-        store = Store(file)
+        store = Store.open(file)
         if loss := store.get(LOSS):
             losses.append(float(loss))
         if settings.dp:

@@ -16,8 +16,9 @@ import pytest
 from conftest import Runner, write_people
 
 from client import participation
+from client.database import MIGRATIONS
 from client.ledger import Charge
-from client.store import MIGRATIONS, Store, Upload
+from client.store import Store, Upload
 from common.backbone import adapter_plans
 from common.config import Settings
 from common.errors import PrivityError, ProtocolError
@@ -34,12 +35,12 @@ def charge(round_: int = 1, attempt: int = 0, data: str = "aa") -> Charge:
 
 
 def test_the_store_remembers(tmp_path: Path) -> None:
-    store = Store(tmp_path / "device.db")
+    store = Store.open(tmp_path / "device.db")
     store.ledger.charge(charge())
     store.journal(Upload("run", 1, 0, "update", 42))
     store.put("key", b"value")
     store.close()
-    again = Store(tmp_path / "device.db")
+    again = Store.open(tmp_path / "device.db")
     assert again.ledger.releases() == [RELEASE]
     assert again.ledger.user_rhos() == [0.25]
     assert again.uploads() == [Upload("run", 1, 0, "update", 42)]
@@ -50,7 +51,7 @@ def test_the_store_remembers(tmp_path: Path) -> None:
 
 
 def test_one_attempt_is_charged_once(tmp_path: Path) -> None:
-    store = Store(tmp_path / "device.db")
+    store = Store.open(tmp_path / "device.db")
     store.ledger.charge(charge())
     with pytest.raises(ProtocolError, match="charged already"):
         store.ledger.charge(charge())
@@ -59,7 +60,7 @@ def test_one_attempt_is_charged_once(tmp_path: Path) -> None:
 
 
 def test_a_run_is_charged_for_one_set_of_data(tmp_path: Path) -> None:
-    store = Store(tmp_path / "device.db")
+    store = Store.open(tmp_path / "device.db")
     store.ledger.charge(charge())
     with pytest.raises(ProtocolError, match="data on this device changed"):
         store.ledger.charge(charge(round_=2, data="bb"))
@@ -78,7 +79,7 @@ def test_a_run_is_charged_for_one_set_of_data(tmp_path: Path) -> None:
     ],
 )
 def test_what_was_charged_cannot_be_taken_back(tmp_path: Path, statement: str) -> None:
-    store = Store(tmp_path / "device.db")
+    store = Store.open(tmp_path / "device.db")
     store.ledger.charge(charge())
     with pytest.raises(sqlite3.IntegrityError, match="append-only"):
         store._db.execute(statement)
@@ -94,7 +95,7 @@ def test_a_ledger_of_version_1_is_carried_on(tmp_path: Path) -> None:
     database.execute("PRAGMA user_version=1")
     database.commit()
     database.close()
-    store = Store(tmp_path / "device.db")
+    store = Store.open(tmp_path / "device.db")
     assert store.ledger.releases() == [RELEASE]
     assert store.ledger.user_rhos() == [float("inf")]
     with pytest.raises(ProtocolError, match="charged already"):
@@ -103,12 +104,12 @@ def test_a_ledger_of_version_1_is_carried_on(tmp_path: Path) -> None:
 
 
 def test_a_newer_store_is_refused(tmp_path: Path) -> None:
-    Store(tmp_path / "device.db").close()
+    Store.open(tmp_path / "device.db").close()
     database = sqlite3.connect(tmp_path / "device.db")
     database.execute("PRAGMA user_version=99")
     database.close()
     with pytest.raises(PrivityError, match="99"):
-        Store(tmp_path / "device.db")
+        Store.open(tmp_path / "device.db")
 
 
 KILLED = """
@@ -145,7 +146,7 @@ def test_kill_9_between_charge_and_send_never_under_counts(
     code = KILLED.format(at=at, when=when, arguments=options)
     killed = subprocess.run([sys.executable, "-c", code], check=False)
     assert killed.returncode == -signal.SIGKILL
-    store = Store(out / "devices/00000.db")
+    store = Store.open(out / "devices/00000.db")
     assert len(store.ledger.releases()) == 1
     assert not [upload for upload in store.uploads() if upload.what == "update"]
     assert main(["run", "--resume", "--quiet", "--out", str(out)]) == 0
@@ -173,7 +174,7 @@ def test_asked_again_a_device_sends_the_same_bytes_and_is_charged_once(
     assert len(sent) == 10
     assert all(first == second for first, second in sent)
     assert [entry["status"] for entry in report["rounds_log"]] == ["done", "done"]
-    store = Store(tmp_path / "run/devices/00000.db")
+    store = Store.open(tmp_path / "run/devices/00000.db")
     assert len(store.ledger.releases()) == 2
     assert [u.what for u in store.uploads()].count("update again") == 2
     store.close()

@@ -116,7 +116,7 @@ def test_epsilon_counts_an_update_lost_to_a_crash(
         run(people, "cut", exit_code=130)
     assert main(["run", "--resume", "--out", str(tmp_path / "cut"), "--quiet"]) == 0
     report = json.loads((tmp_path / "cut/report.json").read_text())
-    store = Store(tmp_path / "cut/devices/00000.db")
+    store = Store.open(tmp_path / "cut/devices/00000.db")
     releases = store.ledger.releases()
     store.close()
     assert len(releases) == 3  # one lost, two that count

@@ -1,0 +1,1 @@
+"""The commands of `privity-client`, a file each: `add` declares it, `run` does it."""

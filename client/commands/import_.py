@@ -1,0 +1,40 @@
+"""`privity-client import`: bring records into the vault."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from client.home import open_vault
+
+if TYPE_CHECKING:
+    from client.vault import Vault
+
+
+def add(commands: Any) -> None:
+    """Declare the command."""
+    parser = commands.add_parser("import", help="bring records into the vault")
+    parser.add_argument(
+        "files", nargs="+", metavar="FILE", type=Path, help="records, JSON lines (docs/records.md)"
+    )
+    parser.set_defaults(action=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Import file by file; each is in the vault with all of its records or not at all."""
+    with open_vault(options) as vault:
+        for file in options.files:
+            _import(vault, file)
+    return 0
+
+
+def _import(vault: Vault, file: Path) -> None:
+    from client.progress import bar
+    from common.records import read_records
+
+    with bar(f"Reading {file.name}", None):
+        records = read_records(file)
+    with bar(f"Importing {file.name}", len(records)) as step:
+        added = vault.records.add(records, file.name, step)
+    print(f"{file}: {added.new} records are new, {added.known} were there already.")  # noqa: T201

@@ -1,0 +1,153 @@
+"""`privity-client uploads`: everything that ever left the device, and what it can tell of it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from math import isinf
+from typing import TYPE_CHECKING, Any
+
+from client.home import open_vault
+
+if TYPE_CHECKING:
+    from client.ledger import Entry, Spent
+    from client.store import Store, Upload
+
+UPDATE = "update"  # the message that the ledger was charged for
+WORDS = {
+    "advertise": "keys for one round",
+    "share": "encrypted shares of masks",
+    UPDATE: "masked update",
+    "update again": "the same update again",
+    "confirm": "signature on who is in the sum",
+    "reveal": "shares of masks",
+}
+HEADINGS = ("when", "federation", "run", "round", "what", "bytes", "ε example", "ε person")
+NUMBERS = ("round", "bytes", "ε example", "ε person")
+Row = dict[str, Any]
+
+
+def add(commands: Any) -> None:
+    """Declare the command."""
+    parser = commands.add_parser("uploads", help="list everything that ever left this device")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parser.set_defaults(action=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Show the journal beside what the ledger was charged."""
+    with open_vault(options) as vault:
+        found = listing(vault.store)
+    if options.json:
+        print(json.dumps(found))  # noqa: T201
+        return 0
+    for line in _table(found["uploads"]):
+        print(line)  # noqa: T201
+    print(summary(found))  # noqa: T201
+    return 0
+
+
+def listing(store: Store) -> Row:
+    """The journal and the totals, as plain values; an infinite ε is the word "infinite".
+
+    ε stands beside the update it was charged for, as the ledger came to with it: None for the
+    messages that cost nothing, and where it was not noted.
+    """
+    uploads, entries = store.uploads(), store.ledger.entries()
+    charged = {(e.run, e.round, e.attempt, e.guarantee): e for e in entries}
+    sent = {(u.run, u.round, u.attempt) for u in uploads if u.what == UPDATE}
+    unsent = {(e.run, e.round, e.attempt) for e in entries} - sent
+    return {
+        "uploads": [_row(upload, charged) for upload in uploads],
+        "messages": len(uploads),
+        "bytes": sum(upload.bytes for upload in uploads),
+        "charged_but_not_sent": len(unsent),
+        "record": _spent(store.ledger.spent("record")),
+        "user": _spent(store.ledger.spent("user")),
+    }
+
+
+def summary(found: Row) -> str:
+    """The totals, in sentences for the person whose device it is."""
+    if not found["messages"] and not found["charged_but_not_sent"]:
+        return "Nothing has left this device."
+    words = [
+        f"In all {found['messages']} messages left this device, {found['bytes']:,} bytes.",
+        "None holds a record of yours or your personal adapter: an update is masked, and only the"
+        " sum of many devices' updates can be read.",
+        f"What they can tell of any one of your examples is {_bound('record', found)}.",
+        f"What they can tell of you as a whole is {_bound('user', found)}.",
+    ]
+    if found["charged_but_not_sent"]:
+        words.append(f"Counted too: {found['charged_but_not_sent']} updates made and never sent.")
+    return "\n".join(words)
+
+
+def _bound(guarantee: str, found: Row) -> str:
+    spent = found[guarantee]
+    if spent is None:
+        return "not known: an older version noted no ε"
+    if spent["epsilon"] == "infinite":
+        return "not bounded by this guarantee"
+    numbers = f"ε = {spent['epsilon']:.2f} (δ = {spent['delta']:g})"
+    return f"bounded by {numbers}; the smaller, the less"
+
+
+def _row(upload: Upload, charged: dict[tuple[str, int, int, str], Entry]) -> Row:
+    place = (upload.run, upload.round, upload.attempt)
+    lines = {g: charged.get((*place, g)) for g in ("record", "user")}
+    costs = {
+        f"{guarantee}_epsilon": _number(line.spent) if line and upload.what == UPDATE else None
+        for guarantee, line in lines.items()
+    }
+    return {
+        "at": datetime.fromtimestamp(upload.at).astimezone().isoformat() if upload.at else None,
+        "federation": upload.federation,
+        "run": upload.run,
+        "round": upload.round,
+        "attempt": upload.attempt,
+        "what": upload.what,
+        "bytes": upload.bytes,
+        **costs,
+    }
+
+
+def _number(spent: Spent | None) -> float | str | None:
+    return None if spent is None else "infinite" if isinf(spent.epsilon) else spent.epsilon
+
+
+def _spent(spent: Spent | None) -> Row | None:
+    return None if spent is None else {"epsilon": _number(spent), "delta": spent.delta}
+
+
+def _table(rows: Sequence[Row]) -> list[str]:
+    if not rows:
+        return []
+    cells = [HEADINGS, *(_cells(row) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if heading in NUMBERS else cell.ljust(width)
+            for cell, width, heading in zip(row, widths, HEADINGS, strict=True)
+        ).rstrip()
+        for row in cells
+    ]
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    return (
+        row["at"][:16].replace("T", " ") if row["at"] else "not noted",
+        row["federation"] or "-",
+        row["run"][:8],
+        str(row["round"]),
+        WORDS.get(row["what"]) or row["what"],
+        f"{row['bytes']:,}",
+        _cell(row["record_epsilon"]),
+        _cell(row["user_epsilon"]),
+    )
+
+
+def _cell(epsilon: float | str | None) -> str:
+    return "" if epsilon is None else f"{epsilon:.2f}" if isinstance(epsilon, float) else epsilon
