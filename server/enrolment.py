@@ -32,7 +32,7 @@ MIGRATIONS = (
     """
     CREATE TABLE invites (
         code_sha256 BLOB PRIMARY KEY, made_at INTEGER NOT NULL, expires_at INTEGER NOT NULL,
-        used_at INTEGER, device_key BLOB UNIQUE, node_key BLOB UNIQUE,
+        used_at INTEGER, device_key BLOB, node_key BLOB,
         CHECK ((used_at IS NULL) = (device_key IS NULL)),
         CHECK ((used_at IS NULL) = (node_key IS NULL))
     );
@@ -244,9 +244,7 @@ class Enrolment:
             raise EnrolmentRefused(403, "This device was removed from the federation.", _AGAIN)
         return Enrolled(int(row[0]), row[1])
 
-    def _note(
-        self, request: EnrolRequest, authority: Ed25519PrivateKey, member: int
-    ) -> Enrolled:
+    def _note(self, request: EnrolRequest, authority: Ed25519PrivateKey, member: int) -> Enrolled:
         if not 0 < member <= U64_MAX:
             raise PrivityError(f"Flower gave a node the id {member}, which is none.")
         device = Ed25519PublicKey.from_public_bytes(request.device_key)
@@ -255,6 +253,7 @@ class Enrolment:
             noted = self._noted(db, request)  # the same request may have been sent twice at once
             if noted:
                 return noted
+            _require_new(db, (request.device_key, request.node_key))
             certificate = certify(authority, member, device)
             try:
                 db.execute(
@@ -316,8 +315,6 @@ _AGAIN = "To come back, ask the operator for a new invite and join with new keys
 
 
 def _require_new(db: sqlite3.Connection, keys: tuple[bytes, bytes]) -> None:
-    """Neither key may stand for a device already, nor be on its way to."""
-    for table in ("invites", "devices"):
-        query = f"SELECT 1 FROM {table} WHERE device_key = ? OR node_key = ?"  # noqa: S608
-        if db.execute(query, keys).fetchone():
-            raise EnrolmentRefused(409, "A key of this device is enrolled already.", _AGAIN)
+    query = "SELECT 1 FROM devices WHERE device_key = ? OR node_key = ?"
+    if db.execute(query, keys).fetchone():
+        raise EnrolmentRefused(409, "A key of this device is enrolled already.", _AGAIN)
