@@ -100,6 +100,15 @@ def renewed(
     return new_server(authority, names, now)
 
 
+def require_name(name: str) -> None:
+    """Check that a certificate can carry this name.
+
+    Raises:
+        InputError: It is neither a host name nor an address.
+    """
+    _alternative(_plain(name))
+
+
 def fingerprint(certificate: x509.Certificate) -> bytes:
     """SHA-256 of the certificate's DER."""
     return certificate.fingerprint(hashes.SHA256())
