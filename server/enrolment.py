@@ -140,7 +140,7 @@ class Enrolment:
         )
         with self._open() as db:
             rows = db.execute(query).fetchall()
-        return [Device(int(row[0]), *row[1:4], unregistered=bool(row[4])) for row in rows]
+        return [Device(int(row[0]), row[1], row[2], row[3], bool(row[4])) for row in rows]
 
     def is_known(self, node_key: bytes) -> bool:
         """Whether the holder of this node key is enrolled and not gone. Reads what is on disk."""

@@ -14,7 +14,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from common.config import Settings, from_mapping
 from common.enrolment import MAX_NAME
@@ -26,13 +26,11 @@ from server.gateway.limits import Limits
 NOT_THE_OPERATORS = ("scenario", "data", "engine", "seed", "dropout", "out", "personal_")
 TYPE_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 MAX_FILE_BYTES = 256 * 1024
-Section = TypeVar("Section")
 
 
 def _field(default: Any, text: str, *, low: float | None = None, high: float | None = None) -> Any:
     rules = {"help": text, "low": low, "high": high, "above": None, "choices": ()}
-    factory = {"default_factory": lambda: default}
-    return dataclasses.field(**factory, metadata=rules)
+    return dataclasses.field(default=default, metadata=rules)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +175,7 @@ def _nearest(name: str, fields: Iterable[str]) -> str:
 
 
 def _value(name: str, field: dataclasses.Field[Any], value: Any) -> Any:
-    default = _default(field)
+    default = field.default
     if isinstance(default, tuple):
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise InputError(f'{name} must be a list of texts, like ["one", "two"].')
@@ -206,10 +204,3 @@ def _require_within(name: str, rules: Mapping[str, Any], value: Any) -> None:
     ):
         if rules[key] is not None and not holds(value, rules[key]):
             raise InputError(f"{name} must be {words} {rules[key]:g}, not {value:g}.")
-
-
-def _default(field: dataclasses.Field[Any]) -> Any:
-    if field.default is not dataclasses.MISSING:
-        return field.default
-    assert field.default_factory is not dataclasses.MISSING
-    return field.default_factory()

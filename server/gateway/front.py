@@ -8,6 +8,7 @@ certificates (a device proves itself by its signature in each request).
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import resource
 import socket
@@ -134,10 +135,10 @@ class Gateway:
             else:
                 task = asyncio.create_task(self._connection(accepted, source))
                 self._open[task] = None
-                task.add_done_callback(lambda done, source=source: self._ended(done, source))
+                task.add_done_callback(functools.partial(self._ended, source))
             await asyncio.sleep(0)  # a flood of connections does not hold up those that are here
 
-    def _ended(self, task: asyncio.Task[None], source: str) -> None:
+    def _ended(self, source: str, task: asyncio.Task[None]) -> None:
         del self._open[task]
         self._shared.admission.leave(source)
 
