@@ -80,7 +80,7 @@ class Settings:
     task: str = _setting("chat", "what is learnt", choices=TASKS)
     model: str = _setting(DEFAULT_MODEL, "causal language model: built-in name, folder or hub id")
     dtype: str = _setting("float32", "precision of the frozen base", choices=DTYPES)
-    users: int = _setting(8, "people simulated; 0: all there are", low=0)
+    users: int = _setting(8, "people who take part; 0: all there are", low=0)
     cohort: int = _setting(0, "expected people per round (Poisson sampling); 0: all", low=0)
     rounds: int = _setting(3, "federated rounds", low=1)
     examples: int = _setting(48, "most training examples of one person, the latest", low=2)

@@ -1,0 +1,87 @@
+"""The way to the SuperLink on loopback: one pool of connections, a deadline, few headers.
+
+A request is made anew: its path is one of ours, its body is whole and its length is what was
+counted, so that nothing of how the outside framed it reaches the SuperLink.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+import httpx
+
+from server.gateway.refusals import Refused
+
+CONNECTIONS = 100
+KEPT_S = 2.0  # less than the five seconds after which the SuperLink closes an idle connection
+PASSED_UP = ("content-type", "accept")
+PASSED_DOWN = ("content-type",)
+FLOWERS = "flwr-"
+
+
+class Upstream:
+    """The SuperLink at `url`.
+
+    Args:
+        ca_pem: The authority its certificate must be signed by; None for plain HTTP in tests.
+        deadline_s: Seconds for an answer to begin, and for each further part of it.
+        transport: Another way to it, for tests.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        ca_pem: bytes | None,
+        deadline_s: float,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        verify: ssl.SSLContext | bool = False
+        if ca_pem is not None:
+            verify = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            verify.load_verify_locations(cadata=ca_pem.decode("ascii"))
+        limits = httpx.Limits(
+            max_connections=CONNECTIONS,
+            max_keepalive_connections=CONNECTIONS,
+            keepalive_expiry=KEPT_S,
+        )
+        self._client = httpx.AsyncClient(
+            base_url=url, verify=verify, timeout=deadline_s, limits=limits, trust_env=False,
+            follow_redirects=False, transport=transport,
+        )  # fmt: skip
+        self._client.headers = httpx.Headers({"accept-encoding": "identity"})
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._client.aclose()
+
+    @asynccontextmanager
+    async def post(
+        self, path: str, headers: Mapping[str, str], body: bytes
+    ) -> AsyncIterator[httpx.Response]:
+        """Send a request; the answer's body is read by `aiter_raw`.
+
+        Raises:
+            Refused: 504 when the SuperLink does not answer in time, 502 when it is not there or
+                breaks off.
+        """
+        try:
+            async with self._client.stream(
+                "POST", path, headers=dict(headers), content=body
+            ) as response:
+                yield response
+        except httpx.TimeoutException:
+            raise Refused(504, "the SuperLink did not answer in time") from None
+        except httpx.HTTPError as error:
+            raise Refused(502, f"the SuperLink is not there ({type(error).__name__})") from None
+
+
+def passed_up(name: str) -> bool:
+    """Whether a request's header is passed on."""
+    return name in PASSED_UP or name.startswith(FLOWERS)
+
+
+def passed_down(name: str) -> bool:
+    """Whether an answer's header is passed on."""
+    return name in PASSED_DOWN or name.startswith(FLOWERS)
