@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from common.adapter import lora
-from common.adapter.plan import SENT_PARTS, TRAINED_PARTS, Vector
+from common.adapter.plan import BOTH, Vector, kept_parts
 from common.adapter.state import Personal, Shared
 from common.backbone import Backbone, Batch, Prepared
 from common.config import Settings
@@ -21,8 +21,6 @@ from common.privacy.accountant import Release
 from common.privacy.noise import poisson_batch
 from common.privacy.training import DPSettings, plain_steps, private_steps
 from common.randomness import Random
-
-BOTH = ("A", "B")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -72,11 +70,6 @@ def train_shared(
             private_steps(layers, optimizer, examples, backbone.batches, loss, private, random)
     sent = lora.read(model, lora.SHARED, plan, plan.sent)
     return Trained(sent, lora.read(model, lora.SHARED, plan, stays), loss.mean, loss.tokens)
-
-
-def kept_parts(sharing: str) -> tuple[str, ...]:
-    """Parts that are trained but not sent."""
-    return tuple(part for part in TRAINED_PARTS[sharing] if part not in SENT_PARTS[sharing])
 
 
 def train_personal(
