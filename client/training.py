@@ -6,7 +6,7 @@ only so is one example's influence bounded by its own clipped gradient.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -79,12 +79,14 @@ def train_personal(
     random: Random,
     *,
     on_shared: bool,
+    step: Callable[[int], None] | None = None,
 ) -> tuple[Personal, int]:
     """Fit the personal adapter on the device's own examples; nothing of it is ever sent.
 
     Args:
         random: Source of the order of the examples, which protects nothing.
         on_shared: Fit it on top of the shared adapter that the backbone holds now, or alone.
+        step: Told, before each step, how many examples it takes.
 
     Returns:
         The adapter, which the backbone holds too, and the number of tokens trained on.
@@ -101,8 +103,17 @@ def train_personal(
         )
         schedule = _epochs(examples, settings, random)
         loss = LossSum(backbone)
-        plain_steps(optimizer, schedule, backbone.batches, loss)
+        plain_steps(optimizer, _told(schedule, step), backbone.batches, loss)
     return Personal(plan, lora.read(model, lora.PERSONAL, plan, BOTH)), loss.tokens
+
+
+def _told(
+    schedule: Sequence[list[Prepared]], step: Callable[[int], None] | None
+) -> Iterator[list[Prepared]]:
+    for batch in schedule:
+        if step is not None:
+            step(len(batch))
+        yield batch
 
 
 class LossSum:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, TypedDict
@@ -30,6 +30,9 @@ TOP_K, TOP_P = 40, 0.95  # llama.cpp's defaults, in its order: then the temperat
 CONTEXT = 2048  # tokens of conversation that are kept in view
 
 
+Pieces = Generator[str, None, None]  # of an answer's text; closing it stops the answer
+
+
 class Message(TypedDict):
     """One message of a conversation; `role` is one of `ROLES`."""
 
@@ -45,7 +48,7 @@ class Scales:
     personal: float = 1.0
 
 
-BASE = Scales(0.0, 0.0)
+BASE, FULL = Scales(0.0, 0.0), Scales()
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -78,9 +81,9 @@ class Engine(ABC):
         max_tokens: int = MAX_TOKENS,
         temperature: float = TEMPERATURE,
         seed: int | None = None,
-        scales: Scales = Scales(),
-    ) -> Iterator[str]:
-        """The answer to a conversation, piece by piece; closing the iterator stops it.
+        scales: Scales = FULL,
+    ) -> Pieces:
+        """The answer to a conversation, piece by piece; closing it stops it.
 
         The oldest messages are left out when the conversation no longer fits.
 
@@ -96,18 +99,18 @@ class Engine(ABC):
         chosen = secrets.randbits(31) if seed is None else seed % 2**31
         return self._generate(ids, max_tokens, temperature, chosen, scales)
 
-    def log_likelihood(self, messages: Sequence[Message], *, scales: Scales = Scales()) -> float:
+    def log_likelihood(self, messages: Sequence[Message], *, scales: Scales = FULL) -> float:
         """Log-probability, in nats, of the last message and its end, given those before it."""
         return sum(self.token_log_likelihoods(answer_tokens(messages, self.tokenizer), scales))
 
     @abstractmethod
-    def token_log_likelihoods(self, tokens: Tokens, scales: Scales = Scales()) -> list[float]:
+    def token_log_likelihoods(self, tokens: Tokens, scales: Scales = FULL) -> list[float]:
         """Log-probability, in nats, of each token that carries a label, in order."""
 
     @abstractmethod
     def _generate(
         self, ids: list[int], max_tokens: int, temperature: float, seed: int, scales: Scales
-    ) -> Iterator[str]: ...
+    ) -> Pieces: ...
 
     @abstractmethod
     def close(self) -> None:
@@ -175,9 +178,11 @@ def conversation_ids(
     rest = list(messages[len(head) :])
     while rest or head:
         text = tokenizer.apply_chat_template(
-            [dict(message) for message in head + rest], tokenize=False, add_generation_prompt=True
+            [dict[str, str](**message) for message in head + rest],
+            tokenize=False,
+            add_generation_prompt=True,
         )
-        ids = tokenizer.encode(str(text), add_special_tokens=False)
+        ids: list[int] = tokenizer.encode(str(text), add_special_tokens=False)
         if len(ids) <= room:
             return ids
         if len(rest) <= 1:

@@ -15,11 +15,12 @@ import signal
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from queue import SimpleQueue
 from threading import Event, Lock, Thread
 from typing import Any
 
-from client.assistant.engine import CONTEXT, TOP_K, TOP_P, Engine, Loaded, Scales
+from client.assistant.engine import CONTEXT, FULL, TOP_K, TOP_P, Engine, Loaded, Pieces, Scales
 from client.assistant.unseen import private_folder, unseen_file
 from common.adapter.gguf_io import architecture, encode_lora
 from common.errors import InputError, PrivityError
@@ -33,6 +34,10 @@ SIGACTION_BYTES = 1024  # more than any system's struct sigaction
 class LlamaCppEngine(Engine):
     """See `Engine`.
 
+    Args:
+        threads: For computing; 0 takes all cores that this process may use.
+        exact: Attention and its cache in float32, to compare with PyTorch.
+
     Raises:
         InputError: When llama.cpp cannot load the model, or has no place for an adapter.
     """
@@ -43,7 +48,7 @@ class LlamaCppEngine(Engine):
         adapters: Mapping[str, Loaded],
         *,
         threads: int = 0,
-        exact_cache: bool = False,
+        exact: bool = False,
     ) -> None:
         file = gguf_file(model)
         if file is None:
@@ -60,11 +65,11 @@ class LlamaCppEngine(Engine):
                 )
                 for a in adapters.values()
             ]
-            self._server = _start(str(file), paths, context, threads, exact_cache)
+            self._server = _start(file, paths, context, threads, exact)
         name = f"llama.cpp on {file.name}"
         super().__init__(name, load_tokenizer(model), context, self._names)
 
-    def token_log_likelihoods(self, tokens: Tokens, scales: Scales = Scales()) -> list[float]:
+    def token_log_likelihoods(self, tokens: Tokens, scales: Scales = FULL) -> list[float]:
         """One request a token; what is cached makes each a step of one token."""
         return [
             self._log_likelihood(tokens.ids[:position], label, scales)
@@ -100,7 +105,7 @@ class LlamaCppEngine(Engine):
 
     def _generate(
         self, ids: list[int], max_tokens: int, temperature: float, seed: int, scales: Scales
-    ) -> Iterator[str]:
+    ) -> Pieces:
         request = {
             "prompt": ids,
             "max_tokens": max_tokens,
@@ -151,7 +156,7 @@ class LlamaCppEngine(Engine):
             self._server = None
 
 
-def _start(model: str, paths: list[str], context: int, threads: int, exact: bool) -> Any:
+def _start(model: Path, paths: list[str], context: int, threads: int, exact: bool) -> Any:
     from xllamacpp import (
         CommonAdapterLoraInfo,
         CommonParams,
@@ -161,7 +166,7 @@ def _start(model: str, paths: list[str], context: int, threads: int, exact: bool
     )
 
     params = CommonParams()
-    params.model.path = model
+    params.model.path = str(model)
     params.lora_adapters = [CommonAdapterLoraInfo(path, 1.0) for path in paths]
     params.n_ctx = context
     params.n_parallel = 1
@@ -183,7 +188,7 @@ def _start(model: str, paths: list[str], context: int, threads: int, exact: bool
         try:
             return Server(params)
         except RuntimeError:
-            raise InputError(f"llama.cpp cannot load {os.path.basename(model)}.") from None  # noqa: PTH119
+            raise InputError(f"llama.cpp cannot load {model.name}.") from None
 
 
 def _cores() -> int:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from client.assistant.engine import CONTEXT, TOP_K, TOP_P, Engine, Loaded, Scales
+from client.assistant.engine import CONTEXT, FULL, TOP_K, TOP_P, Engine, Loaded, Pieces, Scales
 from common.adapter import lora
 from common.adapter.plan import BOTH
 from common.backbone import Backbone, adapter_plans
@@ -43,7 +43,7 @@ class TorchEngine(Engine):
         super().__init__(description, backbone.tokenizer, context, tuple(adapters))
 
     @torch.no_grad()
-    def token_log_likelihoods(self, tokens: Tokens, scales: Scales = Scales()) -> list[float]:
+    def token_log_likelihoods(self, tokens: Tokens, scales: Scales = FULL) -> list[float]:
         """One forward pass over the whole sequence."""
         ids, labels = torch.tensor([tokens.ids]), torch.tensor(tokens.labels)
         with self._lock, self._scaled(scales):
@@ -55,7 +55,7 @@ class TorchEngine(Engine):
 
     def _generate(
         self, ids: list[int], max_tokens: int, temperature: float, seed: int, scales: Scales
-    ) -> Iterator[str]:
+    ) -> Pieces:
         generator = torch.Generator().manual_seed(seed)
         with self._lock, self._scaled(scales):
             written: list[int] = []
@@ -107,7 +107,7 @@ class TorchEngine(Engine):
 
 
 def pick(logits: Tensor, temperature: float, generator: torch.Generator) -> int:
-    """One token id: the likeliest, or drawn from the top as llama.cpp does. logits: [vocabulary]."""
+    """The likeliest token, or one drawn from the top as llama.cpp does. logits: [vocabulary]."""
     if temperature == 0:
         return int(logits.argmax())
     best, ids = logits.topk(min(TOP_K, len(logits)))

@@ -21,7 +21,7 @@ def unseen_file(content: bytes, *, anonymous: bool = hasattr(os, "memfd_create")
     if anonymous:
         descriptor = os.memfd_create("adapter", os.MFD_CLOEXEC)
         try:
-            with open(descriptor, "wb", closefd=False) as stream:
+            with os.fdopen(descriptor, "wb", closefd=False) as stream:
                 stream.write(content)
             yield f"/proc/self/fd/{descriptor}"
         finally:
@@ -29,8 +29,8 @@ def unseen_file(content: bytes, *, anonymous: bool = hasattr(os, "memfd_create")
         return
     with private_folder() as folder:
         file = folder / "adapter.gguf"
-        with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
-            stream.write(content)
+        file.touch(0o600, exist_ok=False)
+        file.write_bytes(content)
         yield str(file)
 
 

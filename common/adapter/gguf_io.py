@@ -12,8 +12,6 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from common.adapter.plan import BOTH, AdapterPlan, Site, Vector
 from common.errors import InputError
 
