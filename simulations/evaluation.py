@@ -16,9 +16,10 @@ import numpy as np
 
 from client.device import Device
 from client.participation import KEPT
-from client.training import BOTH, kept_parts, train_personal
+from client.training import train_personal
 from common.adapter import lora
 from common.adapter.peft_io import save_adapter
+from common.adapter.plan import BOTH, kept_parts
 from common.adapter.state import Shared
 from common.backbone import Backbone, backbone_for
 from common.config import Settings

@@ -10,10 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client.training import BOTH, train_personal, train_shared
+from client.training import train_personal, train_shared
 from common.adapter import lora
 from common.adapter.peft_io import save_adapter
-from common.adapter.plan import AdapterPlan, Site, seeded_a
+from common.adapter.plan import BOTH, AdapterPlan, Site, seeded_a
 from common.adapter.state import Personal, Shared, decode_shared, encode_shared
 from common.backbone import Backbone, adapter_plans, backbone_for
 from common.config import Settings

@@ -15,8 +15,14 @@ from numpy.typing import NDArray
 
 Vector = NDArray[np.float32]
 
+BOTH = ("A", "B")
 SENT_PARTS = {"ffa": ("B",), "fedsa": ("A",), "lora": ("A", "B")}
 TRAINED_PARTS = {"ffa": ("B",), "fedsa": ("A", "B"), "lora": ("A", "B")}
+
+
+def kept_parts(sharing: str) -> tuple[str, ...]:
+    """Parts that are trained but not sent."""
+    return tuple(part for part in TRAINED_PARTS[sharing] if part not in SENT_PARTS[sharing])
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common.adapter.plan import AdapterPlan, Vector
+from common.adapter.plan import BOTH, AdapterPlan, Vector, kept_parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,3 +62,24 @@ def decode_shared(plan: AdapterPlan, content: bytes) -> Shared:
     if not np.isfinite(vector).all():
         raise DecodeError("an adapter with weights that are not finite.")
     return Shared(plan, vector)
+
+
+def whole(shared: Shared, kept: Vector | None = None) -> Vector:
+    """A and B of a shared adapter, flattened: what is published, and what is not sent.
+
+    Args:
+        kept: The parts that a device trained and kept (FedSA's B); None leaves them at their start.
+    """
+    plan = shared.plan
+    vector = plan.initial(BOTH)
+    _put(vector, plan, plan.sent, shared.vector)
+    if kept is not None:
+        _put(vector, plan, kept_parts(plan.sharing), kept)
+    return vector
+
+
+def _put(vector: Vector, plan: AdapterPlan, parts: tuple[str, ...], values: Vector) -> None:
+    """Some parts' values into their places among both parts."""
+    places = {(site, part): place for site, part, place in plan.entries(BOTH)}
+    for site, part, place in plan.entries(parts):
+        vector[places[site, part]] = values[place]

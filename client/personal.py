@@ -1,0 +1,210 @@
+"""The personal adapter, fitted on the device's own records and kept only if it helps.
+
+Plain objects in and out: whoever holds the vault reads the records and stores what is kept. The
+latest answers are never trained on; the adapter must improve them by more than chance explains.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from client.training import train_personal
+from common.adapter import lora
+from common.adapter.plan import BOTH, Vector
+from common.adapter.state import Personal, Shared, whole
+from common.backbone import Backbone, Prepared, backbone_for
+from common.config import Settings
+from common.errors import InputError
+from common.randomness import Random
+from common.records import Record
+from common.tasks.chat import Score, split, turns
+
+MIN_TRAIN, MIN_HELD_OUT = 4, 4
+CONFIDENCE = 0.95
+
+# What is being done, how much of it is done, and how much there is; units are examples.
+Progress = Callable[[str, int, int], None]
+
+
+def no_progress(what: str, done: int, total: int) -> None:
+    """Watch nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """What a fit gave on held-out answers. `personal` is None when it was not kept.
+
+    NLLs are means in nats a token. `gain` is the NLL without the personal adapter less that with
+    it, `gain_low` and `gain_high` its interval of 95 %, paired over answers.
+    """
+
+    personal: Personal | None = field(repr=False)
+    train: int  # answers
+    heldout: int  # answers
+    tokens: int  # trained on
+    base_nll: float  # the base model alone
+    before_nll: float  # with the shared adapter, when there is one
+    after_nll: float  # with the new personal adapter too
+    current_nll: float | None  # with the personal adapter that was there before
+    gain: float
+    gain_low: float
+    gain_high: float
+    reason: str  # why it was kept or not: one sentence
+
+    @property
+    def kept(self) -> bool:
+        """Whether the new adapter is worth using."""
+        return self.personal is not None
+
+
+def train(
+    records: Sequence[Record],
+    shared: Shared | None,
+    settings: Settings,
+    progress: Progress = no_progress,
+    *,
+    kept: Vector | None = None,
+    current: Personal | None = None,
+    random: Random = os.urandom,
+) -> TrainResult:
+    """Fit the personal adapter on these records, on top of the shared adapter if there is one.
+
+    Args:
+        kept: The parts of the shared adapter that this device keeps (FedSA's B).
+        current: The personal adapter in use; a worse one does not replace it.
+        random: Of the order of the examples.
+
+    Raises:
+        InputError: When there are too few answers, or the shared adapter is another model's.
+    """
+    training, heldout = split(turns(records), settings.examples)
+    _check(len(training), len(heldout), settings)
+    backbone = backbone_for(settings)
+    fit = _Fit(backbone, settings, progress)
+    fit.use_shared(shared, kept)
+    examples = backbone.prepared(training)
+    answers = backbone.prepared(heldout)
+
+    base = fit.scores(answers)
+    before = fit.scores(answers, lora.SHARED) if shared else base
+    personal, tokens = fit.fit(examples, random, on_shared=shared is not None)
+    after = fit.scores(answers, *fit.names, lora.PERSONAL)
+    previous = fit.with_current(answers, current)
+
+    gain, low, high = paired_gain(before, after)
+    after_nll = _nll(after)
+    reason = _objection(low, after_nll, previous)
+    words = f"It improves held-out answers by {gain:.2f} nats a token ({low:.2f} to {high:.2f})."
+    return TrainResult(
+        personal=None if reason else personal,
+        train=len(training),
+        heldout=len(heldout),
+        tokens=tokens,
+        base_nll=_nll(base),
+        before_nll=_nll(before),
+        after_nll=after_nll,
+        current_nll=previous,
+        gain=gain,
+        gain_low=low,
+        gain_high=high,
+        reason=reason or words,
+    )
+
+
+class _Fit:
+    """The backbone with this device's adapters written into it, and who watches."""
+
+    def __init__(self, backbone: Backbone, settings: Settings, progress: Progress) -> None:
+        self._backbone, self._settings, self._progress = backbone, settings, progress
+        self.names: tuple[str, ...] = ()
+
+    def use_shared(self, shared: Shared | None, kept: Vector | None) -> None:
+        plan = self._backbone.shared
+        if shared is None:
+            return
+        if shared.plan != plan:
+            raise InputError(
+                "The shared adapter was made for another model or another shape.",
+                "Train with the settings of the federation that it came from.",
+            )
+        lora.write(self._backbone.model, lora.SHARED, plan, BOTH, whole(shared, kept))
+        self.names = (lora.SHARED,)
+
+    def fit(
+        self, examples: Sequence[Prepared], random: Random, *, on_shared: bool
+    ) -> tuple[Personal, int]:
+        total = len(examples) * self._settings.personal_epochs
+        seen = 0
+
+        def step(count: int) -> None:
+            nonlocal seen
+            seen += count
+            self._progress("fitting", seen, total)
+
+        return train_personal(
+            self._backbone, examples, self._settings, random, on_shared=on_shared, step=step
+        )
+
+    def scores(self, answers: Sequence[Prepared], *names: str) -> list[Score]:
+        """Each answer's figures under these adapters."""
+        what = "evaluating " + (" + ".join(names) or "base")
+        found = []
+        with lora.active(self._backbone.model, *names):
+            for done, answer in enumerate(answers, start=1):
+                found.append(self._backbone.score([answer]))
+                self._progress(what, done, len(answers))
+        return found
+
+    def with_current(self, answers: Sequence[Prepared], current: Personal | None) -> float | None:
+        """NLL with the adapter in use; one of another shape does not count."""
+        if current is None or current.plan != self._backbone.personal:
+            return None
+        lora.write(self._backbone.model, lora.PERSONAL, current.plan, BOTH, current.vector)
+        return _nll(self.scores(answers, *self.names, lora.PERSONAL))
+
+
+def _check(train: int, heldout: int, settings: Settings) -> None:
+    if train < MIN_TRAIN or heldout < MIN_HELD_OUT:
+        raise InputError(
+            f"There are {train} answers to train on and {heldout} to evaluate on; "
+            f"{MIN_TRAIN} and {MIN_HELD_OUT} are needed.",
+            "Import more messages; an answer of yours counts when a message comes before it.",
+        )
+    if settings.personal_epochs == 0:
+        raise InputError("personal_epochs is 0: there is nothing to fit.", "Set at least 1.")
+
+
+def _objection(low: float, after: float, current: float | None) -> str:
+    """Why the adapter is not kept; empty when it is."""
+    if not math.isfinite(after) or low <= 0:
+        return "Not kept: on held-out answers it helps no more than chance would."
+    if current is not None and after > current:
+        return "Not kept: the adapter in use is better on held-out answers."
+    return ""
+
+
+def paired_gain(before: Sequence[Score], after: Sequence[Score]) -> tuple[float, float, float]:
+    """Mean gain in nats a token and its interval, both under the same answers.
+
+    The ratio of sums, Σ gain over Σ tokens, with the linearised variance of a ratio estimator
+    over answers (Cochran, Sampling Techniques, 3rd ed., 6.4) and Student's t.
+    """
+    from scipy.stats import t
+
+    gains = np.array([b.nll - a.nll for b, a in zip(before, after, strict=True)])
+    tokens = np.array([a.tokens for a in after])
+    count = len(gains)
+    mean = float(gains.sum() / tokens.sum())
+    residuals = gains - mean * tokens
+    error = math.sqrt(count / (count - 1) * float(residuals @ residuals)) / float(tokens.sum())
+    width = float(t.ppf((1 + CONFIDENCE) / 2, count - 1)) * error
+    return mean, mean - width, mean + width
+
+
+def _nll(scores: Sequence[Score]) -> float:
+    return sum(scores, Score()).metrics()["nll"]
