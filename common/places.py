@@ -10,9 +10,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from common.config import Settings
 from common.wheels import cache_dir
 
+PUBLIC = "authority.pub"
+FEDERATION = "PRIVITY_FEDERATION"  # environment of a deployment's ServerApp
+
 
 def run_folder(settings: Settings, run_id: int) -> Path:
-    """The run's folder: `--out`, or one in the cache named after Flower's run id."""
+    """The run's folder: a deployment's own, `--out`, or one in the cache named after the run."""
+    if deployed := os.environ.get(FEDERATION):
+        return Path(deployed)
     return Path(settings.out) if settings.out else cache_dir() / "flower-runs" / str(run_id)
 
 
@@ -33,8 +38,16 @@ def authority_key(folder: Path) -> Ed25519PrivateKey:
 
 
 def authority(folder: Path) -> Ed25519PublicKey:
-    """The public half of the run's enrolment authority."""
+    """The public half of the run's enrolment authority; where that is all there is, from a file."""
+    public = folder / PUBLIC
+    if public.exists():
+        return Ed25519PublicKey.from_public_bytes(public.read_bytes())
     return authority_key(folder).public_key()
+
+
+def keep_authority(folder: Path, key: Ed25519PublicKey) -> None:
+    """Let a run trust an authority whose own key is kept elsewhere."""
+    _kept(folder / PUBLIC, key.public_bytes_raw())
 
 
 def _kept(path: Path, fresh: bytes) -> bytes:

@@ -25,6 +25,7 @@ from flwr.proto.control_pb2 import (
     StopRunRequest,
     UnregisterNodeRequest,
 )
+from flwr.proto.node_pb2 import NodeInfo
 from flwr.supercore.control.control_http_client import ControlHttpClient
 from flwr.supercore.fab import Fab
 from flwr.supercore.interceptors.http.runtime_version import RuntimeVersionHttpInterceptor
@@ -32,6 +33,7 @@ from flwr.supercore.interceptors.http.runtime_version import RuntimeVersionHttpI
 from common.bundle import bundle, bundle_hash
 from common.config import Settings
 from common.errors import PrivityError
+from server.place import Place
 
 QUIET = {
     "FLWR_TELEMETRY_ENABLED": "0",
@@ -43,7 +45,7 @@ QUIET = {
     "TOKENIZERS_PARALLELISM": "false",
     "PYTHONUNBUFFERED": "1",
 }
-ONLINE = "online"
+ONLINE, GONE = "online", "unregistered"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,13 @@ def _script(name: str) -> str:
     return str(Path(sys.executable).parent / name)
 
 
+def flower_place(place: Place) -> FlowerPlace:
+    """Where Flower runs in an operator's folder."""
+    tls = Certificates(place.ca_certificate, place.server_certificate, place.server_key)
+    port = place.settings().gateway.superlink_port
+    return FlowerPlace(port, place.superlink_file, place.folder / "flower", tls)
+
+
 class Control:
     """Flower's Control API. Every call raises `PrivityError` when the SuperLink does not answer."""
 
@@ -109,27 +118,27 @@ class Control:
             interceptors=[RuntimeVersionHttpInterceptor(component_name="CLI")],
         )
 
-    def register(self, node_key: bytes) -> int:
-        """Admit a node by its public key, in Flower's own form; its id."""
+    def admit(self, node_key: bytes) -> int:
+        """Register a node by its public key, in Flower's own form; its id. A known one keeps it."""
+        for node in self._nodes():
+            if node.public_key == node_key and node.status != GONE:
+                return int(node.node_id)
         with _translated():
             return int(self._client.RegisterNode(RegisterNodeRequest(public_key=node_key)).node_id)
 
     def unregister(self, node: int) -> None:
-        """Admit a node no longer."""
-        with _translated():
-            self._client.UnregisterNode(UnregisterNodeRequest(node_id=node))
+        """Let a node no longer connect; one that is gone stays gone."""
+        if any(known.node_id == node and known.status != GONE for known in self._nodes()):
+            with _translated():
+                self._client.UnregisterNode(UnregisterNodeRequest(node_id=node))
 
     def online(self) -> list[int]:
         """Ids of the nodes that are connected."""
-        with _translated():
-            nodes = self._client.ListNodes(ListNodesRequest()).nodes_info
-        return sorted(node.node_id for node in nodes if node.status == ONLINE)
+        return sorted(node.node_id for node in self._nodes() if node.status == ONLINE)
 
-    def nodes(self) -> dict[bytes, int]:
-        """Ids of all admitted nodes, by public key."""
+    def _nodes(self) -> list[NodeInfo]:
         with _translated():
-            nodes = self._client.ListNodes(ListNodesRequest()).nodes_info
-        return {bytes(node.public_key): node.node_id for node in nodes}
+            return list(self._client.ListNodes(ListNodesRequest()).nodes_info)
 
     def start(self, settings: Settings) -> int:
         """Start a run with these settings; its number."""

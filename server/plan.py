@@ -46,17 +46,21 @@ def rounds_done(folder: Path) -> int:
 def making_rounds(folder: Path) -> Iterator[None]:
     """Held by the one process that makes rounds; a second one waits until it has ended."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("w") as lock:
+    with (folder / LOCK).open("a+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
         yield
 
 
-def is_making_rounds(folder: Path) -> bool:
-    """Whether a process makes rounds now. The system frees the lock of one that was killed."""
+def maker_of_rounds(folder: Path) -> int | None:
+    """The process that makes rounds now, if any. The system frees the lock of one that died."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("w") as lock:
+    with (folder / LOCK).open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            return True
-        return False
+            lock.seek(0)
+            return int(lock.read() or 0)
+        return None

@@ -32,6 +32,12 @@ class RoundEntry:
     adapter_sha256: str
 
 
+def entries(folder: Path) -> list[RoundEntry]:
+    """All finished rounds of the registry in `folder`, in order."""
+    files = sorted((folder / "rounds").glob("*.json"))
+    return [RoundEntry(**json.loads(file.read_text())) for file in files]
+
+
 class Registry:
     """The registry in `folder`, created if needed."""
 
@@ -42,8 +48,7 @@ class Registry:
 
     def rounds(self) -> list[RoundEntry]:
         """All finished rounds, in order."""
-        files = sorted((self._folder / "rounds").glob("*.json"))
-        return [RoundEntry(**json.loads(file.read_text())) for file in files]
+        return entries(self._folder)
 
     def latest(self) -> tuple[Shared, RuleState]:
         """The newest published adapter and the rule's state; the published start before any."""

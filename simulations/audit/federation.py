@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from client.training import BOTH, train_personal
+from client.training import train_personal
 from common.adapter import lora
-from common.adapter.plan import Vector
+from common.adapter.plan import BOTH, Vector
 from common.adapter.state import Shared
 from common.backbone import Backbone, Prepared, adapter_plans
 from common.config import WITHOUT_DP, Settings, from_mapping

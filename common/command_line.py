@@ -1,0 +1,69 @@
+"""What the three commands have in common: one-sentence errors, exit codes, quiet libraries."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from common.errors import InputError, PrivityError
+
+INTERRUPTED = 130
+QUIET_ENVIRONMENT = {
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with the project's one-sentence errors."""
+
+    def error(self, message: str) -> Any:
+        """Raise `InputError`."""
+        raise InputError(f"{message[0].upper()}{message[1:]}.", f"See `{self.prog} --help`.")
+
+
+def run_command(
+    parser: Callable[[], argparse.ArgumentParser],
+    arguments: Sequence[str] | None,
+    continuation: Callable[[Sequence[str]], str] = lambda _: "",
+) -> int:
+    """Parse, act, and turn errors into one sentence on stderr.
+
+    Args:
+        parser: Each command of it sets `action`, a function of the options to the exit code.
+        continuation: What to say after "interrupted", from the arguments.
+
+    Returns:
+        The exit code: 0 done, 1 our fault, 2 the input's, 130 interrupted.
+    """
+    for name, value in QUIET_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    made = parser()
+    given = sys.argv[1:] if arguments is None else arguments
+    try:
+        options = made.parse_args(given)
+        return int(options.action(options))
+    except PrivityError as error:
+        _say(made.prog, str(error))
+        return error.exit_code
+    except (PermissionError, NotADirectoryError, FileExistsError, IsADirectoryError) as error:
+        _say(made.prog, f"{error.filename} cannot be used: {error.strerror}.")
+        return InputError.exit_code
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print(file=sys.stderr)  # noqa: T201
+        _say(made.prog, f"interrupted{continuation(given)}")
+        return INTERRUPTED
+
+
+def _say(program: str, words: str) -> None:
+    print(f"{program}: {words}", file=sys.stderr)  # noqa: T201

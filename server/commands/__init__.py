@@ -1,0 +1,29 @@
+"""`privity-server`'s commands, one a file: `add` puts it on the command line."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from server.place import Place
+
+
+def with_folder(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """Add the option that says which federation is meant."""
+    parser.add_argument(
+        "--dir", default=".", metavar="DIR", help="the operator's folder (default: here)"
+    )
+    return parser
+
+
+def place_of(options: argparse.Namespace) -> Place:
+    """The operator's folder that the options name.
+
+    Raises:
+        InputError: It is none, or others can read its keys.
+    """
+    from server.place import existing
+
+    return existing(Path(options.dir))

@@ -1,0 +1,55 @@
+"""`devices`: who takes part."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from server.commands import place_of, with_folder
+
+if TYPE_CHECKING:
+    from server.place import Place
+
+
+def add(commands: Any) -> None:
+    """Put it on the command line."""
+    parser = with_folder(commands.add_parser("devices", help="list the enrolled devices"))
+    parser.set_defaults(action=_act)
+
+
+def _act(options: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.table import Table
+
+    place = place_of(options)
+    enrolment, online = place.enrolment(), _online(place)
+    try:
+        devices = enrolment.devices()
+    finally:
+        enrolment.close()
+    table = Table()
+    for title in ("member", "enrolled (UTC)", "state"):
+        table.add_column(title, no_wrap=True)
+    for one in devices:
+        here = "?" if online is None else ("online" if one.member in online else "offline")
+        at = datetime.fromtimestamp(one.enrolled_at, UTC).strftime("%Y-%m-%d %H:%M")
+        table.add_row(str(one.member), at, one.gone_why or here)
+    out = Console(soft_wrap=True)
+    out.print(table if devices else "No device is enrolled yet: `privity-server invite`.")
+    if online is None:
+        out.print("The federation is not up: who is online is unknown.")
+    return 0
+
+
+def _online(place: Place) -> list[int] | None:
+    from common.errors import PrivityError
+    from server.flower import Control, flower_place
+
+    control = Control(flower_place(place))
+    try:
+        return control.online()
+    except PrivityError:
+        return None
+    finally:
+        control.close()

@@ -1,0 +1,33 @@
+"""`invite`: a code by which one device can join."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from server.commands import place_of, with_folder
+
+
+def add(commands: Any) -> None:
+    """Put it on the command line."""
+    parser = with_folder(commands.add_parser("invite", help="a code for one device, once"))
+    parser.add_argument("--hours", type=float, default=24, help="until it expires (default: 24)")
+    parser.add_argument("--count", type=int, default=1, help="how many codes (default: 1)")
+    parser.set_defaults(action=_act)
+
+
+def _act(options: argparse.Namespace) -> int:
+    place = place_of(options)
+    gateway, enrolment = place.settings().gateway, place.enrolment()
+    host = gateway.names[0] if gateway.names else "127.0.0.1"
+    host = f"[{host}]" if ":" in host else host
+    try:
+        for _ in range(options.count):
+            code = enrolment.invite(options.hours)
+            print(  # noqa: T201
+                f"privity-client join https://{host}:{gateway.port} {code} "
+                f"--ca-fingerprint {place.fingerprint()}"
+            )
+    finally:
+        enrolment.close()
+    return 0

@@ -1,0 +1,29 @@
+"""`revoke MEMBER`: shut a device out for good."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from server.commands import place_of, with_folder
+
+
+def add(commands: Any) -> None:
+    """Put it on the command line."""
+    parser = with_folder(commands.add_parser("revoke", help="shut a device out for good"))
+    parser.add_argument("member", type=int, help="as `devices` shows it")
+    parser.set_defaults(action=_act)
+
+
+def _act(options: argparse.Namespace) -> int:
+    from server.flower import Control, flower_place
+
+    place = place_of(options)
+    enrolment, control = place.enrolment(), Control(flower_place(place))
+    try:
+        enrolment.revoke(options.member, control.unregister)
+    finally:
+        enrolment.close()
+        control.close()
+    print(f"Member {options.member} is shut out; its keys are never admitted again.")  # noqa: T201
+    return 0

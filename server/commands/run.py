@@ -1,0 +1,76 @@
+"""`run`: ask for rounds and watch them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+from server.commands import place_of, with_folder
+
+UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def add(commands: Any) -> None:
+    """Put it on the command line."""
+    parser = with_folder(commands.add_parser("run", help="make rounds, under privity.toml's terms"))
+    parser.add_argument(
+        "--rounds", type=int, default=0, help="how many (default: all that are left)"
+    )
+    parser.add_argument("--every", default="", metavar="TIME", help="pace, such as 30m, 1h, 1d")
+    parser.add_argument("--no-wait", action="store_true", help="ask for them and return at once")
+    parser.set_defaults(action=_act)
+
+
+def _act(options: argparse.Namespace) -> int:
+    from common.errors import InputError
+    from server.plan import Plan, rounds_done, write_plan
+
+    place, every_s = place_of(options), _seconds(options.every)
+    settings, done = place.settings().run, rounds_done(place.federation)
+    left = settings.rounds - done
+    if left <= 0:
+        raise InputError(
+            f"All {settings.rounds} rounds that privity.toml plans are made.",
+            "A longer plan costs a new budget: start a new federation.",
+        )
+    if options.rounds < 0:
+        raise InputError(f"--rounds {options.rounds} is no number of rounds.", "Give 1 or more.")
+    if options.rounds > left:
+        raise InputError(f"--rounds {options.rounds} is more than the {left} that are left.")
+    until = done + (options.rounds or left)
+    write_plan(place.federation, Plan(until, every_s))
+    print(f"Rounds {done + 1} to {until} of {settings.rounds} are asked for.")  # noqa: T201
+    return 0 if options.no_wait else _watch(place.federation, done, until)
+
+
+def _watch(folder: Path, done: int, until: int) -> int:
+    """Tell each round as it ends. Ctrl-C ends the watching, not the rounds."""
+    shown = done
+    while shown < until:
+        file = folder / "server" / "rounds" / f"{shown + 1:04d}.json"
+        if not file.exists():
+            time.sleep(0.2)
+            continue
+        entry = json.loads(file.read_text())
+        shown += 1
+        print(  # noqa: T201
+            f"round {entry['round']}: {entry['status']}, {entry['survivors']} of "
+            f"{entry['cohort']} devices, {entry['seconds']:.1f} s",
+            flush=True,
+        )
+    return 0
+
+
+def _seconds(text: str) -> float:
+    from common.errors import InputError
+
+    if not text:
+        return 0.0
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
+    if not found:
+        raise InputError(f"--every {text!r} is no length of time.", "Give for example 30m or 1h.")
+    return float(found[1]) * UNITS_S[found[2]]

@@ -1,0 +1,36 @@
+"""`status`: how far the federation is."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from server.commands import place_of, with_folder
+
+
+def add(commands: Any) -> None:
+    """Put it on the command line."""
+    parser = with_folder(commands.add_parser("status", help="how far the federation is"))
+    parser.set_defaults(action=_act)
+
+
+def _act(options: argparse.Namespace) -> int:
+    from common.errors import PrivityError
+    from server.flower import Control, flower_place
+    from server.plan import maker_of_rounds, read_plan, rounds_done
+
+    place = place_of(options)
+    settings, done = place.settings().run, rounds_done(place.federation)
+    control = Control(flower_place(place))
+    try:
+        up = f"up; {len(control.online())} devices online"
+    except PrivityError:
+        up = "not up"
+    finally:
+        control.close()
+    asked = read_plan(place.federation)
+    wanted = f", {asked.until} asked for" if asked else ""
+    busy = "; a round is being made" if maker_of_rounds(place.federation) else ""
+    print(f"{place.settings().federation.name}: {up}")  # noqa: T201
+    print(f"rounds: {done} of {settings.rounds}{wanted}{busy}")  # noqa: T201
+    return 0

@@ -1,0 +1,68 @@
+"""The gateway as a process of its own: `python -m server.gateway_process DIR`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+from server.enrolment_desk import Desk
+from server.flower import Control, flower_place
+from server.gateway import Gateway, Services, Upstream
+from server.place import Place
+
+FIGURES, FIGURES_EVERY_S = "gateway.json", 2.0
+log = logging.getLogger("privity.gateway")
+
+
+async def serve(place: Place) -> None:
+    """Until SIGTERM or SIGINT; its figures lie in `log/gateway.json` for who wants to look."""
+    settings, flower = place.settings(), flower_place(place)
+    control, enrolment = Control(flower), place.enrolment()
+    desk = Desk(
+        enrolment,
+        place.authority(),
+        settings.federation.name,
+        control.admit,
+        control.unregister,
+    )
+    gateway = Gateway(
+        place.server_certificate,
+        place.server_key,
+        Services(place.ca_certificate.read_bytes(), enrolment.is_known, desk.enrol, desk.leave),
+        Upstream(
+            f"https://{flower.address}",
+            place.ca_certificate.read_bytes(),
+            settings.limits.upstream_s,
+        ),
+        settings.limits,
+    )
+    ended = asyncio.Event()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(signum, ended.set)
+    host, port = await gateway.start(settings.gateway.host, settings.gateway.port)
+    log.info("listening on %s port %d", host, port)
+    while not ended.is_set():
+        _keep(place.log / FIGURES, {"host": host, "port": port, **gateway.figures()})
+        try:
+            await asyncio.wait_for(ended.wait(), FIGURES_EVERY_S)
+        except TimeoutError:
+            continue
+    await gateway.close()
+    (place.log / FIGURES).unlink(missing_ok=True)
+
+
+def _keep(file: Path, figures: dict[str, object]) -> None:
+    scratch = file.with_suffix(f".{os.getpid()}")
+    scratch.write_text(json.dumps(figures))
+    scratch.replace(file)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    asyncio.run(serve(Place(Path(sys.argv[1]))))

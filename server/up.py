@@ -1,0 +1,167 @@
+"""A whole deployment: SuperLink, superexec and gateway as processes, and the rounds asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from common.config import Settings
+from common.errors import InputError, PrivityError
+from common.places import FEDERATION, keep_authority
+from server.conductor import Conductor
+from server.flower import Control, flower_place
+from server.gateway_process import FIGURES
+from server.journal import Journal
+from server.place import Place
+from server.plan import maker_of_rounds
+from server.supervisor import Part, Supervisor
+
+LOG, LOCK = "privity.log", "up.lock"
+TEND_S = 0.5
+
+
+def up(place: Place, *, as_json: bool = False, ended: threading.Event | None = None) -> None:
+    """Bring the federation up and keep it up until SIGTERM, SIGINT or `ended`.
+
+    Raises:
+        InputError: It is up already, or a setting is wrong.
+        PrivityError: A part of it does not start.
+    """
+    ended = ended or threading.Event()
+    with _only_one(place.folder), _signals(ended):
+        place.renew(place.settings().gateway.names)
+        keep_authority(place.federation, place.authority().public_key())
+        journal = Journal(place.log / LOG, as_json=as_json)
+        try:
+            _serve(place, journal, ended)
+        finally:
+            journal.close()
+
+
+def _serve(place: Place, journal: Journal, ended: threading.Event) -> None:
+    supervisor = Supervisor(parts(place), journal)
+    control: Control | None = None
+    try:
+        try:
+            supervisor.start()
+        except TimeoutError as error:
+            words = f"The {error} did not start within a minute."
+            raise PrivityError(words, f"See {place.log / LOG}.") from None
+        control = Control(flower_place(place))
+        _settle(place, control, journal)
+        journal.write("up", "ready")
+        _tend(place, supervisor, control, journal, ended)
+    finally:
+        journal.write("up", "shutting down")
+        _end_rounds(place.federation)
+        supervisor.stop()
+        if control:
+            control.close()
+
+
+def parts(place: Place) -> list[Part]:
+    """The processes, in the order in which they start."""
+    flower = flower_place(place)
+    flower.home.mkdir(mode=0o700, exist_ok=True)
+    environment = flower.environment() | {FEDERATION: str(place.federation)}
+    gateway = [sys.executable, "-m", "server.gateway_process", str(place.folder)]
+    return [
+        Part("superlink", flower.superlink(), environment, flower.home, lambda: _answers(place)),
+        Part("superexec", flower.superexec(), environment, flower.home),
+        Part("gateway", gateway, environment, flower.home, (place.log / FIGURES).exists),
+    ]
+
+
+def _answers(place: Place) -> bool:
+    try:
+        control = Control(flower_place(place))
+    except OSError:
+        return False
+    try:
+        control.online()
+    except PrivityError:
+        return False
+    finally:
+        control.close()
+    return True
+
+
+def _settle(place: Place, control: Control, journal: Journal) -> None:
+    enrolment = place.enrolment()
+    try:
+        for member in enrolment.settle(control.unregister):
+            journal.write("up", f"member {member} is gone and was unregistered")
+    finally:
+        enrolment.close()
+
+
+def _tend(
+    place: Place,
+    supervisor: Supervisor,
+    control: Control,
+    journal: Journal,
+    ended: threading.Event,
+) -> None:
+    def settings() -> Settings:
+        return place.settings().run
+
+    conductor = Conductor(
+        place.federation, control, settings, lambda words: journal.write("rounds", words)
+    )
+    said = ""
+    while not ended.wait(TEND_S):
+        supervisor.tend()
+        try:
+            conductor.tend()
+            said = ""
+        except PrivityError as error:  # the SuperLink is being restarted, or a setting is wrong
+            if str(error) != said:
+                journal.write("up", str(error))
+            said = str(error)
+    conductor.end()
+
+
+def _end_rounds(folder: Path) -> None:
+    """Flower starts the ServerApp in a session of its own, out of the supervisor's reach."""
+    if maker := maker_of_rounds(folder):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(maker, signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def _only_one(folder: Path) -> Iterator[None]:
+    with (folder / LOCK).open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            owner = lock.read() or "unknown"
+            raise InputError(
+                f"The federation in {folder} is up already (process {owner}).",
+                "End that one first.",
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+@contextlib.contextmanager
+def _signals(ended: threading.Event) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {
+        one: signal.signal(one, lambda *_: ended.set()) for one in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
