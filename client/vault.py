@@ -192,7 +192,9 @@ def _make_database(folder: Path, key: bytes) -> None:
     for old in (file, *(folder / f"{UNFINISHED}-{end}" for end in ("wal", "shm"))):
         old.unlink(missing_ok=True)
     os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-    Store(connect(file, key), str(file)).close()
+    with contextlib.closing(connect(file, key)) as db:
+        db.execute("PRAGMA journal_mode = WAL")  # for good: readers do not wait for the writer
+        Store(db, str(file), lent=True)
 
 
 def _write_header(folder: Path, header: Header) -> None:
