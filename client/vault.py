@@ -54,23 +54,30 @@ class Vault:
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             folder.chmod(0o700)
-            lock = Lock(folder / LOCK)
         except OSError as error:
             raise InputError(f"{folder} cannot be used: {error.strerror}.") from error
+        lock = Lock(folder / LOCK)
         try:
-            _require_none(folder)
-            key = os.urandom(KEY_BYTES)
-            header = new_header(unlock, key)
-            _make_database(folder, key)
-            _write_header(folder, header)
-            (folder / UNFINISHED).rename(folder / DATABASE)
-            _sync_folder(folder)
-            vault = cls(folder, connect(folder / DATABASE, key), header, key)
+            vault = cls._made(folder, unlock)
+        except OSError as error:
+            lock.release()
+            raise InputError(f"{folder} cannot be used: {error.strerror}.") from error
         except BaseException:
             lock.release()
             raise
         vault._lock = lock
         return vault
+
+    @classmethod
+    def _made(cls, folder: Path, unlock: Unlock) -> Vault:
+        _require_none(folder)
+        key = os.urandom(KEY_BYTES)
+        header = new_header(unlock, key)
+        _make_database(folder, key)
+        _write_header(folder, header)
+        (folder / UNFINISHED).rename(folder / DATABASE)
+        _sync_folder(folder)
+        return cls(folder, connect(folder / DATABASE, key), header, key)
 
     @classmethod
     def open(cls, folder: Path, unlock: Unlock, *, exclusive: bool = False) -> Vault:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -365,6 +366,26 @@ def test_interrupted(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mon
     monkeypatch.setattr(Vault, "create", interrupted)
     assert main(["init"]) == 130
     assert "interrupted" in capsys.readouterr().err
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_a_bar_is_shown_for_what_takes_long_alone(
+    monkeypatch: pytest.MonkeyPatch, slow: bool
+) -> None:
+    from client import progress
+
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(progress, "PATIENCE_S", 0.01 if slow else 60)
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with progress.bar("Importing a.jsonl", 2) as step:
+        step()
+        time.sleep(0.3 if slow else 0)
+    assert ("Importing a.jsonl" in sys.stderr.getvalue()) is slow  # type: ignore[attr-defined]
 
 
 def test_help_needs_no_heavy_import() -> None:

@@ -21,7 +21,7 @@ from common.errors import InputError
 from common.models import DEFAULT_MODEL
 
 NOON = Surroundings(12 * 60, idle=True, charging=True, unmetered=True)
-MODEST = Asked(10, 1.0, math.inf, 1000, DEFAULT_MODEL)
+MODEST = Asked(10, 1.0, math.inf, 1000, DEFAULT_MODEL, 1e-5, 1e-5)
 FRESH = SoFar()
 
 
@@ -40,6 +40,7 @@ def test_the_defaults_take_part_in_a_modest_round_and_agree_with_the_rest() -> N
         ({"record_epsilon": 8.1}, ["8.1", "over 8"]),
         ({"record_epsilon": math.inf}, ["infinity", "over 8"]),
         ({"record_epsilon": math.nan}, ["over 8"]),
+        ({"record_delta": 0.1}, ["δ = 0.1", "over 1e-05"]),
         ({"upload_bytes": 64 * 2**20 + 1}, ["67,108,865 bytes", "more than 67,108,864"]),
         ({"model": "somebody/elses"}, ["'somebody/elses'", "not one of yours"]),
     ],
@@ -51,11 +52,11 @@ def test_what_the_default_policy_declines(asked: dict[str, Any], words: list[str
 
 
 def test_each_reason_is_given_once_and_all_of_them() -> None:
-    asked = Asked(3, 20.0, 30.0, 10**9, "other")
+    asked = Asked(3, 20.0, 30.0, 10**9, "other", 1e-3, 1e-3)
     rules = dataclasses.replace(Policy(), hours="22:00-07:00", only_idle=True, user_epsilon=4.0)
     dark = Surroundings(12 * 60, idle=False, charging=False, unmetered=False)
     reasons = reasons_to_decline(rules, asked, dark, FRESH)
-    assert len(reasons) == len(set(reasons)) == 4 + 6
+    assert len(reasons) == len(set(reasons)) == 4 + 8
     assert all(reason.endswith(".") and "\n" not in reason for reason in reasons)
 
 
@@ -84,6 +85,7 @@ def test_the_users_own_limit() -> None:
 def test_no_limit_lets_even_infinity_pass() -> None:
     none = dataclasses.replace(Policy(), record_epsilon=math.inf, record_epsilon_round=math.inf)
     asked = dataclasses.replace(MODEST, record_epsilon=math.inf)
+    asked = dataclasses.replace(asked, record_delta=0.1, user_delta=0.1)
     assert reasons_to_decline(none, asked, NOON, SoFar(math.inf, math.inf)) == []
 
 
@@ -134,6 +136,8 @@ def test_what_the_machine_does_not_tell_is_allowed_and_said(name: str) -> None:
         ("record_epsilon", "-1", ["greater than 0"]),
         ("record_epsilon", "nan", ["record_epsilon", "'nan'"]),
         ("user_epsilon", "inf", ["user_epsilon", "none"]),
+        ("delta", "0", ["delta", "between 0 and 1"]),
+        ("delta", "1", ["delta"]),
         ("upload_bytes", "0", ["upload_bytes", "at least 1"]),
         ("models", "", ["models"]),
         ("models", "a,,b", ["models"]),
@@ -159,6 +163,7 @@ POLICIES = st.builds(
     record_epsilon_round=EPSILONS,
     record_epsilon=EPSILONS,
     user_epsilon=EPSILONS,
+    delta=st.floats(1e-12, 0.5),
     upload_bytes=st.integers(1, 10**12),
     models=st.lists(st.from_regex(r"[\w./-]+", fullmatch=True), min_size=1).map(tuple),
 )

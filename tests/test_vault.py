@@ -370,6 +370,24 @@ def test_one_owner_at_a_time(home: Path) -> None:
     Vault.open(home, words(), exclusive=True).close()
 
 
+def test_a_folder_that_cannot_be_used_is_told(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / "vault.lock").unlink()
+    (home / "vault.lock").mkdir()
+    with pytest.raises(InputError, match=r"vault\.lock cannot be used"):
+        Vault.open(home, words(), exclusive=True)
+
+    def full(*_: Any) -> Any:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("client.vault._make_database", full)
+    with pytest.raises(InputError, match="No space left"):
+        Vault.create(tmp_path / "new", words())
+    monkeypatch.undo()
+    Vault.create(tmp_path / "new", words()).close()  # its lock was given back
+
+
 def test_a_new_passphrase_opens_it_and_the_old_one_does_not(home: Path) -> None:
     database = (home / "vault.db").read_bytes()
     with Vault.open(home, words()) as vault:
@@ -421,9 +439,10 @@ def test_the_key_in_the_keyring(tmp_path: Path) -> None:
         assert vault.records.all() == [RECORD]
     with pytest.raises(InputError, match="holds no key"):
         Vault.open(tmp_path, Keyring(Ring()))
-    ring.kept[place] = "A" * 43 + "="
-    with pytest.raises(InputError, match="not this vault's"):
-        Vault.open(tmp_path, Keyring(ring))
+    for other in ("A" * 43 + "=", "AAAA", "?"):
+        ring.kept[place] = other
+        with pytest.raises(InputError, match="not this vault's"):
+            Vault.open(tmp_path, Keyring(ring))
 
 
 def test_from_the_keyring_to_a_passphrase_and_back(tmp_path: Path) -> None:
