@@ -23,7 +23,10 @@ QUIET_ENVIRONMENT = {
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse with the project's one-sentence errors."""
+    """argparse with the project's one-sentence errors, and options that are written out."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
 
     def error(self, message: str) -> Any:
         raise InputError(f"{message[0].upper()}{message[1:]}.", f"See `{self.prog} --help`.")

@@ -16,25 +16,31 @@ class Lock:
     """Hold `path` locked until `release`; it then says which process holds it.
 
     Raises:
-        InputError: When another process holds it, naming its process id.
+        InputError: When another process holds it, naming its process id, or it cannot be made.
     """
 
     def __init__(self, path: Path) -> None:
+        try:
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            self._take(path)
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+        except OSError as error:
+            raise InputError(f"{path} cannot be used: {error.strerror}.") from error
+
+    def _take(self, path: Path) -> None:
         import fcntl
 
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         until = time.monotonic() + PATIENCE_S
         while True:
             try:
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
+                return
             except BlockingIOError:
                 if time.monotonic() > until:
                     os.close(self._descriptor)
                     raise InputError(_in_use(path), "Wait for it, or stop it.") from None
                 time.sleep(PATIENCE_S / 10)
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
 
     def release(self) -> None:
         """Let others have it."""

@@ -42,6 +42,7 @@ class Policy:
     user_epsilon: float = _setting(
         math.inf, "most ε of all that you contribute, over all rounds ever; none: not asked for"
     )
+    delta: float = _setting(1e-5, "most δ at which these ε may be counted")
     upload_bytes: int = _setting(64 * 2**20, "largest update that may leave the device, in bytes")
     models: tuple[str, ...] = _setting(("smollm2-135m",), "models to train, comma-separated")
 
@@ -56,6 +57,8 @@ class Policy:
             if not getattr(self, name) > 0:
                 problem = f"{name} must be greater than 0 or {NONE}, not {getattr(self, name)}."
                 raise InputError(problem)
+        if not 0 < self.delta < 1:
+            raise InputError(f"delta must be between 0 and 1, not {self.delta}.")
         if self.upload_bytes < 1:
             raise InputError(f"upload_bytes must be at least 1, not {self.upload_bytes}.")
         if not self.models or not all(self.models):
@@ -76,6 +79,8 @@ class Asked:
         user_epsilon: ε of the person's whole contribution after this round.
         upload_bytes: Size of the update's message.
         model: Name of the base model.
+        record_delta: δ at which that ε of one example is counted.
+        user_delta: δ at which that ε of the whole contribution is counted.
     """
 
     cohort: int
@@ -83,6 +88,8 @@ class Asked:
     user_epsilon: float
     upload_bytes: int
     model: str
+    record_delta: float
+    user_delta: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,13 +251,16 @@ def _about_round(policy: Policy, asked: Asked, spent: SoFar) -> list[str]:
     if _beyond(adds, policy.record_epsilon_round):
         limit = _number(policy.record_epsilon_round)
         reasons.append(f"The round would add {_number(adds)} to the ε of an example, over {limit}.")
-    for whose, so_far, then, most in (
-        ("an example", spent.record_epsilon, asked.record_epsilon, policy.record_epsilon),
-        ("everything you contribute", spent.user_epsilon, asked.user_epsilon, policy.user_epsilon),
-    ):
-        if _beyond(then, most):
-            path = f"from {_number(so_far)} to {_number(then)}"
-            reasons.append(f"It would bring the ε of {whose} {path}, over {_number(most)}.")
+    reasons += _over(
+        "an example",
+        (spent.record_epsilon, asked.record_epsilon, policy.record_epsilon),
+        (asked.record_delta, policy.delta),
+    )
+    reasons += _over(
+        "everything you contribute",
+        (spent.user_epsilon, asked.user_epsilon, policy.user_epsilon),
+        (asked.user_delta, policy.delta),
+    )
     if asked.upload_bytes > policy.upload_bytes:
         size = f"{asked.upload_bytes:,} bytes"
         reasons.append(f"The update would be {size}, more than {policy.upload_bytes:,}.")
@@ -258,6 +268,20 @@ def _about_round(policy: Policy, asked: Asked, spent: SoFar) -> list[str]:
         reasons.append(
             f"The model {asked.model!r} is not one of yours: {', '.join(policy.models)}."
         )
+    return reasons
+
+
+def _over(
+    whose: str, epsilons: tuple[float, float, float], deltas: tuple[float, float]
+) -> list[str]:
+    """Reasons from one guarantee: ε so far, with the round, and at most; δ asked and at most."""
+    (so_far, then, most), (delta, largest) = epsilons, deltas
+    reasons = []
+    if _beyond(then, most):
+        path = f"from {_number(so_far)} to {_number(then)}"
+        reasons.append(f"It would bring the ε of {whose} {path}, over {_number(most)}.")
+    if not math.isinf(most) and not delta <= largest:  # without a limit on ε, δ means nothing
+        reasons.append(f"The ε of {whose} is counted at δ = {delta:g}, over {largest:g}.")
     return reasons
 
 

@@ -99,7 +99,6 @@ def connect(file: Path, key: bytes) -> sqlite3.Connection:
     try:
         db.execute("PRAGMA cipher_log_level = NONE")
         db.execute(f"PRAGMA key = \"x'{key.hex()}'\"")
-        db.execute("PRAGMA journal_mode = WAL")  # readers do not wait for the writer
         db.execute("PRAGMA temp_store = MEMORY")  # nothing unencrypted beside it
         db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
     except BaseException:

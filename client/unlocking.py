@@ -140,7 +140,13 @@ class Keyring:
         if kept is None:
             problem = "The OS keyring holds no key for this vault."
             raise InputError(problem, "Unlock the keyring that was in use when it was made.")
-        return base64.b64decode(kept)
+        try:
+            key = base64.b64decode(kept, validate=True)
+        except ValueError:
+            key = b""
+        if len(key) != KEY_BYTES:
+            raise InputError(_wrong(KEYRING), "Restore the keyring from a backup.")
+        return key
 
     def forget(self, header: Mapping[str, Any]) -> None:
         """Delete the key from the keyring."""

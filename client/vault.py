@@ -54,23 +54,30 @@ class Vault:
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             folder.chmod(0o700)
-            lock = Lock(folder / LOCK)
         except OSError as error:
             raise InputError(f"{folder} cannot be used: {error.strerror}.") from error
+        lock = Lock(folder / LOCK)
         try:
-            _require_none(folder)
-            key = os.urandom(KEY_BYTES)
-            header = new_header(unlock, key)
-            _make_database(folder, key)
-            _write_header(folder, header)
-            (folder / UNFINISHED).rename(folder / DATABASE)
-            _sync_folder(folder)
-            vault = cls(folder, connect(folder / DATABASE, key), header, key)
+            vault = cls._made(folder, unlock)
+        except OSError as error:
+            lock.release()
+            raise InputError(f"{folder} cannot be used: {error.strerror}.") from error
         except BaseException:
             lock.release()
             raise
         vault._lock = lock
         return vault
+
+    @classmethod
+    def _made(cls, folder: Path, unlock: Unlock) -> Vault:
+        _require_none(folder)
+        key = os.urandom(KEY_BYTES)
+        header = new_header(unlock, key)
+        _make_database(folder, key)
+        _write_header(folder, header)
+        (folder / UNFINISHED).rename(folder / DATABASE)
+        _sync_folder(folder)
+        return cls(folder, connect(folder / DATABASE, key), header, key)
 
     @classmethod
     def open(cls, folder: Path, unlock: Unlock, *, exclusive: bool = False) -> Vault:
@@ -192,7 +199,9 @@ def _make_database(folder: Path, key: bytes) -> None:
     for old in (file, *(folder / f"{UNFINISHED}-{end}" for end in ("wal", "shm"))):
         old.unlink(missing_ok=True)
     os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-    Store(connect(file, key), str(file)).close()
+    with contextlib.closing(connect(file, key)) as db:
+        db.execute("PRAGMA journal_mode = WAL")  # for good: readers do not wait for the writer
+        Store(db, str(file), lent=True)
 
 
 def _write_header(folder: Path, header: Header) -> None:
