@@ -8,10 +8,21 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from client.commands import import_, init, passphrase, policy, status, uploads
+from client.commands import (
+    import_,
+    init,
+    join,
+    leave,
+    passphrase,
+    policy,
+    start,
+    status,
+    stop,
+    uploads,
+)
 from common.errors import InputError, PrivityError
 
-COMMANDS = (init, import_, status, uploads, policy, passphrase)
+COMMANDS = (init, import_, join, start, stop, status, uploads, policy, leave, passphrase)
 INTERRUPTED = 130
 QUIET_ENVIRONMENT = {
     "FLWR_TELEMETRY_ENABLED": "0",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from client.policy import Asked
 from client.store import Store
 from common.randomness import Random
 from common.tasks.chat import Turn
@@ -38,9 +39,17 @@ class Identity:
     authority: Ed25519PublicKey = field(repr=False)
 
 
+def agree(asked: Asked) -> None:
+    """Consent to every round that the protocol and the budget allow: what is simulated does."""
+
+
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One user's device. The repr shows the member number and nothing personal."""
+    """One user's device. The repr shows the member number and nothing personal.
+
+    Attributes:
+        consent: Raises `DeclinedError` where the person's own policy says no to a round.
+    """
 
     member: int
     train: Sequence[Turn] = field(repr=False)
@@ -48,3 +57,4 @@ class Device:
     store: Store = field(repr=False)
     identity: Identity = field(repr=False)
     randomness: Randomness = field(default_factory=SystemRandomness, repr=False)
+    consent: Callable[[Asked], None] = field(default=agree, repr=False)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from client.budget import next_release, require_user_budget
 from client.device import Device
 from client.ledger import UNBOUNDED, Charge, Spent
+from client.policy import Asked
 from client.store import Upload
 from client.training import train_shared
 from common.adapter.plan import Vector
@@ -43,10 +44,11 @@ def advertise(device: Device, settings: Settings, offered: bytes) -> bytes:
     Raises:
         ProtocolError: The terms are not what this run's settings give, or below the floor.
         BudgetExceededError: The device could not afford the round.
+        DeclinedError: Its own policy says no.
     """
     terms = RoundTerms.decode(offered)
-    _check_policy(terms, settings)
-    _cost(device, settings, terms)
+    _check_terms(terms, settings)
+    device.consent(_asked(settings, terms, _cost(device, settings, terms)))
     participant = Participant(
         terms,
         device.member,
@@ -100,7 +102,7 @@ def reveal(device: Device, number: int, confirmations: bytes) -> bytes:
     return answer
 
 
-def _check_policy(terms: RoundTerms, settings: Settings) -> None:
+def _check_terms(terms: RoundTerms, settings: Settings) -> None:
     """The terms must be those that this device derives itself from the run's settings.
 
     The amount of user-level noise is the server's plan; what it costs is checked by the ledger.
@@ -148,6 +150,20 @@ def _cost(device: Device, settings: Settings, terms: RoundTerms) -> Charge:
         _fingerprint(device),
         Spent(example, settings.delta),
         Spent(person, settings.user_delta),
+    )
+
+
+def _asked(settings: Settings, terms: RoundTerms, cost: Charge) -> Asked:
+    """What the round asks, as the device's policy reads it."""
+    assert cost.record_spent and cost.user_spent
+    return Asked(
+        cohort=terms.cohort,
+        record_epsilon=cost.record_spent.epsilon,
+        user_epsilon=cost.user_spent.epsilon,
+        upload_bytes=terms.dimension * terms.bits // 8,
+        model=settings.model,
+        record_delta=settings.delta,
+        user_delta=settings.user_delta,
     )
 
 

@@ -40,3 +40,7 @@ class RoundAbandonedError(ProtocolError):
 
 class BudgetExceededError(PrivityError):
     """The device's privacy budget does not cover what was asked of it."""
+
+
+class DeclinedError(PrivityError):
+    """The device's own policy says no to a round; the federation learns that, not why."""

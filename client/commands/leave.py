@@ -1,0 +1,37 @@
+"""`privity-client leave`: leave the federation and forget the keys."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from client.home import open_vault
+
+
+def add(commands: Any) -> None:
+    """Declare the command."""
+    parser = commands.add_parser("leave", help="leave the federation and forget its keys")
+    parser.add_argument(
+        "--anyway", action="store_true", help="forget the keys even if nobody can be told"
+    )
+    parser.set_defaults(action=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """The ledger stays: what was spent stays spent."""
+    from client import membership
+    from client.joining import leave
+    from common.errors import PrivityError
+
+    with open_vault(options, exclusive=True) as vault:
+        known = membership.membership(vault.store)
+        try:
+            leave(known, membership.keys(vault.store)[0])
+        except PrivityError as error:
+            if not options.anyway:
+                error.hint = f"{error.hint} Or forget the keys all the same: --anyway.".strip()
+                raise
+            print(f"The operator was not told: {error.message}")  # noqa: T201
+        membership.forget(vault.store)
+    print(f"This device has left {known.federation!r}.")  # noqa: T201
+    return 0

@@ -1,0 +1,98 @@
+"""`privity-client start`: take part in rounds, in the background or here."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from client.home import asking, home, open_vault
+
+LOG = "client.log"
+UP_WITHIN_S = 60.0
+
+
+def add(commands: Any) -> None:
+    """Declare the command."""
+    parser = commands.add_parser("start", help="take part in rounds, in the background")
+    parser.add_argument("--foreground", action="store_true", help="stay here; Ctrl-C ends it")
+    parser.set_defaults(action=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Start the process, or be it."""
+    return _serve(options) if options.foreground else _spawn(options)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    with open_vault(options, exclusive=True) as vault:
+        from client.service import Service
+
+        ended = threading.Event()
+        for one in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(one, lambda *_: ended.set())
+        Service(vault, ended).run()
+    return 0
+
+
+def _spawn(options: argparse.Namespace) -> int:
+    """A process of its own, which gets the passphrase through a pipe."""
+    from client.membership import membership
+    from client.ownership import owner
+    from client.unlocking import PASSPHRASE
+    from client.vault import LOCK, read_header
+    from common.errors import InputError, PrivityError
+
+    folder = home(options)
+    if running := owner(folder / LOCK):
+        raise InputError(f"{folder} is in use by process {running}.", "`privity-client stop`.")
+    passphrase = ""
+    if read_header(folder).get("kept") == PASSPHRASE:
+        passphrase = asking(options)(False)
+        options.passphrase_file, options.passphrase_fd = None, _pipe(passphrase)
+    with open_vault(options) as vault:  # a wrong passphrase or no membership is said here
+        name = membership(vault.store).federation
+    process = _detached(folder, passphrase)
+    end = time.monotonic() + UP_WITHIN_S
+    while owner(folder / LOCK) != process.pid:
+        if process.poll() is not None or time.monotonic() > end:
+            raise PrivityError("The background process did not start.", f"See {folder / LOG}.")
+        time.sleep(0.05)
+    print(f"Taking part in {name!r}, process {process.pid}.")  # noqa: T201
+    return 0
+
+
+def _detached(folder: Path, passphrase: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "client", "--home", str(folder)]
+    descriptors = []
+    if passphrase:
+        descriptors = [_pipe(passphrase)]
+        command += ["--passphrase-fd", str(descriptors[0])]
+    log = os.open(folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        return subprocess.Popen(  # noqa: S603
+            [*command, "start", "--foreground"],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=descriptors,
+            start_new_session=True,
+        )
+    finally:
+        for descriptor in (log, *descriptors):
+            os.close(descriptor)
+
+
+def _pipe(passphrase: str) -> int:
+    """A descriptor from which the passphrase can be read once."""
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "wb") as stream:
+        stream.write(passphrase.encode("utf-8", "surrogateescape") + b"\n")
+    return reading

@@ -1,0 +1,42 @@
+"""`privity-client stop`: end the process that takes part in rounds."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import time
+from typing import Any
+
+from client.home import home
+
+PATIENCE_S = 30.0
+
+
+def add(commands: Any) -> None:
+    """Declare the command."""
+    parser = commands.add_parser("stop", help="end the background process")
+    parser.set_defaults(action=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """What it was doing is finished when it is started again, or counts as a dropout."""
+    from client.ownership import owner
+    from client.vault import LOCK
+
+    lock = home(options) / LOCK
+    process = owner(lock)
+    if not process:
+        print("Nothing is running.")  # noqa: T201
+        return 0
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process, signal.SIGTERM)
+    end = time.monotonic() + PATIENCE_S
+    while owner(lock) == process:
+        if time.monotonic() > end:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        time.sleep(0.05)
+    print(f"Process {process} has ended.")  # noqa: T201
+    return 0
