@@ -8,6 +8,7 @@ only after that, and only to a server that the authority has signed. No proxy, n
 from __future__ import annotations
 
 import hmac
+import re
 import ssl
 import time
 from collections.abc import Callable
@@ -143,9 +144,9 @@ def read_url(text: str) -> str:
     except ValueError:
         raise InputError(f"{text[:100]!r} is not an address.", hint) from None
     extra = parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc
-    if parts.scheme != "https" or not host or extra or not parts.netloc.isascii():
+    if parts.scheme != "https" or extra or not re.fullmatch("[a-z0-9.:_-]+", host or ""):
         raise InputError(f"{text[:100]!r} is not the address of a federation.", hint)
-    shown = f"[{host}]" if ":" in host else host
+    shown = f"[{host}]" if ":" in str(host) else str(host)
     return f"https://{shown}" if port is None else f"https://{shown}:{port}"
 
 

@@ -33,6 +33,7 @@ log = logging.getLogger("privity.gateway")
 
 READ_BYTES = 64 * 1024
 MAX_HEADER_BYTES = 16 * 1024
+MAX_HEADERS = 100
 LINGER_S, LINGER_BYTES = 2.0, 2**20  # so that a refused sender gets to read why
 CLOSE_S = 3.0
 JSON = (b"content-type", b"application/json")
@@ -141,6 +142,9 @@ class Connection:
             return None
         if not isinstance(event, h11.Request):
             raise Refused(400, "malformed request")
+        size = sum(len(name) + len(value) for name, value in event.headers) + len(event.target)
+        if size > MAX_HEADER_BYTES or len(event.headers) > MAX_HEADERS:
+            raise Refused(431, "headers too large")
         return event
 
     async def _body(self, size: int) -> bytes:
@@ -260,12 +264,19 @@ class Connection:
             return
 
     async def _linger(self) -> None:
+        """Take in what is left of a refused body: closing on unread bytes would cut the answer."""
         left = LINGER_BYTES
         try:
             async with asyncio.timeout(LINGER_S):
-                while left > 0 and (data := await self._reader.read(READ_BYTES)):
-                    left -= len(data)
-        except TimeoutError:
+                while left > 0:
+                    event = self._http.next_event()
+                    if event is h11.NEED_DATA:
+                        data = await self._reader.read(READ_BYTES)
+                        left -= len(data)
+                        self._http.receive_data(data)
+                    elif not isinstance(event, h11.Data):
+                        return
+        except (TimeoutError, h11.RemoteProtocolError):
             return
 
     async def _close(self) -> None:

@@ -27,8 +27,6 @@ from server.gateway.refusals import Refusals
 from server.gateway.routes import routes
 from server.gateway.upstream import Upstream
 
-__all__ = ["Gateway", "Services"]
-
 log = logging.getLogger("privity.gateway")
 
 BACKLOG = 512

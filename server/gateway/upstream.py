@@ -50,7 +50,9 @@ class Upstream:
             base_url=url, verify=verify, timeout=deadline_s, limits=limits, trust_env=False,
             follow_redirects=False, transport=transport,
         )  # fmt: skip
-        self._client.headers = httpx.Headers({"accept-encoding": "identity", "user-agent": "privity"})
+        self._client.headers = httpx.Headers(
+            {"accept-encoding": "identity", "user-agent": "privity"}
+        )
 
     async def close(self) -> None:
         """Close all connections."""
