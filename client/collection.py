@@ -37,25 +37,26 @@ class Collection:
 
         Args:
             source: Where they come from, such as a file's name.
-            step: Called after each record.
+            step: Called for each record.
         """
-        new = known = 0
+        rows = []  # made before the transaction, which keeps others from writing
         before: Counter[str] = Counter()
+        for record in records:
+            content = json.dumps(record.values, ensure_ascii=False, sort_keys=True)
+            place = json.dumps([record.kind, record.at, record.split, content])
+            digest = hashlib.sha256(f"{place}{before[place] or ''}".encode()).digest()
+            before[place] += record.at is None
+            rows.append((record.kind, record.at, record.split, content, source, digest))
+            step()
         with transaction(self._db):
-            for record in records:
-                content = json.dumps(record.values, ensure_ascii=False, sort_keys=True)
-                place = json.dumps([record.kind, record.at, record.split, content])
-                digest = hashlib.sha256(f"{place}{before[place] or ''}".encode()).digest()
-                before[place] += record.at is None
-                row = (record.kind, record.at, record.split, content, source, digest)
-                done = self._db.execute(
-                    "INSERT INTO records (kind, at, split, content, source, digest)"
-                    " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (digest) DO NOTHING",
-                    row,
-                )
-                new, known = new + done.rowcount, known + 1 - done.rowcount
-                step()
-        return Added(new, known)
+            changes = self._db.total_changes
+            self._db.executemany(
+                "INSERT INTO records (kind, at, split, content, source, digest)"
+                " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (digest) DO NOTHING",
+                rows,
+            )
+            new = self._db.total_changes - changes
+        return Added(new, len(rows) - new)
 
     def all(self, kind: str | None = None) -> list[Record]:
         """All records, or those of one kind, in the order of their import."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -546,6 +547,20 @@ def test_the_journal_notes_time_and_federation(tmp_path: Path) -> None:
     first, second = store.uploads()
     assert (first.at, first.federation) == (77, "")
     assert (second.at, second.federation) == (77, "home")
+
+
+@pytest.mark.parametrize("version", sorted((Path(__file__).parent / "vaults").iterdir()))
+def test_vaults_of_earlier_versions_still_open(tmp_path: Path, version: Path) -> None:
+    """Files as they were written then; a new version of the tables adds a folder."""
+    shutil.copytree(version, tmp_path / "home")
+    with Vault.open(tmp_path / "home", words()) as vault:
+        vault.check()
+        assert vault.records.all() == [RECORD]
+        assert vault.store.ledger.releases() == [RELEASE]
+        assert vault.store.ledger.spent("record") == Spent(1.25, 1e-5)
+        assert vault.store.ledger.spent("user") == Spent(2.5, 1e-6)
+        assert vault.store.uploads() == [Upload("run", 1, 0, "update", 42)]
+        assert vault.store.get("key") == b"value"
 
 
 def test_a_store_of_version_2_is_carried_on(tmp_path: Path) -> None:
