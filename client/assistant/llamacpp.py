@@ -37,6 +37,7 @@ class LlamaCppEngine(Engine):
     Args:
         threads: For computing; 0 takes all cores that this process may use.
         exact: Attention and its cache in float32, to compare with PyTorch.
+        file: Another GGUF of the same weights.
 
     Raises:
         InputError: When llama.cpp cannot load the model, or has no place for an adapter.
@@ -49,8 +50,9 @@ class LlamaCppEngine(Engine):
         *,
         threads: int = 0,
         exact: bool = False,
+        file: Path | None = None,
     ) -> None:
-        file = gguf_file(model)
+        file = file or gguf_file(model)
         if file is None:
             raise InputError(f"the model {model!r} has no GGUF file.")
         config: Any = skeleton(model).config

@@ -20,7 +20,7 @@ from simulations.benchmarks.timing import Row
 
 __all__ = ["NAMES", "measure", "run_benchmark"]
 
-NAMES = ("secagg", "dp")
+NAMES = ("secagg", "dp", "chat")
 
 
 def run_benchmark(name: str, *, as_json: bool, quick: bool) -> None:
@@ -57,6 +57,10 @@ def _rows(name: str) -> Callable[[bool], list[Row]]:
         from simulations.benchmarks import dp
 
         return dp.rows
+    if name == "chat":
+        from simulations.benchmarks import chat
+
+        return chat.rows
     raise InputError(f"There is no benchmark {name!r}.", f"Choose one of: {', '.join(NAMES)}.")
 
 

@@ -16,6 +16,7 @@ PACKAGES = (
     "transformers",
     "cryptography",
     "numpy",
+    "xllamacpp",
 )
 CPU_INFO = Path("/proc/cpuinfo")
 
