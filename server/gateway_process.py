@@ -12,7 +12,9 @@ from pathlib import Path
 
 from server.enrolment_desk import Desk
 from server.flower import Control, flower_place
-from server.gateway import Gateway, Services, Upstream
+from server.gateway.connection import Services
+from server.gateway.front import Gateway
+from server.gateway.upstream import Upstream
 from server.place import Place
 
 FIGURES, FIGURES_EVERY_S = "gateway.json", 2.0
