@@ -28,7 +28,6 @@ from client.commands.uploads import listing
 from client.ownership import owner
 from client.unlocking import Passphrase
 from client.vault import LOCK, Vault
-from common.config import Settings
 from server.place import Place
 from server.plan import maker_of_rounds, rounds_done
 from server.registry import RoundEntry, entries
@@ -325,7 +324,7 @@ class Federation:
         try:
             yield
         except BaseException:
-            print(self.tail())
+            print(self.tail())  # noqa: T201
             raise
 
     def end(self) -> None:
