@@ -102,6 +102,12 @@ def reveal(device: Device, number: int, confirmations: bytes) -> bytes:
     return answer
 
 
+def adopt(device: Device, settings: Settings, adapter: bytes) -> bytes:
+    """After the last round: take what was published. The answer says nothing."""
+    device.adopt(settings, decode_shared(adapter_plans(settings)[0], adapter))
+    return b""
+
+
 def _check_terms(terms: RoundTerms, settings: Settings) -> None:
     """The terms must be those that this device derives itself from the run's settings.
 
