@@ -50,7 +50,7 @@ class Stub:
 
     def __init__(self, made: place.Place) -> None:
         self.requests: list[tuple[str, dict[str, str], bytes]] = []
-        self.status, self.body, self.delay_s = 200, b"answer", 0.0
+        self.status, self.body, self.delay_s, self.missing = 200, b"answer", 0.0, 0
         stub = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -65,9 +65,10 @@ class Stub:
                 self.send_header("Content-Type", "application/protobuf")
                 self.send_header("Flwr-Note", "kept")
                 self.send_header("Set-Cookie", "dropped=1")
-                self.send_header("Content-Length", str(len(stub.body)))
+                self.send_header("Content-Length", str(len(stub.body) + stub.missing))
                 self.end_headers()
                 self.wfile.write(stub.body)
+                self.close_connection = bool(stub.missing)
 
             def log_message(self, *_: Any) -> None:
                 pass
@@ -543,6 +544,20 @@ def test_a_flower_that_hangs(world: World) -> None:
         began = time.monotonic()
         answer = client.post("/v1/fleet/get-run", content=b"", headers=person.headers)
         assert answer.status_code == 504 and time.monotonic() - began < 2.5
+    assert world.healthy()
+
+
+def test_a_flower_that_breaks_off(world: World) -> None:
+    """A device must not take half an answer for a whole one."""
+    person = Person()
+    person.join(world)
+    world.stub.missing = 5
+    with world.client() as client, pytest.raises(httpx.RemoteProtocolError):
+        client.post("/v1/fleet/get-run", content=b"", headers=person.headers)
+    world.stub.missing, world.stub.status = 0, 401
+    with world.client() as client:
+        answer = client.post("/v1/fleet/get-run", content=b"", headers=person.headers)
+        assert (answer.status_code, answer.content) == (401, b"answer")
     assert world.healthy()
 
 

@@ -183,8 +183,8 @@ class Connection:
             known = self._shared.services.is_known(key)
         except (KeyError, binascii.Error):
             raise Refused(403, "no key of a device") from None
-        except sqlite3.Error as error:
-            raise Refused(503, f"the list of devices cannot be read ({error})") from None
+        except sqlite3.Error:
+            raise Refused(503, "the list of devices cannot be read") from None
         if not known:
             raise Refused(403, "not an enrolled device")
         return key
