@@ -24,10 +24,11 @@ from client.assistant.engine import CONTEXT, FULL, TOP_K, TOP_P, Engine, Loaded,
 from client.assistant.unseen import private_folder, unseen_file
 from common.adapter.gguf_io import architecture, encode_lora
 from common.errors import InputError, PrivityError
-from common.models import gguf_file, load_tokenizer, skeleton
+from common.models import gguf_file, load_config, load_tokenizer
 from common.tasks.chat import Tokens
 
 CERTAIN = 1e6  # a logit bias that decides which token is taken; probabilities are without it
+LONGEST_ADDRESS = 100  # of a Unix socket, in bytes; Linux has 107, macOS 103
 SIGACTION_BYTES = 1024  # more than any system's struct sigaction
 
 
@@ -55,7 +56,7 @@ class LlamaCppEngine(Engine):
         file = file or gguf_file(model)
         if file is None:
             raise InputError(f"the model {model!r} has no GGUF file.")
-        config: Any = skeleton(model).config
+        config: Any = load_config(model)
         context = min(CONTEXT, config.max_position_embeddings)
         self._names = tuple(adapters)
         self._last: Scales | None = None
@@ -186,7 +187,10 @@ def _start(model: Path, paths: list[str], context: int, threads: int, exact: boo
         params.cache_type_k = params.cache_type_v = ggml_type.GGML_TYPE_F32
     with private_folder() as folder, _own_signal_handlers():
         if hasattr(socket, "AF_UNIX"):
-            params.hostnames = [str(folder / "unused.sock")]
+            address = str(folder / "unused.sock")
+            if len(address) > LONGEST_ADDRESS:
+                raise InputError(f"the folder for temporary files has a long name ({folder}).")
+            params.hostnames = [address]
         try:
             return Server(params)
         except RuntimeError:
