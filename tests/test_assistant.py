@@ -136,6 +136,15 @@ def test_a_long_conversation_loses_its_oldest_turns(engine: Engine) -> None:
         engine.reply([{"role": "user", "content": "x" * 1000}])
 
 
+def test_a_closed_engine_says_so(engine: Engine) -> None:
+    with engine:
+        assert text(engine)
+    with pytest.raises(Exception, match="closed"):
+        text(engine)
+    with pytest.raises(Exception, match="closed"):
+        engine.log_likelihood([*HELLO, answer("well")])
+
+
 @pytest.mark.parametrize("messages", [[], [{"role": "boss", "content": "secret"}]])
 def test_what_is_no_conversation_is_refused(engine: Engine, messages: Any) -> None:
     with pytest.raises(InputError) as error:

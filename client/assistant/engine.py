@@ -88,14 +88,15 @@ class Engine(ABC):
         The oldest messages are left out when the conversation no longer fits.
 
         Args:
+            max_tokens: At most this long, and at most half of what the model sees.
             temperature: 0 always takes the likeliest token.
             seed: Of the sampling; None draws one from the system.
 
         Raises:
             InputError: For no messages, an unknown role, or a last message that does not fit.
         """
-        room = self.context - max_tokens
-        ids = conversation_ids(messages, self.tokenizer, room)
+        max_tokens = min(max_tokens, self.context // 2)
+        ids = conversation_ids(messages, self.tokenizer, self.context - max_tokens)
         chosen = secrets.randbits(31) if seed is None else seed % 2**31
         return self._generate(ids, max_tokens, temperature, chosen, scales)
 

@@ -13,7 +13,7 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from queue import SimpleQueue
@@ -100,8 +100,7 @@ class LlamaCppEngine(Engine):
             "n_probs": likeliest,
             "logit_bias": [[token, CERTAIN]],
         }
-        with self._lock:
-            answer = self._server.handle_completions(request | self._chosen(scales))
+        answer = self._ask(request, scales)
         _refuse(answer)
         figures = answer["choices"][0]["logprobs"]
         return figures["content"][0] if figures else None
@@ -119,7 +118,7 @@ class LlamaCppEngine(Engine):
             "seed": seed,
             "stream": True,
         }
-        chunks: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
+        chunks: SimpleQueue[dict[str, Any] | BaseException | None] = SimpleQueue()
         stop = Event()
 
         def receive(chunk: dict[str, Any]) -> bool:
@@ -128,21 +127,34 @@ class LlamaCppEngine(Engine):
 
         def run() -> None:
             try:
-                with self._lock:
-                    if not stop.is_set():
-                        self._server.handle_completions(request | self._chosen(scales), receive)
-            finally:
+                if not stop.is_set():
+                    self._ask(request, scales, receive)
                 chunks.put(None)
+            except BaseException as error:  # whoever waits for the next piece gets it
+                chunks.put(error)
 
         # a thread of its own, so that Ctrl-C reaches whoever waits for the next piece
         Thread(target=run, name="llama.cpp", daemon=True).start()
         try:
             while (chunk := chunks.get()) is not None:
+                if isinstance(chunk, BaseException):
+                    raise chunk
                 _refuse(chunk)
                 if text := chunk["choices"][0]["text"]:
                     yield text
         finally:
             stop.set()
+
+    def _ask(
+        self,
+        request: dict[str, Any],
+        scales: Scales,
+        receive: Callable[[dict[str, Any]], bool] | None = None,
+    ) -> Any:
+        with self._lock:
+            if self._server is None:
+                raise PrivityError("This engine is closed.")
+            return self._server.handle_completions(request | self._chosen(scales), receive)
 
     def _chosen(self, scales: Scales) -> dict[str, Any]:
         """The request's adapters. Other scales than the last: what is cached is not theirs."""
