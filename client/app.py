@@ -61,6 +61,12 @@ def reveal(message: Message, context: Context) -> Message:
     return _reply(message, context, {"reveal": _reveal})
 
 
+@app.query("adopt")
+def adopt(message: Message, context: Context) -> Message:
+    """The newest adapter in, nothing out."""
+    return _reply(message, context, {"adopt": _adopt})
+
+
 def _advertise(device: Device, settings: Settings, asked: dict[str, Any]) -> bytes:
     return participation.advertise(device, settings, asked["body"])
 
@@ -80,6 +86,10 @@ def _confirm(device: Device, _: Settings, asked: dict[str, Any]) -> bytes:
 
 def _reveal(device: Device, _: Settings, asked: dict[str, Any]) -> bytes:
     return participation.reveal(device, asked["round"], asked["body"])
+
+
+def _adopt(device: Device, settings: Settings, asked: dict[str, Any]) -> bytes:
+    return participation.adopt(device, settings, asked["body"])
 
 
 def _reply(message: Message, context: Context, legs: dict[str, Leg]) -> Message:

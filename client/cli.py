@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from client.commands import (
+    chat,
     import_,
     init,
+    install_service,
     join,
     leave,
     passphrase,
@@ -18,11 +20,15 @@ from client.commands import (
     start,
     status,
     stop,
+    train,
     uploads,
 )
 from common.errors import InputError, PrivityError
 
-COMMANDS = (init, import_, join, start, stop, status, uploads, policy, leave, passphrase)
+COMMANDS = (
+    init, import_, train, chat, join, start, stop, status, uploads, policy, leave, passphrase,
+    install_service,
+)  # fmt: skip
 INTERRUPTED = 130
 QUIET_ENVIRONMENT = {
     "FLWR_TELEMETRY_ENABLED": "0",

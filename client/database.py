@@ -85,7 +85,10 @@ def version_of(db: sqlite3.Connection) -> int:
 
 @contextmanager
 def transaction(db: sqlite3.Connection) -> Iterator[None]:
-    """All of it or none of it; nobody else writes meanwhile."""
+    """All of it or none of it; nobody else writes meanwhile. One within another is part of it."""
+    if db.in_transaction:
+        yield
+        return
     db.execute("BEGIN IMMEDIATE")
     try:
         yield

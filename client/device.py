@@ -11,6 +11,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from client.policy import Asked
 from client.store import Store
+from common.adapter.state import Shared
+from common.config import Settings
 from common.randomness import Random
 from common.tasks.chat import Turn
 
@@ -43,12 +45,17 @@ def agree(asked: Asked) -> None:
     """Consent to every round that the protocol and the budget allow: what is simulated does."""
 
 
+def pass_by(settings: Settings, published: Shared) -> None:
+    """Do nothing with a published adapter: what is simulated is evaluated by its simulator."""
+
+
 @dataclass(frozen=True, slots=True)
 class Device:
     """One user's device. The repr shows the member number and nothing personal.
 
     Attributes:
         consent: Raises `DeclinedError` where the person's own policy says no to a round.
+        adopt: Takes an adapter that was published, for the person's own use.
     """
 
     member: int
@@ -58,3 +65,4 @@ class Device:
     identity: Identity = field(repr=False)
     randomness: Randomness = field(default_factory=SystemRandomness, repr=False)
     consent: Callable[[Asked], None] = field(default=agree, repr=False)
+    adopt: Callable[[Settings, Shared], None] = field(default=pass_by, repr=False)

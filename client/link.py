@@ -199,7 +199,7 @@ def _translated() -> Iterator[None]:
         status = error.response.status_code
         if status == httpx.codes.FORBIDDEN:  # so Flower says it
             raise RunOverError("The run has ended.") from None
-        if status == httpx.codes.UNAUTHORIZED:
+        if status in (httpx.codes.UNAUTHORIZED, httpx.codes.GONE):
             raise RefusedError(
                 f"The federation refuses this device (HTTP {status}).",
                 "Check this device's clock; ask the operator whether the device was revoked.",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -58,9 +58,11 @@ def advertise(device: Device, settings: Settings, offered: bytes) -> bytes:
         device.randomness.stream(_purpose(terms, "advertise")),
         floor=FLOOR,
     )
-    _forget_but(device, {terms.round - 1, terms.round})
-    device.store.put(f"{TERMS}{terms.round}", offered)
-    return _answer(device, terms, participant, "advertise", participant.advertise())
+    message = participant.advertise()
+    with device.store.together():
+        _forget_but(device, {terms.round - 1, terms.round})
+        device.store.put(f"{TERMS}{terms.round}", offered)
+        return _answer(device, terms, participant, "advertise", message)
 
 
 def share(device: Device, number: int, roster: bytes) -> bytes:
@@ -85,9 +87,7 @@ def update(device: Device, settings: Settings, number: int, inbox: bytes, adapte
         binding = bytes.fromhex(published.digest())
         return participant.mask(inbox, to_ring(integers, terms.bits), binding)
 
-    message = _leg(device, number, "update", leg)
-    device.store.put(f"{ASKED}{number}", asked)
-    return message
+    return _leg(device, number, "update", leg, {f"{ASKED}{number}": asked})
 
 
 def confirm(device: Device, number: int, survivors: bytes) -> bytes:
@@ -100,6 +100,12 @@ def reveal(device: Device, number: int, confirmations: bytes) -> bytes:
     answer = _leg(device, number, "reveal", lambda participant: participant.reveal(confirmations))
     _forget(device, number)
     return answer
+
+
+def adopt(device: Device, settings: Settings, adapter: bytes) -> bytes:
+    """After the last round: take what was published. The answer says nothing."""
+    device.adopt(settings, decode_shared(adapter_plans(settings)[0], adapter))
+    return b""
 
 
 def _check_terms(terms: RoundTerms, settings: Settings) -> None:
@@ -187,10 +193,11 @@ def _train(device: Device, settings: Settings, terms: RoundTerms, published: Sha
         charge.record if settings.dp else None,
         device.randomness.stream(_purpose(terms, "noise")),
     )
-    if len(trained.kept):
-        device.store.put(KEPT, trained.kept.astype("<f4").tobytes())
-    device.store.put(LOSS, str(trained.loss).encode())
-    device.store.count(TOKENS, trained.tokens)
+    with device.store.together():
+        if len(trained.kept):
+            device.store.put(KEPT, trained.kept.astype("<f4").tobytes())
+        device.store.put(LOSS, str(trained.loss).encode())
+        device.store.count(TOKENS, trained.tokens)
     return trained.sent
 
 
@@ -205,8 +212,9 @@ def _integers(device: Device, terms: RoundTerms, change: Vector) -> NDArray[np.i
     else:
         narrow, clipped = quantize(change, terms.clip, terms.levels)
         integers = narrow.astype(np.int64)
-    device.store.count(CLIPPED, clipped)
-    device.store.count(COORDINATES, change.size)
+    with device.store.together():
+        device.store.count(CLIPPED, clipped)
+        device.store.count(COORDINATES, change.size)
     return integers
 
 
@@ -235,21 +243,32 @@ def _load(device: Device, number: int, stage: str) -> tuple[RoundTerms, Particip
     return terms, participant
 
 
-def _leg(device: Device, number: int, stage: str, step: Callable[[Participant], bytes]) -> bytes:
+def _leg(
+    device: Device,
+    number: int,
+    stage: str,
+    step: Callable[[Participant], bytes],
+    also: Mapping[str, bytes] | None = None,
+) -> bytes:
+    """Take one step; its message, with the state after it and `also` kept before it is sent."""
     terms, participant = _load(device, number, stage)
     try:
         message = step(participant)
     except BaseException:
         _forget(device, number)  # no second try with the same keys
         raise
-    return _answer(device, terms, participant, stage, message)
+    with device.store.together():
+        for key, value in (also or {}).items():
+            device.store.put(key, value)
+        return _answer(device, terms, participant, stage, message)
 
 
 def _answer(
     device: Device, terms: RoundTerms, participant: Participant, stage: str, message: bytes
 ) -> bytes:
-    device.store.put(f"{STATE}{terms.round}", participant.save())
-    _journal(device, terms, stage, message)
+    with device.store.together():
+        device.store.put(f"{STATE}{terms.round}", participant.save())
+        _journal(device, terms, stage, message)
     return message
 
 
@@ -265,8 +284,9 @@ def _journal(device: Device, terms: RoundTerms, what: str, message: bytes) -> No
 
 
 def _forget(device: Device, number: int) -> None:
-    for prefix in (STATE, TERMS, ASKED):
-        device.store.drop(f"{prefix}{number}")
+    with device.store.together():
+        for prefix in (STATE, TERMS, ASKED):
+            device.store.drop(f"{prefix}{number}")
 
 
 def _forget_but(device: Device, rounds: set[int]) -> None:

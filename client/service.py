@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from flwr.app import Context
 
+from client import adapters
 from client import app as client_app
 from client.device import Device
 from client.link import LinkLostError, connect
@@ -24,6 +25,10 @@ from client.node import Node
 from client.policy import KEY, Asked, SoFar, decode, reasons_to_decline
 from client.surroundings import surroundings
 from client.vault import Vault
+from common.adapter import lora
+from common.adapter.plan import BOTH
+from common.adapter.state import Shared, whole
+from common.backbone import backbone_for
 from common.config import Settings
 from common.errors import DeclinedError, InputError
 from common.tasks.chat import Turn, split, turns
@@ -83,6 +88,7 @@ class Service:
             store=self.vault.store,
             identity=identity(self.vault.store),
             consent=self._consent,
+            adopt=self._adopt,
         )
 
     def _split(self, settings: Settings) -> tuple[list[Turn], list[Turn]]:
@@ -100,6 +106,25 @@ class Service:
         if reasons:
             self.note(declined=" ".join(reasons))
             raise DeclinedError(" ".join(reasons))
+
+    def _adopt(self, settings: Settings, published: Shared) -> None:
+        """Keep what was published, and say whether it helps this person."""
+        adapters.keep_shared(self.vault.store, settings, published)
+        heldout = self._split(settings)[1]
+        if not heldout:
+            self.note(adapter="new")
+            return
+        backbone = backbone_for(settings)
+        answers = backbone.prepared(heldout)
+        with lora.active(backbone.model):
+            base = backbone.score(answers).metrics()["nll"]
+        lora.write(backbone.model, lora.SHARED, published.plan, BOTH, whole(published))
+        with lora.active(backbone.model, lora.SHARED):
+            shared = backbone.score(answers).metrics()["nll"]
+        self.note(
+            adapter=f"{published.digest()[:12]}; on {len(heldout)} answers it has not seen: "
+            f"{shared:.3f} nats a token, {base:.3f} without it"
+        )
 
 
 def notes_of(folder: Path) -> dict[str, str]:

@@ -6,6 +6,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -71,6 +72,10 @@ class Store:
         """Close the database, unless it was lent; the store is not used afterwards."""
         if not self._lent:
             self._db.close()
+
+    def together(self) -> AbstractContextManager[None]:
+        """What is written within is written at once: all of it or nothing, and one wait for it."""
+        return transaction(self._db)
 
     def journal(self, upload: Upload) -> None:
         """Enter a message in the journal of what left the device."""

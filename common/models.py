@@ -22,7 +22,7 @@ from common.errors import InputError
 from common.wheels import SMOLLM2, cache_dir, unpacked
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 DEFAULT_MODEL = "smollm2-135m"
 TINY_MODEL = "tiny"
@@ -59,13 +59,20 @@ def load_base(name: str, dtype: str = "float32") -> PreTrainedModel:
     return model.eval()  # type: ignore[no-any-return]
 
 
+def load_config(name: str) -> PreTrainedConfig:
+    """What the model's `config.json` says."""
+    from transformers import AutoConfig
+
+    return _from_pretrained(AutoConfig, name)  # type: ignore[no-any-return]
+
+
 @lru_cache(maxsize=2)
 def skeleton(name: str) -> PreTrainedModel:
     """The model's modules without its weights, on the meta device."""
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
-    config = _from_pretrained(AutoConfig, name)
+    config = load_config(name)
     with torch.device("meta"), _quiet():
         return AutoModelForCausalLM.from_config(config)  # type: ignore[no-any-return, no-untyped-call]
 
@@ -103,9 +110,15 @@ def gguf_file(name: str) -> Path | None:
 
 
 def _from_pretrained(kind: Any, name: str, **options: Any) -> Any:
+    """What is on this machine, and only otherwise what the hub has."""
     files = model_files(name)
     try:
-        return kind.from_pretrained(files, **options)
+        try:
+            return kind.from_pretrained(files, local_files_only=True, **options)
+        except (OSError, ValueError):
+            if Path(files).is_dir():
+                raise
+            return kind.from_pretrained(files, **options)
     except (OSError, ValueError) as error:
         raise InputError(
             f"The model {name!r} could not be loaded: not a folder, not cached, not reachable, "

@@ -32,6 +32,11 @@ def run_name(folder: Path) -> str:
     return _kept(folder / "run-id", os.urandom(16).hex().encode()).decode()
 
 
+def run_seed(folder: Path) -> int:
+    """A random seed for what is public of a run: A of its adapters, who is asked in a round."""
+    return int.from_bytes(_kept(folder / "seed", os.urandom(4)), "big") >> 1
+
+
 def authority_key(folder: Path) -> Ed25519PrivateKey:
     """The run's enrolment authority, made on first use; readable by its owner alone."""
     return Ed25519PrivateKey.from_private_bytes(_kept(folder / "authority.key", os.urandom(32)))

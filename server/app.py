@@ -15,7 +15,7 @@ from common.places import authority, run_folder, run_name
 from server.cohort import REGISTRATION_DEADLINE_S, Messenger, wait_for_nodes
 from server.plan import making_rounds, read_plan, rounds_done
 from server.registry import Registry
-from server.rounds import run_round
+from server.rounds import hand_out, run_round
 from server.setup import Federation
 from server.terms import check_reachable
 
@@ -56,6 +56,8 @@ def _rounds(federation: Federation, grid: Grid, folder: Path) -> None:
             "round %d of %d: %s, %d of %d devices, %.1f s",
             number, settings.rounds, entry.status, entry.survivors, entry.cohort, entry.seconds,
         )  # fmt: skip
+        if asked and prepared is None:
+            log.info("%d devices took the newest adapter", hand_out(federation))
         if asked and number < _last(settings, folder):
             time.sleep(max(0.0, begin + asked.every_s - time.monotonic()))
 

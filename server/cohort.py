@@ -20,6 +20,8 @@ LEGS = {
     "confirm": "query.confirm",
     "reveal": "query.reveal",
 }
+ADOPT = "adopt"
+MESSAGE_TYPES = LEGS | {ADOPT: "query.adopt"}
 REGISTRATION_DEADLINE_S = 60.0
 FIRST_LOOK_S, LESS_OFTEN, SLOWEST_LOOK_S = 0.05, 1.3, 1.0
 Lost = Callable[[int, str], bool]
@@ -111,7 +113,7 @@ def _messages(asks: Sequence[Ask]) -> list[Message]:
         Message(
             RecordDict({leg: ConfigRecord(dict(content)) for leg, content in legs.items()}),
             dst_node_id=member,
-            message_type=LEGS[next(iter(legs))],
+            message_type=MESSAGE_TYPES[next(iter(legs))],
             group_id=str(asks[0].cohort.number),
         )
         for member, legs in parts.items()

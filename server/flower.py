@@ -20,12 +20,9 @@ from flwr.common.serde import fab_to_proto, user_config_to_proto
 from flwr.proto.control_pb2 import (
     ListNodesRequest,
     ListRunsRequest,
-    RegisterNodeRequest,
     StartRunRequest,
     StopRunRequest,
-    UnregisterNodeRequest,
 )
-from flwr.proto.node_pb2 import NodeInfo
 from flwr.supercore.control.control_http_client import ControlHttpClient
 from flwr.supercore.fab import Fab
 from flwr.supercore.interceptors.http.runtime_version import RuntimeVersionHttpInterceptor
@@ -33,6 +30,7 @@ from flwr.supercore.interceptors.http.runtime_version import RuntimeVersionHttpI
 from common.bundle import bundle, bundle_hash
 from common.config import Settings
 from common.errors import PrivityError
+from server.nodes import Nodes
 from server.place import Place
 
 QUIET = {
@@ -45,7 +43,7 @@ QUIET = {
     "TOKENIZERS_PARALLELISM": "false",
     "PYTHONUNBUFFERED": "1",
 }
-ONLINE, GONE = "online", "unregistered"
+ONLINE = "online"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +98,11 @@ def _script(name: str) -> str:
     return str(Path(sys.executable).parent / name)
 
 
+def nodes_of(place: Place) -> Nodes:
+    """Who may connect to the SuperLink in an operator's folder."""
+    return Nodes(flower_place(place).address, place.ca_certificate.read_bytes())
+
+
 def flower_place(place: Place) -> FlowerPlace:
     """Where Flower runs in an operator's folder."""
     tls = Certificates(place.ca_certificate, place.server_certificate, place.server_key)
@@ -118,27 +121,11 @@ class Control:
             interceptors=[RuntimeVersionHttpInterceptor(component_name="CLI")],
         )
 
-    def admit(self, node_key: bytes) -> int:
-        """Register a node by its public key, in Flower's own form; its id. A known one keeps it."""
-        for node in self._nodes():
-            if node.public_key == node_key and node.status != GONE:
-                return int(node.node_id)
-        with _translated():
-            return int(self._client.RegisterNode(RegisterNodeRequest(public_key=node_key)).node_id)
-
-    def unregister(self, node: int) -> None:
-        """Let a node no longer connect; one that is gone stays gone."""
-        if any(known.node_id == node and known.status != GONE for known in self._nodes()):
-            with _translated():
-                self._client.UnregisterNode(UnregisterNodeRequest(node_id=node))
-
     def online(self) -> list[int]:
         """Ids of the nodes that are connected."""
-        return sorted(node.node_id for node in self._nodes() if node.status == ONLINE)
-
-    def _nodes(self) -> list[NodeInfo]:
         with _translated():
-            return list(self._client.ListNodes(ListNodesRequest()).nodes_info)
+            nodes = self._client.ListNodes(ListNodesRequest()).nodes_info
+        return sorted(node.node_id for node in nodes if node.status == ONLINE)
 
     def start(self, settings: Settings) -> int:
         """Start a run with these settings; its number."""

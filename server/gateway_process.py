@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from server.enrolment_desk import Desk
-from server.flower import Control, flower_place
+from server.flower import flower_place, nodes_of
 from server.gateway.connection import Services
 from server.gateway.front import Gateway
 from server.gateway.upstream import Upstream
@@ -24,13 +24,13 @@ log = logging.getLogger("privity.gateway")
 async def serve(place: Place) -> None:
     """Until SIGTERM or SIGINT; its figures lie in `log/gateway.json` for who wants to look."""
     settings, flower = place.settings(), flower_place(place)
-    control, enrolment = Control(flower), place.enrolment()
+    nodes, enrolment = nodes_of(place), place.enrolment()
     desk = Desk(
         enrolment,
         place.authority(),
         settings.federation.name,
-        control.admit,
-        control.unregister,
+        nodes.register,
+        nodes.unregister,
     )
     gateway = Gateway(
         place.server_certificate,

@@ -19,7 +19,7 @@ from common.errors import RoundAbandonedError
 from common.secagg.quantize import dequantize, from_ring
 from common.terms import user_rho
 from server import aggregation
-from server.cohort import Cohort
+from server.cohort import ADOPT, Cohort
 from server.registry import RoundEntry
 from server.setup import Ahead, Federation, Setup, ask, cold, draw, offer
 
@@ -91,6 +91,18 @@ def secure_mean(federation: Federation, setup: Setup, shared: Shared, ahead: Ahe
     terms = setup.terms
     mean = dequantize(from_ring(total, terms.bits), terms.clip, terms.levels) / len(survivors)
     return SecureSum(mean.astype(np.float32), len(survivors))
+
+
+def hand_out(federation: Federation) -> int:
+    """Give everybody who is online the newest adapter; how many took it."""
+    entries = federation.registry.rounds()
+    if not any(entry.status == "done" for entry in entries):
+        return 0
+    shared, _ = federation.registry.latest()
+    everybody = Cohort(len(entries), 0, federation.online(), lambda *_: False)
+    bodies = dict.fromkeys(everybody.members, encode_shared(shared))
+    taken, _ = federation.messenger.exchange(ask(everybody, ADOPT, bodies))
+    return len(taken)
 
 
 def _note_cost(federation: Federation, setup: Setup) -> None:

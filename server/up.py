@@ -9,13 +9,14 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from common.config import Settings
 from common.errors import InputError, PrivityError
-from common.places import FEDERATION, keep_authority
+from common.places import FEDERATION, keep_authority, run_seed
 from server.conductor import Conductor
-from server.flower import Control, flower_place
+from server.flower import Control, flower_place, nodes_of
 from server.gateway_process import FIGURES
 from server.journal import Journal
 from server.place import Place
@@ -54,7 +55,7 @@ def _serve(place: Place, journal: Journal, ended: threading.Event) -> None:
             words = f"The {error} did not start within a minute."
             raise PrivityError(words, f"See {place.log / LOG}.") from None
         control = Control(flower_place(place))
-        _settle(place, control, journal)
+        _settle(place, journal)
         journal.write("up", "ready")
         _tend(place, supervisor, control, journal, ended)
     finally:
@@ -92,10 +93,10 @@ def _answers(place: Place) -> bool:
     return True
 
 
-def _settle(place: Place, control: Control, journal: Journal) -> None:
+def _settle(place: Place, journal: Journal) -> None:
     enrolment = place.enrolment()
     try:
-        for member in enrolment.settle(control.unregister):
+        for member in enrolment.settle(nodes_of(place).unregister):
             journal.write("up", f"member {member} is gone and was unregistered")
     finally:
         enrolment.close()
@@ -109,7 +110,7 @@ def _tend(
     ended: threading.Event,
 ) -> None:
     def settings() -> Settings:
-        return place.settings().run
+        return replace(place.settings().run, seed=run_seed(place.federation))
 
     conductor = Conductor(
         place.federation, control, settings, lambda words: journal.write("rounds", words)

@@ -136,6 +136,15 @@ def test_a_long_conversation_loses_its_oldest_turns(engine: Engine) -> None:
         engine.reply([{"role": "user", "content": "x" * 1000}])
 
 
+def test_a_closed_engine_says_so(engine: Engine) -> None:
+    with engine:
+        assert text(engine)
+    with pytest.raises(Exception, match="closed"):
+        text(engine)
+    with pytest.raises(Exception, match="closed"):
+        engine.log_likelihood([*HELLO, answer("well")])
+
+
 @pytest.mark.parametrize("messages", [[], [{"role": "boss", "content": "secret"}]])
 def test_what_is_no_conversation_is_refused(engine: Engine, messages: Any) -> None:
     with pytest.raises(InputError) as error:
@@ -425,6 +434,26 @@ def test_ctrl_c_stops_the_answer_and_a_second_one_leaves() -> None:
     assert engine.asked[1][1]["content"] == "half"
     assert len(engine.asked) == 2
     assert engine.closed == 2
+
+
+class Impatient(io.StringIO):
+    """Somebody who presses Ctrl-C, for real, once the third piece of an answer is there."""
+
+    writes = 0
+
+    def write(self, text: str) -> int:
+        self.writes += 1
+        if self.writes == 6:  # the first line takes two or three
+            os.kill(os.getpid(), signal.SIGINT)
+        return super().write(text)
+
+
+def test_a_real_ctrl_c_stops_a_real_engine(engine: Engine) -> None:
+    output = Impatient()
+    terminal.chat(engine, io.StringIO("hi\nagain\n"), output, max_tokens=300, temperature=0.0)
+    said, _, then = output.getvalue().partition("Stopped.")
+    assert len(said) < 300
+    assert len(then) > len("Ctrl-C again leaves.") + 50  # the next answer is written out
 
 
 def test_the_end_of_the_input_leaves() -> None:

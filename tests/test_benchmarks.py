@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from gguf_base import write_base
 
+from common.models import load_base, load_tokenizer, model_files
 from common.secagg import dequantize
 from simulations import benchmarks
 from simulations.benchmarks import secagg, secagg_member, secagg_round, secagg_server, timing
@@ -20,7 +24,7 @@ from simulations.benchmarks.machine import PACKAGES
 from simulations.benchmarks.secagg_member import MemberCase
 from simulations.cli import main
 
-UNITS = ("_s", "_per_s", "_bytes", "_mb", "_gb", "_count", "_tokens")
+UNITS = ("_s", "_per_s", "_bytes", "_mb", "_gb", "_count", "_tokens", "_nats_per_token")
 DIMENSION = 1003  # not a whole number of blocks or words of any kind
 HEADER_BYTES = 2 + 32 + 8  # SPEC.md, section 3: version, kind, T1, member
 NINE = MemberCase(members=9, dimension=DIMENSION, repeats=1)
@@ -33,7 +37,7 @@ def assert_row(row: dict[str, Any], *peers: str) -> None:
     for figures in (row["ours"], *row["peers"].values(), row["limit"]):
         for key, value in figures.items():
             assert key.endswith(UNITS), key
-            assert value > 0 or key.endswith("_mb"), key
+            assert value > 0 or key.endswith(("_mb", "_nats_per_token")), key
     assert all(value > 0 for value in row["ratios"].values())
 
 
@@ -252,6 +256,72 @@ def test_without_json_a_table(
     words = ("9 members", "ours", "flower", "limit", "upload_bytes", "3,051", "noise_s")
     assert all(word in output for word in words)
     assert "speed_vs_flower" in output
+
+
+@pytest.fixture
+def tiny_crowd(tmp_path: Path) -> tuple[Any, list[Any]]:
+    """Two people and their adapters on the tiny model, which gets a GGUF."""
+    from conftest import write_people
+
+    from common.config import from_mapping
+    from simulations.benchmarks import chat_data
+
+    folder = tmp_path / "tiny"
+    shutil.copytree(model_files("tiny"), folder)
+    write_base(load_base("tiny"), load_tokenizer("tiny"), folder / "base.gguf")
+    settings = chat_data.settings_for(2).to_dict()
+    data = str(write_people(tmp_path / "people", 2, answers=20))
+    settings |= {"model": str(folder), "data": data, "examples": 16}
+    chosen = from_mapping(settings)
+    return chosen, list(chat_data.people(chosen, 2))
+
+
+def test_chat_compares_the_engines(tiny_crowd: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Adapters that were really fitted, on the same weights twice: the effect is the same."""
+    from simulations.benchmarks import chat_agreement
+
+    settings, crowd = tiny_crowd
+    monkeypatch.setattr(chat_agreement, "same_tokens", lambda *_: 7)
+    row = dataclasses.asdict(chat_agreement.row(settings, crowd, 1))
+    assert_row(row, "torch", "llama_cpp_float32")
+    assert abs(row["ratios"]["shared_effect_vs_torch"] - 1) < 0.1
+    exact = row["peers"]["llama_cpp_float32"]
+    assert exact["base_rms_difference_nats_per_token"] < 1e-4
+    assert row["peers"]["torch"]["personal_effect_nats_per_token"] > 0.01
+    assert "4 answers" in row["case"]
+
+
+def test_chat_times_decoding(tiny_crowd: Any) -> None:
+    from simulations.benchmarks import chat
+
+    settings, crowd = tiny_crowd
+    row = dataclasses.asdict(chat.speed_row(settings, crowd[0], 40))
+    assert_row(row, "llama_cpp_plain", "torch")
+
+
+def test_a_dequantised_gguf_holds_the_same_weights(tmp_path: Path) -> None:
+    """Oracle: the gguf package's own dequantisation of what it quantised; fields stay."""
+    import gguf
+
+    from simulations.benchmarks.gguf_float32 import write_float32
+
+    rows = np.random.default_rng(0).normal(size=(4, 64)).astype(np.float32)
+    writer = gguf.GGUFWriter(tmp_path / "q.gguf", "llama")
+    writer.add_array("tokenizer.ggml.tokens", ["a", "b"])
+    writer.add_float32("some.number", 0.5)
+    kind = gguf.GGMLQuantizationType.Q4_1
+    writer.add_tensor("w", gguf.quants.quantize(rows, kind), raw_dtype=kind)
+    for step in ("header", "kv_data", "tensors"):
+        getattr(writer, f"write_{step}_to_file")()
+    writer.close()
+    write_float32(tmp_path / "q.gguf", tmp_path / "f.gguf")
+    reader = gguf.GGUFReader(tmp_path / "f.gguf")
+    assert reader.fields["tokenizer.ggml.tokens"].contents() == ["a", "b"]
+    assert reader.fields["some.number"].contents() == 0.5
+    [found] = reader.tensors
+    assert found.tensor_type == gguf.GGMLQuantizationType.F32
+    step = (rows.max() - rows.min()) / 15
+    assert 0 < np.abs(np.array(found.data) - rows).max() <= 0.6 * step
 
 
 def test_an_unknown_benchmark_is_the_users_mistake(capsys: pytest.CaptureFixture[str]) -> None:

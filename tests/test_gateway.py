@@ -50,7 +50,7 @@ class Stub:
 
     def __init__(self, made: place.Place) -> None:
         self.requests: list[tuple[str, dict[str, str], bytes]] = []
-        self.status, self.body, self.delay_s = 200, b"answer", 0.0
+        self.status, self.body, self.delay_s, self.missing = 200, b"answer", 0.0, 0
         stub = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -65,9 +65,10 @@ class Stub:
                 self.send_header("Content-Type", "application/protobuf")
                 self.send_header("Flwr-Note", "kept")
                 self.send_header("Set-Cookie", "dropped=1")
-                self.send_header("Content-Length", str(len(stub.body)))
+                self.send_header("Content-Length", str(len(stub.body) + stub.missing))
                 self.end_headers()
                 self.wfile.write(stub.body)
+                self.close_connection = bool(stub.missing)
 
             def log_message(self, *_: Any) -> None:
                 pass
@@ -190,7 +191,7 @@ Opener = Callable[..., World]
 
 @pytest.fixture(autouse=True)
 def _brief(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection_module, "LINGER_S", 0.1)
+    monkeypatch.setattr(connection_module, "LINGER_S", 0.5)
 
 
 @pytest.fixture(scope="module")
@@ -313,13 +314,17 @@ def test_upgrades_are_not_made(world: World) -> None:
 
 def test_strangers_reach_nothing(world: World) -> None:
     stranger = Person()
-    tries: list[dict[str, str]] = [{}, stranger.headers, {KEY_HEADER: "###"}, {KEY_HEADER: ""}]
-    tries.append({KEY_HEADER: base64.b64encode(b"\xff" * 100_0).decode()})
+    tries = [
+        ({}, 403),
+        ({KEY_HEADER: "###"}, 403),
+        ({KEY_HEADER: ""}, 410),
+        (stranger.headers, 410),
+    ]
     with world.client() as client:
-        for headers in tries:
+        for headers, status in tries:
             for call in ("activate-node", "push-object"):
                 answer = client.post(f"/v1/fleet/{call}", content=b"x", headers=headers)
-                assert answer.status_code == 403, headers
+                assert answer.status_code == status
     assert world.stub.requests == []
 
 
@@ -342,7 +347,7 @@ def test_a_revoked_device_is_out_at_once(world: World, tmp_path: Path) -> None:
         call = lambda: client.post("/v1/fleet/get-run", content=b"", headers=person.headers)  # noqa: E731
         assert call().status_code == 200
         Enrolment(world.enrolment._path).revoke(member, world.gone.append)  # another process
-        assert call().status_code == 403
+        assert call().status_code == 410
     assert len(world.stub.requests) == 1 and world.gone == [member]
     with pytest.raises(InputError, match="enrolled already"):
         person.join(world)
@@ -360,7 +365,7 @@ def test_leave(world: World) -> None:
     assert world.gone == [membership.member]
     with world.client() as client:
         answer = client.post("/v1/fleet/get-run", content=b"", headers=person.headers)
-        assert answer.status_code == 403
+        assert answer.status_code == 410
 
 
 # Enrolment
@@ -546,6 +551,20 @@ def test_a_flower_that_hangs(world: World) -> None:
     assert world.healthy()
 
 
+def test_a_flower_that_breaks_off(world: World) -> None:
+    """A device must not take half an answer for a whole one."""
+    person = Person()
+    person.join(world)
+    world.stub.missing = 5
+    with world.client() as client, pytest.raises(httpx.RemoteProtocolError):
+        client.post("/v1/fleet/get-run", content=b"", headers=person.headers)
+    world.stub.missing, world.stub.status = 0, 401
+    with world.client() as client:
+        answer = client.post("/v1/fleet/get-run", content=b"", headers=person.headers)
+        assert (answer.status_code, answer.content) == (401, b"answer")
+    assert world.healthy()
+
+
 # Sizes
 
 
@@ -606,7 +625,7 @@ def test_memory_and_requests_of_one_device_are_bounded(open_world: Opener) -> No
     _until(lambda: world.gateway._shared.admission._free_bytes == 2**20)
     with world.client() as client:
         post = lambda one: client.post("/v1/fleet/push-object", content=b"", headers=one.headers)  # noqa: E731
-        assert post(greedy).status_code == 429
+        assert post(greedy).status_code == 503
         assert post(other).status_code == 200
         full = client.post("/v1/fleet/push-object", content=b"a" * 2**20, headers=other.headers)
         assert full.status_code == 200

@@ -213,3 +213,44 @@ def test_a_shared_adapter_is_saved_without_a_model_as_with_one(
         truth, found = backbone.model(input_ids=ids).logits, plain(input_ids=ids).logits
         assert torch.allclose(truth, found, atol=1e-5)
         assert not torch.allclose(load_base("tiny")(input_ids=ids).logits, found, atol=1e-2)
+
+
+@pytest.mark.long
+def test_the_default_model_means_the_same_in_both_engines() -> None:
+    """SmolLM2's own Q4_1 file with an adapter that was really fitted: tokens, then the effect.
+
+    llama.cpp quantises activations there: single probabilities differ by a tenth of a nat, and the
+    mean over some hundred tokens by a hundredth. A lost or doubled adapter differs by its effect.
+    """
+    from client.assistant.engine import open_engine
+    from client.personal import train
+    from common.records import Record
+    from simulations.benchmarks.chat_agreement import llamacpp_differs
+
+    settings = Settings(users=3, examples=16, personal_epochs=2)
+    records = []
+    for number in range(20):
+        for author, words in (("other", f"what about {number}?"), ("me", "arr, tea it be, matey")):
+            values = {"text": words, "author": author, "conversation": "c"}
+            at = f"2026-01-01T10:{number:02d}:{author == 'me':02d}+00:00"
+            records.append(Record("message", values, at))
+    result = train(records, None, settings)
+    assert result.kept
+    native = open_engine(settings, None, result.personal)
+    assert native.description.startswith("llama.cpp")
+    assert result.personal is not None
+    loaded = {"personal": Loaded(result.personal.plan, result.personal.vector)}
+    truth = TorchEngine(settings, loaded)
+    turns = [Turn(f"what about {word}?", "arr, tea it be, matey") for word in ("rain", "us", "it")]
+    assert not llamacpp_differs(settings.model, turns)
+    effects = []
+    for engine in (native, truth):
+        tokens = [tokenize(turn, engine.tokenizer) for turn in turns]
+        values = [
+            np.concatenate([engine.token_log_likelihoods(t, scales) for t in tokens])
+            for scales in (Scales(), BASE)
+        ]
+        effects.append(float((values[0] - values[1]).mean()))
+    assert effects[1] > 0.5
+    assert abs(effects[0] - effects[1]) < 0.1 * effects[1]
+    native.close()

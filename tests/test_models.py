@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from conftest import Runner
 
+from common import models
 from common.adapter import lora
 from common.backbone import backbone_for
 from common.config import Settings
@@ -74,6 +75,26 @@ def test_a_whole_run_works(run: Runner, people: Path, folder: Path) -> None:
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"config\.json"):
         model_files(str(tmp_path))
+
+
+class Hub:
+    """Stands for a transformers class; knows `known` locally and the rest on the hub."""
+
+    asked: ClassVar[list[bool]] = []
+
+    @classmethod
+    def from_pretrained(cls, name: str, *, local_files_only: bool = False) -> str:
+        cls.asked.append(not local_files_only)
+        if local_files_only and name != "known/model":
+            raise OSError
+        return name
+
+
+def test_the_hub_is_asked_only_for_what_is_not_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, expected in (("known/model", [False]), ("other/model", [False, True])):
+        monkeypatch.setattr(Hub, "asked", [])
+        assert models._from_pretrained(Hub, name) == name
+        assert Hub.asked == expected
 
 
 def test_the_tiny_model_is_always_the_same() -> None:

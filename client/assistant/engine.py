@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Self, TypedDict
 
 from common.adapter.plan import AdapterPlan, Vector
 from common.adapter.state import Personal, Shared, whole
@@ -88,20 +88,22 @@ class Engine(ABC):
         The oldest messages are left out when the conversation no longer fits.
 
         Args:
+            max_tokens: At most this long, and at most half of what the model sees.
             temperature: 0 always takes the likeliest token.
             seed: Of the sampling; None draws one from the system.
 
         Raises:
             InputError: For no messages, an unknown role, or a last message that does not fit.
         """
-        room = self.context - max_tokens
-        ids = conversation_ids(messages, self.tokenizer, room)
+        max_tokens = min(max_tokens, self.context // 2)
+        ids = conversation_ids(messages, self.tokenizer, self.context - max_tokens)
         chosen = secrets.randbits(31) if seed is None else seed % 2**31
         return self._generate(ids, max_tokens, temperature, chosen, scales)
 
     def log_likelihood(self, messages: Sequence[Message], *, scales: Scales = FULL) -> float:
         """Log-probability, in nats, of the last message and its end, given those before it."""
-        return sum(self.token_log_likelihoods(answer_tokens(messages, self.tokenizer), scales))
+        tokens = answer_tokens(messages, self.tokenizer, self.context)
+        return sum(self.token_log_likelihoods(tokens, scales))
 
     @abstractmethod
     def token_log_likelihoods(self, tokens: Tokens, scales: Scales = FULL) -> list[float]:
@@ -111,6 +113,12 @@ class Engine(ABC):
     def _generate(
         self, ids: list[int], max_tokens: int, temperature: float, seed: int, scales: Scales
     ) -> Pieces: ...
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     @abstractmethod
     def close(self) -> None:
@@ -201,11 +209,13 @@ def _from_next_question(messages: list[Message]) -> list[Message]:
     return messages[-1:]
 
 
-def answer_tokens(messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase) -> Tokens:
-    """A conversation whose last message carries the labels."""
+def answer_tokens(
+    messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase, context: int = CONTEXT
+) -> Tokens:
+    """A conversation whose last message, and its end, carry the labels."""
     if len(messages) < 2 or messages[-1]["role"] != "assistant":
         raise InputError("The last message must be an answer of the assistant.")
-    prompt = conversation_ids(messages[:-1], tokenizer, CONTEXT)
     text = f"{messages[-1]['content']}{tokenizer.eos_token}"
     answer = tokenizer.encode(text, add_special_tokens=False)
+    prompt = conversation_ids(messages[:-1], tokenizer, context - len(answer))
     return Tokens(tuple(prompt + answer), (-1,) * len(prompt) + tuple(answer))

@@ -13,7 +13,7 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from queue import SimpleQueue
@@ -24,10 +24,11 @@ from client.assistant.engine import CONTEXT, FULL, TOP_K, TOP_P, Engine, Loaded,
 from client.assistant.unseen import private_folder, unseen_file
 from common.adapter.gguf_io import architecture, encode_lora
 from common.errors import InputError, PrivityError
-from common.models import gguf_file, load_tokenizer, skeleton
+from common.models import gguf_file, load_config, load_tokenizer
 from common.tasks.chat import Tokens
 
 CERTAIN = 1e6  # a logit bias that decides which token is taken; probabilities are without it
+LONGEST_ADDRESS = 100  # of a Unix socket, in bytes; Linux has 107, macOS 103
 SIGACTION_BYTES = 1024  # more than any system's struct sigaction
 
 
@@ -55,7 +56,7 @@ class LlamaCppEngine(Engine):
         file = file or gguf_file(model)
         if file is None:
             raise InputError(f"the model {model!r} has no GGUF file.")
-        config: Any = skeleton(model).config
+        config: Any = load_config(model)
         context = min(CONTEXT, config.max_position_embeddings)
         self._names = tuple(adapters)
         self._last: Scales | None = None
@@ -99,8 +100,7 @@ class LlamaCppEngine(Engine):
             "n_probs": likeliest,
             "logit_bias": [[token, CERTAIN]],
         }
-        with self._lock:
-            answer = self._server.handle_completions(request | self._chosen(scales))
+        answer = self._ask(request, scales)
         _refuse(answer)
         figures = answer["choices"][0]["logprobs"]
         return figures["content"][0] if figures else None
@@ -118,7 +118,7 @@ class LlamaCppEngine(Engine):
             "seed": seed,
             "stream": True,
         }
-        chunks: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
+        chunks: SimpleQueue[dict[str, Any] | BaseException | None] = SimpleQueue()
         stop = Event()
 
         def receive(chunk: dict[str, Any]) -> bool:
@@ -127,21 +127,34 @@ class LlamaCppEngine(Engine):
 
         def run() -> None:
             try:
-                with self._lock:
-                    if not stop.is_set():
-                        self._server.handle_completions(request | self._chosen(scales), receive)
-            finally:
+                if not stop.is_set():
+                    self._ask(request, scales, receive)
                 chunks.put(None)
+            except BaseException as error:  # whoever waits for the next piece gets it
+                chunks.put(error)
 
         # a thread of its own, so that Ctrl-C reaches whoever waits for the next piece
         Thread(target=run, name="llama.cpp", daemon=True).start()
         try:
             while (chunk := chunks.get()) is not None:
+                if isinstance(chunk, BaseException):
+                    raise chunk
                 _refuse(chunk)
                 if text := chunk["choices"][0]["text"]:
                     yield text
         finally:
             stop.set()
+
+    def _ask(
+        self,
+        request: dict[str, Any],
+        scales: Scales,
+        receive: Callable[[dict[str, Any]], bool] | None = None,
+    ) -> Any:
+        with self._lock:
+            if self._server is None:
+                raise PrivityError("This engine is closed.")
+            return self._server.handle_completions(request | self._chosen(scales), receive)
 
     def _chosen(self, scales: Scales) -> dict[str, Any]:
         """The request's adapters. Other scales than the last: what is cached is not theirs."""
@@ -186,7 +199,10 @@ def _start(model: Path, paths: list[str], context: int, threads: int, exact: boo
         params.cache_type_k = params.cache_type_v = ggml_type.GGML_TYPE_F32
     with private_folder() as folder, _own_signal_handlers():
         if hasattr(socket, "AF_UNIX"):
-            params.hostnames = [str(folder / "unused.sock")]
+            address = str(folder / "unused.sock")
+            if len(address) > LONGEST_ADDRESS:
+                raise InputError(f"the folder for temporary files has a long name ({folder}).")
+            params.hostnames = [address]
         try:
             return Server(params)
         except RuntimeError:

@@ -15,6 +15,7 @@ from common.adapter import lora
 from common.adapter.plan import BOTH
 from common.backbone import Backbone, adapter_plans
 from common.config import Settings
+from common.errors import PrivityError
 from common.tasks.chat import Tokens
 
 UNFINISHED = "\ufffd"  # what a tokenizer gives for the first bytes of a longer character
@@ -86,6 +87,8 @@ class TorchEngine(Engine):
     @contextmanager
     def _scaled(self, scales: Scales) -> Iterator[None]:
         """Only the adapters with a scale take part inside, by that much."""
+        if self._model is None:
+            raise PrivityError("This engine is closed.")
         factors = {name: getattr(scales, name) for name in self.adapters}
         names = [name for name, factor in factors.items() if factor]
         layers = [module for module in self._model.modules() if hasattr(module, "lora_A")]

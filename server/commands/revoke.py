@@ -16,14 +16,13 @@ def add(commands: Any) -> None:
 
 
 def _act(options: argparse.Namespace) -> int:
-    from server.flower import Control, flower_place
+    from server.flower import nodes_of
 
     place = place_of(options)
-    enrolment, control = place.enrolment(), Control(flower_place(place))
+    enrolment = place.enrolment()
     try:
-        enrolment.revoke(options.member, control.unregister)
+        enrolment.revoke(options.member, nodes_of(place).unregister)
     finally:
         enrolment.close()
-        control.close()
     print(f"Member {options.member} is shut out; its keys are never admitted again.")  # noqa: T201
     return 0

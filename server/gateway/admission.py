@@ -75,10 +75,11 @@ class Admission:
         """Hold `size` bytes for a request of a device; `device` is empty for strangers.
 
         Raises:
-            Refused: 429 for too many requests of this device, 503 where the memory is spoken for.
+            Refused: 503, which Flower's client tries again, for too many requests of this device
+                or where the memory is spoken for.
         """
         if device and self._requests[device] >= self._limits.requests_per_device:
-            raise Refused(429, "too many requests of this device at a time")
+            raise Refused(503, "too many requests of this device at a time")
         if size > self._free_bytes:
             raise Refused(503, "memory for bodies is spoken for")
         self._free_bytes -= size

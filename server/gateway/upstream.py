@@ -17,7 +17,7 @@ from server.gateway.refusals import Refused
 CONNECTIONS = 100
 KEPT_S = 2.0  # less than the five seconds after which the SuperLink closes an idle connection
 PASSED_UP = ("content-type", "accept")
-PASSED_DOWN = ("content-type",)
+PASSED_DOWN = ("content-type", "content-encoding")
 FLOWERS = "flwr-"
 
 

@@ -20,7 +20,7 @@ from simulations.benchmarks.timing import Row
 
 __all__ = ["NAMES", "measure", "run_benchmark"]
 
-NAMES = ("secagg", "dp", "chat")
+NAMES = ("secagg", "dp", "chat", "rounds")
 
 
 def run_benchmark(name: str, *, as_json: bool, quick: bool) -> None:
@@ -61,6 +61,10 @@ def _rows(name: str) -> Callable[[bool], list[Row]]:
         from simulations.benchmarks import chat
 
         return chat.rows
+    if name == "rounds":
+        from simulations.benchmarks import rounds
+
+        return rounds.rows
     raise InputError(f"There is no benchmark {name!r}.", f"Choose one of: {', '.join(NAMES)}.")
 
 

@@ -26,6 +26,7 @@ from client.assistant.torch_engine import TorchEngine
 from common.config import Settings
 from common.errors import PrivityError
 from common.models import gguf_file, load_tokenizer
+from common.tasks.chat import Turn
 from simulations import devices
 from simulations.benchmarks.chat_data import DATA, Person
 from simulations.benchmarks.gguf_float32 import write_float32
@@ -53,7 +54,7 @@ def row(settings: Settings, crowd: Sequence[Person], threads: int) -> Row:
                         found.setdefault(name, {}).setdefault(arm, []).extend(values)
                 engine.close()
     answers = sum(len(person.heldout) for person in crowd)
-    compared = same_tokens(settings, source, threads)
+    compared = same_tokens(settings)
     figures = {name: _figures(arms, found["torch"]) for name, arms in found.items()}
     ours = figures.pop("ours") | {"compared_count": compared}
     return Row(
@@ -104,40 +105,48 @@ def _rms(values: NDArray[Any]) -> float:
     return float(np.sqrt((values**2).mean()))
 
 
-def same_tokens(settings: Settings, file: Path, threads: int) -> int:
-    """Compare llama.cpp's own chat template and tokenizer with ours on every prompt and answer.
+HARD = Turn("Grüße, 茶 and naïve café № 12,345.67!", "…«¿qué?» 🙂\t\n  two  spaces")
+
+
+def same_tokens(settings: Settings) -> int:
+    """Compare llama.cpp's own chat template and tokenizer with ours on all held-out examples.
 
     Returns:
-        How many texts were compared, all of them equal.
+        How many were compared, all of them equal.
 
     Raises:
         PrivityError: When one differs.
     """
-    tokenizer = load_tokenizer(settings.model)
-    texts = [
-        (turn.prompt, turn.answer)
-        for user in devices.people(settings)
-        for turn in devices.examples(settings, user)[1]
-    ]
-    texts += [("Grüße, 茶 and naïve café № 12,345.67!", "…«¿qué?» 🙂\t\n  two  spaces")]
-    with _asking(file, threads) as ask:
-        for prompt, answer in texts:
-            messages = [{"role": "user", "content": prompt}]
+    users = devices.people(settings)
+    turns = [turn for user in users for turn in devices.examples(settings, user)[1]]
+    if differing := llamacpp_differs(settings.model, [*turns, HARD]):
+        raise PrivityError(f"llama.cpp has another {differing}.")
+    return len(turns) + 1
+
+
+def llamacpp_differs(model: str, turns: Sequence[Turn]) -> str:
+    """What llama.cpp does differently with one of these: "chat template", "tokenizer" or ""."""
+    tokenizer = load_tokenizer(model)
+    file = gguf_file(model)
+    assert file is not None
+    with _asking(file) as ask:
+        for turn in turns:
+            messages = [{"role": "user", "content": turn.prompt}]
             text = str(
                 tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
             )
             if ask("/apply-template", {"messages": messages})["prompt"] != text:
-                raise PrivityError("llama.cpp's chat template is another one.")
-            for part in (text, f"{answer}{tokenizer.eos_token}"):
+                return "chat template"
+            for part in (text, f"{turn.answer}{tokenizer.eos_token}"):
                 request = {"content": part, "add_special": False, "parse_special": True}
                 ids = tokenizer.encode(part, add_special_tokens=False)
                 if ask("/tokenize", request)["tokens"] != ids:
-                    raise PrivityError("llama.cpp's tokenizer gives other token ids.")
-    return len(texts)
+                    return "tokenizer"
+    return ""
 
 
 @contextmanager
-def _asking(file: Path, threads: int) -> Iterator[Any]:
+def _asking(file: Path) -> Iterator[Any]:
     """Requests to llama.cpp's HTTP server on a socket of its own; only there is a tokenizer."""
     from xllamacpp import CommonParams, Server
 
@@ -146,7 +155,6 @@ def _asking(file: Path, threads: int) -> Iterator[Any]:
         params = CommonParams()
         params.model.path = str(file)
         params.n_ctx, params.n_parallel, params.warmup, params.verbosity = 512, 1, False, -1
-        params.cpuparams.n_threads = threads
         params.hostnames, params.api_keys = [address], [key]
         server = Server(params)
 

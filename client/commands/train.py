@@ -1,0 +1,70 @@
+"""`privity-client train`: fit the personal adapter, and keep it only if it helps."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from client.home import open_vault
+
+
+def add(commands: Any) -> None:
+    """Declare the command."""
+    parser = commands.add_parser("train", help="learn from your records, on this device alone")
+    parser.add_argument(
+        "--model", default="", metavar="NAME",
+        help="base model, where no federation decides it (default: smollm2-135m)",
+    )  # fmt: skip
+    parser.set_defaults(action=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Nothing of this is ever sent."""
+    from client import adapters
+    from client.personal import train
+
+    with open_vault(options, exclusive=True) as vault:
+        have = adapters.load(vault.store, options.model)
+        with _watched() as progress:
+            result = train(
+                vault.records.all(),
+                have.shared,
+                have.settings,
+                progress,
+                kept=have.kept,
+                current=have.personal,
+            )
+        if result.personal is not None:
+            adapters.keep_personal(vault.store, have.settings, result.personal)
+    print(  # noqa: T201
+        f"{result.heldout} held-out answers, nats a token: {result.base_nll:.3f} base, "
+        f"{result.before_nll:.3f} before, {result.after_nll:.3f} after learning from "
+        f"{result.train} answers."
+    )
+    print(f"{result.reason} {'Kept.' if result.kept else 'Not kept.'}")  # noqa: T201
+    return 0
+
+
+def _watched() -> Any:
+    """A bar on the terminal, told what is being done, how much is done and how much there is."""
+    import sys
+    from contextlib import contextmanager
+
+    @contextmanager
+    def shown() -> Any:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+        errors = Console(stderr=True)
+        with Progress(
+            *columns, console=errors, transient=True, disable=not sys.stderr.isatty()
+        ) as bar:
+            task = bar.add_task("")
+
+            def progress(what: str, done: int, total: int) -> None:
+                bar.update(task, description=what, completed=done, total=total)
+
+            yield progress
+
+    return shown()
