@@ -13,7 +13,7 @@ from common.backbone import adapter_plans
 from common.config import Settings, from_mapping
 from common.places import authority, run_folder, run_name
 from server.cohort import REGISTRATION_DEADLINE_S, Messenger, wait_for_nodes
-from server.plan import making_rounds, read_plan, rounds_done
+from server.plan import making_rounds, one_round, read_plan, rounds_done
 from server.registry import Registry
 from server.rounds import hand_out, run_round
 from server.setup import Federation
@@ -51,7 +51,8 @@ def _rounds(federation: Federation, grid: Grid, folder: Path) -> None:
         if prepared is None:
             patience = None if asked else REGISTRATION_DEADLINE_S
             wait_for_nodes(grid, settings.users, patience)
-        entry, prepared = run_round(federation, number, prepared)
+        with one_round(folder):
+            entry, prepared = run_round(federation, number, prepared)
         log.info(
             "round %d of %d: %s, %d of %d devices, %.1f s",
             number, settings.rounds, entry.status, entry.survivors, entry.cohort, entry.seconds,

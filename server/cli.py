@@ -6,9 +6,20 @@ import argparse
 from collections.abc import Sequence
 
 from common.command_line import Parser, run_command
-from server.commands import adapters, devices, init, invite, revoke, run, status, up
+from server.commands import (
+    adapters,
+    devices,
+    export,
+    init,
+    invite,
+    revoke,
+    rollback,
+    run,
+    status,
+    up,
+)
 
-COMMANDS = (init, up, invite, devices, revoke, run, status, adapters)
+COMMANDS = (init, up, invite, devices, revoke, run, status, adapters, rollback, export)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-import os
 import signal
 import sys
 from pathlib import Path
 
+from server import figures
 from server.enrolment_desk import Desk
 from server.flower import flower_place, nodes_of
 from server.gateway.connection import Services
@@ -17,7 +16,7 @@ from server.gateway.front import Gateway
 from server.gateway.upstream import Upstream
 from server.place import Place
 
-FIGURES, FIGURES_EVERY_S = "gateway.json", 2.0
+FIGURES_EVERY_S = 2.0
 log = logging.getLogger("privity.gateway")
 
 
@@ -49,19 +48,13 @@ async def serve(place: Place) -> None:
     host, port = await gateway.start(settings.gateway.host, settings.gateway.port)
     log.info("listening on %s port %d", host, port)
     while not ended.is_set():
-        _keep(place.log / FIGURES, {"host": host, "port": port, **gateway.figures()})
+        figures.keep(place.log / figures.GATEWAY, {"host": host, "port": port, **gateway.figures()})
         try:
             await asyncio.wait_for(ended.wait(), FIGURES_EVERY_S)
         except TimeoutError:
             continue
     await gateway.close()
-    (place.log / FIGURES).unlink(missing_ok=True)
-
-
-def _keep(file: Path, figures: dict[str, object]) -> None:
-    scratch = file.with_suffix(f".{os.getpid()}")
-    scratch.write_text(json.dumps(figures))
-    scratch.replace(file)
+    (place.log / figures.GATEWAY).unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -8,12 +8,13 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TextIO
 
-FILE, LOCK = "plan.json", "rounds.lock"
+FILE, LOCK, ROUND, TURN = "plan.json", "rounds.lock", "round.lock", "turn.lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +46,7 @@ def rounds_done(folder: Path) -> int:
 @contextmanager
 def making_rounds(folder: Path) -> Iterator[None]:
     """Held by the one process that makes rounds; a second one waits until it has ended."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("a+") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with _held(folder / LOCK) as lock:
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
@@ -58,9 +57,53 @@ def maker_of_rounds(folder: Path) -> int | None:
     """The process that makes rounds now, if any. The system frees the lock of one that died."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / LOCK).open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            return int(lock.read() or 0)
-        return None
+        if _free(lock):
+            return None
+        lock.seek(0)
+        return int(lock.read() or 0)
+
+
+@contextmanager
+def one_round(folder: Path) -> Iterator[None]:
+    """Held from a round's start to its outcome; who waits in `between_rounds` comes first."""
+    with ExitStack() as stack:
+        with _held(folder / TURN):
+            stack.enter_context(_held(folder / ROUND))
+        yield
+
+
+@contextmanager
+def between_rounds(folder: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """No round is being made inside: waits for the end of one, and the next one waits for this.
+
+    Args:
+        waiting: Called when there is something to wait for.
+    """
+    if round_under_way(folder):
+        waiting()
+    with _held(folder / TURN), _held(folder / ROUND):
+        yield
+
+
+def round_under_way(folder: Path) -> bool:
+    """Whether a round is being made at this moment, and not the pause between two."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ROUND).open("a+") as lock:
+        return not _free(lock)
+
+
+@contextmanager
+def _held(file: Path) -> Iterator[TextIO]:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield lock
+
+
+def _free(lock: TextIO) -> bool:
+    """Shared, so that two who look do not take each other for the holder."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

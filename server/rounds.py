@@ -22,6 +22,7 @@ from server import aggregation
 from server.cohort import ADOPT, Cohort
 from server.registry import RoundEntry
 from server.setup import Ahead, Federation, Setup, ask, cold, draw, offer
+from server.spending import spent_after
 
 log = logging.getLogger("privity.server")
 
@@ -64,7 +65,7 @@ def run_round(
         following = Shared(shared.plan, vector.astype(np.float32))
         seconds = time.monotonic() - begin
         entry = RoundEntry(number, "done", size, total.survivors, seconds, following.digest())
-        registry.publish(entry, following, state)
+        registry.publish(entry, following, state, shared.digest())
     _log_refusals(cohort, setup)
     return entry, ahead.setup
 
@@ -107,9 +108,9 @@ def hand_out(federation: Federation) -> int:
 
 def _note_cost(federation: Federation, setup: Setup) -> None:
     """What this attempt costs a person who answers it, kept before anybody is asked."""
-    terms = setup.terms
-    if terms.noise:
-        federation.registry.note_rho(terms.round, terms.attempt, user_rho(terms))
+    terms, registry = setup.terms, federation.registry
+    registry.note_rho(terms.round, terms.attempt, user_rho(terms))
+    registry.note_spent(spent_after(federation.settings, registry.user_rhos()))
 
 
 def _log_refusals(cohort: Cohort, setup: Setup | None) -> None:

@@ -63,11 +63,22 @@ class GatewaySettings:
 
 
 @dataclass(frozen=True, slots=True)
+class DashboardSettings:
+    """Section [dashboard]: a page that shows how the federation is, and figures for Prometheus."""
+
+    host: str = _field(
+        "127.0.0.1", "address to listen on; any but 127.0.0.1 and ::1 shows it to others"
+    )
+    port: int = _field(8081, "TCP port to listen on; 0: no dashboard", low=0, high=65535)
+
+
+@dataclass(frozen=True, slots=True)
 class OperatorSettings:
     """All of privity.toml."""
 
     federation: FederationSettings
     gateway: GatewaySettings
+    dashboard: DashboardSettings
     limits: Limits
     run: Settings
 
@@ -76,6 +87,8 @@ HEADS = {
     "federation": "The federation.",
     "gateway": "The one port that the world sees. Names are needed here: without them, devices can"
     " only join from this machine.",
+    "dashboard": "How the federation is, for its operator: /, /metrics, /health and /ready over"
+    " plain HTTP without a password.",
     "limits": "What the gateway allows, and for how long it waits (docs/gateway.md).",
     "run": "What the federation learns, and what it costs: the settings of its runs.",
 }
@@ -84,7 +97,8 @@ HEADS = {
 def text(federation: FederationSettings, gateway: GatewaySettings) -> str:
     """privity.toml as `init` writes it: all other settings at their defaults, each explained."""
     parts: dict[str, Any] = {
-        "federation": federation, "gateway": gateway, "limits": Limits(), "run": Settings(),
+        "federation": federation, "gateway": gateway,
+        "dashboard": DashboardSettings(), "limits": Limits(), "run": Settings(),
     }  # fmt: skip
     lines = ["# The settings of this federation. Changes count from the next start of `up`."]
     for section, values in parts.items():
@@ -120,6 +134,7 @@ def load(path: Path) -> OperatorSettings:
             **_checked("federation", FederationSettings, found.get("federation", {}))
         ),
         GatewaySettings(**_checked("gateway", GatewaySettings, found.get("gateway", {}))),
+        DashboardSettings(**_checked("dashboard", DashboardSettings, found.get("dashboard", {}))),
         Limits(**_checked("limits", Limits, found.get("limits", {}))),
         from_mapping(run),
     )

@@ -97,6 +97,14 @@ class Supervisor:
         """How often each part had to be started again."""
         return dict(self._restarts)
 
+    def figures(self) -> dict[str, dict[str, int | None]]:
+        """`pid` (None: it does not run) and `restarts` of each part."""
+        running = self.running()
+        return {
+            part.name: {"pid": running.get(part.name), "restarts": self._restarts.get(part.name, 0)}
+            for part in self.parts
+        }
+
     def stop(self) -> None:
         """End everything, the last started first; what does not end in time is killed."""
         for running in reversed(list(self._running.values())):

@@ -15,9 +15,9 @@ from pathlib import Path
 from common.config import Settings
 from common.errors import InputError, PrivityError
 from common.places import FEDERATION, keep_authority, run_seed
+from server import figures
 from server.conductor import Conductor
 from server.flower import Control, flower_place, nodes_of
-from server.gateway_process import FIGURES
 from server.journal import Journal
 from server.place import Place
 from server.plan import maker_of_rounds
@@ -62,6 +62,7 @@ def _serve(place: Place, journal: Journal, ended: threading.Event) -> None:
         journal.write("up", "shutting down")
         _end_rounds(place.federation)
         supervisor.stop()
+        (place.log / figures.PARTS).unlink(missing_ok=True)
         if control:
             control.close()
 
@@ -71,11 +72,16 @@ def parts(place: Place) -> list[Part]:
     flower = flower_place(place)
     flower.home.mkdir(mode=0o700, exist_ok=True)
     environment = flower.environment() | {FEDERATION: str(place.federation)}
-    gateway = [sys.executable, "-m", "server.gateway_process", str(place.folder)]
+    gateway, dashboard = (
+        [sys.executable, "-m", f"server.{name}_process", str(place.folder)]
+        for name in ("gateway", "dashboard")
+    )
+    shown = Part("dashboard", dashboard, environment, flower.home)  # nothing waits for it
     return [
         Part("superlink", flower.superlink(), environment, flower.home, lambda: _answers(place)),
         Part("superexec", flower.superexec(), environment, flower.home),
-        Part("gateway", gateway, environment, flower.home, (place.log / FIGURES).exists),
+        Part("gateway", gateway, environment, flower.home, (place.log / figures.GATEWAY).exists),
+        *([shown] if place.settings().dashboard.port else []),
     ]
 
 
@@ -116,8 +122,11 @@ def _tend(
         place.federation, control, settings, lambda words: journal.write("rounds", words)
     )
     said = ""
+    seen: dict[str, dict[str, int | None]] = {}
     while not ended.wait(TEND_S):
         supervisor.tend()
+        if (now := supervisor.figures()) != seen:
+            figures.keep(place.log / figures.PARTS, seen := now)
         try:
             conductor.tend()
             said = ""

@@ -648,8 +648,15 @@ def test_a_pair_torn_by_a_crash_is_renewed(tmp_path: Path) -> None:
 
 def test_the_settings_file_explains_every_setting(tmp_path: Path) -> None:
     written = settings.text(settings.FederationSettings(), settings.GatewaySettings())
-    lines = written.splitlines()
-    for kind in (settings.FederationSettings, settings.GatewaySettings, settings.Limits, Settings):
+    sections = {
+        "federation": settings.FederationSettings,
+        "gateway": settings.GatewaySettings,
+        "dashboard": settings.DashboardSettings,
+        "limits": settings.Limits,
+        "run": Settings,
+    }
+    for name, kind in sections.items():
+        lines = written.split(f"\n[{name}]\n")[1].split("\n[")[0].splitlines()
         for field in settings._fields(kind):
             (at,) = [n for n, line in enumerate(lines) if line.startswith(f"{field.name} = ")]
             assert lines[at - 1].startswith("# ") and len(lines[at - 1]) > 5
@@ -657,7 +664,11 @@ def test_the_settings_file_explains_every_setting(tmp_path: Path) -> None:
     file = tmp_path / "privity.toml"
     file.write_text(written)
     everything = settings.OperatorSettings(
-        settings.FederationSettings(), settings.GatewaySettings(), settings.Limits(), Settings()
+        settings.FederationSettings(),
+        settings.GatewaySettings(),
+        settings.DashboardSettings(),
+        settings.Limits(),
+        Settings(),
     )
     assert settings.load(file) == everything
     file.write_text("")

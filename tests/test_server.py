@@ -23,6 +23,7 @@ from server.registry import Registry, RoundEntry
 from server.terms import check_reachable, plan_noise
 
 PLAN = AdapterPlan("toy", (Site("layer", 3, 4),), 2, 2.0, 0, "ffa")
+START = "00" * 32
 
 
 def entry(number: int, status: str, shared: Shared) -> RoundEntry:
@@ -36,7 +37,7 @@ def shared(value: float) -> Shared:
 def test_the_registry_remembers_across_processes(tmp_path: Path) -> None:
     registry = Registry(tmp_path, PLAN)
     state = RuleState(3, np.ones(PLAN.dimension, np.float32), np.ones(PLAN.dimension, np.float32))
-    registry.publish(entry(1, "done", shared(0.5)), shared(0.5), state)
+    registry.publish(entry(1, "done", shared(0.5)), shared(0.5), state, START)
     registry.abandon(entry(2, "abandoned", shared(0.5)))
     reopened = Registry(tmp_path, PLAN)
     adapter, found = reopened.latest()
@@ -50,7 +51,9 @@ def test_a_crash_before_the_round_file_leaves_no_round(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry = Registry(tmp_path, PLAN)
-    registry.publish(entry(1, "done", shared(0.1)), shared(0.1), RuleState.fresh(PLAN.dimension))
+    registry.publish(
+        entry(1, "done", shared(0.1)), shared(0.1), RuleState.fresh(PLAN.dimension), START
+    )
 
     def crash(*_: object) -> None:
         raise KeyboardInterrupt
@@ -58,7 +61,7 @@ def test_a_crash_before_the_round_file_leaves_no_round(
     monkeypatch.setattr(Registry, "_finish", crash)
     with pytest.raises(KeyboardInterrupt):
         registry.publish(
-            entry(2, "done", shared(9.0)), shared(9.0), RuleState.fresh(PLAN.dimension)
+            entry(2, "done", shared(9.0)), shared(9.0), RuleState.fresh(PLAN.dimension), START
         )
     monkeypatch.undo()
     reopened = Registry(tmp_path, PLAN)
@@ -69,7 +72,7 @@ def test_a_crash_before_the_round_file_leaves_no_round(
 def test_a_changed_adapter_is_refused(tmp_path: Path) -> None:
     registry = Registry(tmp_path, PLAN)
     fresh = RuleState.fresh(PLAN.dimension)
-    registry.publish(entry(1, "done", shared(0.1)), shared(0.1), fresh)
+    registry.publish(entry(1, "done", shared(0.1)), shared(0.1), fresh, START)
     with (tmp_path / "adapters/0001.npz").open("wb") as stream:
         np.savez(stream, vector=shared(0.2).vector, **asdict(fresh))
     with pytest.raises(PrivityError, match="round 1"):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from server.place import Place
+    from server.registry import Registry
 
 
 def with_folder(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
@@ -27,3 +28,11 @@ def place_of(options: argparse.Namespace) -> Place:
     from server.place import existing
 
     return existing(Path(options.dir))
+
+
+def registry_of(place: Place) -> Registry:
+    """Its registry, of the adapters that privity.toml describes. Loads the model's description."""
+    from common.backbone import adapter_plans
+    from server.registry import Registry
+
+    return Registry(place.federation / "server", adapter_plans(place.settings().run)[0])

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from common.page import drawing
+from common.page.document import document
+from common.page.markup import cells_of, section, text, warning
 from simulations.audit.display import TITLES, conclusion, groups
 from simulations.audit.findings import SOUND, AuditReport, Finding
-from simulations.report_page import plots
-from simulations.report_page.markup import cells_of, section, text, warning
 
 COLUMNS = ("what", "tried", "measured", "claimed", "verdict")
 ROW_IN, EDGE_IN = 0.22, 0.6
@@ -25,7 +25,6 @@ def write(report: AuditReport, folder: Path) -> None:
 
 def render(report: AuditReport) -> str:
     """The page: complete HTML, no script. The same report gives the same text."""
-    css = files("simulations.report_page").joinpath("page.css").read_text(encoding="utf-8")
     said = list(conclusion(report))
     opening = "".join(f"<p>{text(line)}</p>" for line in said[1:])
     first = text(said[0])
@@ -37,15 +36,8 @@ def render(report: AuditReport) -> str:
     ]
     bounds = [finding for finding in report.findings if "epsilon_lower" in finding.figures]
     plot = section("Lower bounds on ε, and what is claimed", _plot(bounds)) if bounds else ""
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        '<meta http-equiv="Content-Security-Policy" '
-        "content=\"default-src 'none'; style-src 'unsafe-inline'\">"
-        f"<title>Privity audit</title><style>\n{css}</style></head><body><main>"
-        f"<h1>Privity audit</h1>{head}{opening}\n{plot}\n" + "\n".join(tables) + "\n</main>"
-        "</body></html>\n"
-    )
+    body = f"<h1>Privity audit</h1>{head}{opening}\n{plot}\n" + "\n".join(tables)
+    return document("Privity audit", body)
 
 
 def _table(findings: list[Finding]) -> str:
@@ -61,7 +53,7 @@ def _cells(finding: Finding) -> list[str]:
 
 
 def _plot(findings: list[Finding]) -> str:
-    return plots.svg_of(EDGE_IN + ROW_IN * len(findings), lambda figure: _bars(figure, findings))
+    return drawing.svg_of(EDGE_IN + ROW_IN * len(findings), lambda figure: _bars(figure, findings))
 
 
 def _bars(figure: Any, findings: list[Finding]) -> None:
@@ -69,11 +61,11 @@ def _bars(figure: Any, findings: list[Finding]) -> None:
     rows = range(len(findings), 0, -1)
     lower = [finding.figures["epsilon_lower"] for finding in findings]
     sound = [finding.system == SOUND for finding in findings]
-    colors = [plots.INK["shared"] if good else plots.INK["bad"] for good in sound]
+    colors = [drawing.INK["shared"] if good else drawing.INK["bad"] for good in sound]
     axes.barh(rows, lower, color=colors, height=0.6)
-    axes.axvline(findings[0].figures["epsilon_claimed"], color=plots.INK["ink"], linestyle="--")
+    axes.axvline(findings[0].figures["epsilon_claimed"], color=drawing.INK["ink"], linestyle="--")
     names = [f"{finding.system}, {finding.check}" for finding in findings]
-    axes.set_yticks(list(rows), names, parse_math=False, color=plots.INK["ink"])
+    axes.set_yticks(list(rows), names, parse_math=False, color=drawing.INK["ink"])
     axes.set_title("ε at least, 95 % (dashed: claimed)")
     axes.set_xlim(left=0)
     axes.grid(axis="x")

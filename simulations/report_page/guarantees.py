@@ -6,8 +6,10 @@ import math
 from statistics import median
 from typing import Any
 
-from simulations.report_page.markup import facts_of, section
-from simulations.report_page.plots import draw_epsilons, svg_of
+from common.page.drawing import svg_of
+from common.page.markup import facts_of, section
+from common.promises import odds
+from simulations.report_page.plots import draw_epsilons
 from simulations.report_page.words import delta, finite, is_number, or_none, plural, upload
 
 
@@ -45,13 +47,12 @@ def _guarantee(title: str, spent: dict[str, Any] | None, meaning: str) -> str:
         facts.append(f"clipping bound C = {spent['max_grad_norm']:g} (L2 norm of a gradient)")
     if spent.get("clip_norm") is not None:
         facts.append(f"clipping bound C = {spent['clip_norm']:g} (L2 norm of a whole update)")
-    odds = math.exp(min(spent["epsilon"], 700.0))
-    factor = f"{odds:,.2f}" if odds < 10 else f"{odds:,.0f}" if odds < 1e6 else f"{odds:.1e}"
     return (
         f'<div class="card"><h3>{title}</h3><b>ε = {spent["epsilon"]:.2f}</b>'
         f"<span>at δ = {delta(spent)}, the whole run</span><p>{meaning}</p>"
         f"<p>Seeing the result changes the odds of guessing whether it took part by at most a "
-        f"factor of {factor} (e<sup>ε</sup>).</p><span>{'; '.join(facts)}</span></div>"
+        f"factor of {odds(spent['epsilon'])} (e<sup>ε</sup>).</p>"
+        f"<span>{'; '.join(facts)}</span></div>"
     )
 
 

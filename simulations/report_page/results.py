@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from simulations.report_page.markup import cells_of, section, text
-from simulations.report_page.plots import NAMES, ROWS, draw_people, svg_of
+from common.page.drawing import svg_of
+from common.page.markup import cells_of, section, text
+from simulations.report_page.plots import NAMES, ROWS, draw_people
 from simulations.report_page.words import (
     ARMS,
     PAIRS,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from statistics import median
 from typing import Any
 
-from simulations.report_page.markup import facts_of, section, text
-from simulations.report_page.plots import draw_rounds, svg_of
+from common.page.drawing import draw_rounds, svg_of
+from common.page.markup import facts_of, section, text
 from simulations.report_page.words import finished_in
 
 

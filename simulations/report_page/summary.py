@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from simulations.report_page.markup import text, warning
+from common.page.markup import text, warning
 from simulations.report_page.words import (
     BETTER,
     MEANING,

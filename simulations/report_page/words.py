@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from simulations.report_page.markup import text
+from common.page.markup import text
 
 ARMS = {  # arm: word, mark in the text, mark in the plot, what it is
     "base": ("base", "●", "o", "the model as published"),

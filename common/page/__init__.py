@@ -1,0 +1,1 @@
+"""Pages that load nothing, for reports and dashboards: safe text, SVG plots, one style."""

@@ -1,0 +1,1 @@
+"""What an operator can see: a page, figures for Prometheus, and whether all is well. Read-only."""

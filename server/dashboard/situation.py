@@ -1,0 +1,153 @@
+"""How the federation is at this moment, from what its processes left on disk and the SuperLink."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from common.errors import PrivityError
+from server import figures, registry
+from server.place import Place
+from server.plan import read_plan, round_under_way
+from server.provenance import Provenance, Spending, utc_now
+from server.registry import Rollback, RoundEntry
+
+NEEDED = ("superlink", "superexec", "gateway")  # for rounds
+FRESH_S = 1.0  # for so long an answer is given again
+Online = Callable[[], Sequence[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A process of the deployment."""
+
+    running: bool
+    restarts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Devices:
+    """How many devices there are; `online` is None while the SuperLink does not answer."""
+
+    enrolled: int
+    online: int | None
+    revoked: int
+    left: int
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """Open connections, and refusals by reason since it was started last."""
+
+    connections: int
+    refusals: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """All that the dashboard shows.
+
+    Attributes:
+        at: UTC, ISO 8601.
+        planned: Rounds in all, by the settings.
+        asked: Number of the last round that was asked for.
+        current: The version from which the next round starts.
+        origins: Provenance of the published adapters, by round.
+        spent: None before the first round.
+        gateway: None while it does not run.
+    """
+
+    name: str
+    at: str
+    rounds: Sequence[RoundEntry]
+    planned: int
+    asked: int | None
+    under_way: bool
+    current: int
+    origins: Mapping[int, Provenance]
+    rollbacks: Sequence[Rollback]
+    spent: Spending | None
+    devices: Devices
+    gateway: Gateway | None
+    parts: Mapping[str, Part]
+
+    @property
+    def done(self) -> list[RoundEntry]:
+        """The rounds that were not abandoned."""
+        return [entry for entry in self.rounds if entry.status == "done"]
+
+    @property
+    def missing(self) -> list[str]:
+        """What is needed for rounds and does not run or answer."""
+        dead = [one for one in NEEDED if one not in self.parts or not self.parts[one].running]
+        silent = self.devices.online is None and "superlink" not in dead
+        return dead + ["an answer of the superlink"] * silent
+
+
+class Observer:
+    """Looks at an operator's folder, at most once a second however many ask.
+
+    Args:
+        online: Ids of the connected nodes; raises PrivityError when the SuperLink is silent.
+        clock: Seconds, never set back.
+    """
+
+    def __init__(
+        self, place: Place, online: Online, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._place, self._online, self._clock = place, online, clock
+        self._settings, self._enrolment = place.settings(), place.enrolment()
+        self._lock = threading.Lock()
+        self._seen: tuple[float, Situation] | None = None
+
+    def look(self) -> Situation:
+        """How it is now.
+
+        Raises:
+            PrivityError: The registry is damaged.
+        """
+        with self._lock:
+            if self._seen is None or self._clock() - self._seen[0] > FRESH_S:
+                self._seen = self._clock(), self._look()
+            return self._seen[1]
+
+    def _look(self) -> Situation:
+        folder = self._place.federation
+        place, asked = folder / "server", read_plan(folder)
+        parts = self._parts()
+        return Situation(
+            name=self._settings.federation.name,
+            at=utc_now(),
+            rounds=registry.entries(place),
+            planned=self._settings.run.rounds,
+            asked=asked.until if asked else None,
+            under_way=round_under_way(folder),
+            current=registry.current(place),
+            origins=registry.provenances(place),
+            rollbacks=registry.rollbacks(place),
+            spent=registry.spent(place),
+            devices=self._devices(),
+            gateway=self._gateway() if "gateway" in parts and parts["gateway"].running else None,
+            parts=parts,
+        )
+
+    def _devices(self) -> Devices:
+        known = self._enrolment.devices()
+        why = [one.gone_why for one in known]
+        members = {one.member for one in known if one.gone_why is None}
+        try:
+            online: int | None = len(members.intersection(self._online()))
+        except PrivityError:
+            online = None
+        return Devices(why.count(None), online, why.count("revoked"), why.count("left"))
+
+    def _gateway(self) -> Gateway:
+        found: dict[str, Any] = figures.read(self._place.log / figures.GATEWAY)
+        return Gateway(int(found.get("connections", 0)), dict(found.get("refusals", {})))
+
+    def _parts(self) -> dict[str, Part]:
+        found = figures.read(self._place.log / figures.PARTS)
+        return {name: Part(bool(one["pid"]), one["restarts"]) for name, one in found.items()}

@@ -1,0 +1,26 @@
+"""Figures that one process of a deployment leaves for another to look at: small JSON files."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+GATEWAY, PARTS = "gateway.json", "parts.json"  # in the folder of the log
+
+
+def keep(file: Path, figures: dict[str, Any]) -> None:
+    """Replace what the file holds; whoever reads sees the old or the new."""
+    scratch = file.with_suffix(f".{os.getpid()}")
+    scratch.write_text(json.dumps(figures), encoding="utf-8")
+    scratch.replace(file)
+
+
+def read(file: Path) -> dict[str, Any]:
+    """What was kept last; empty where there is nothing."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
