@@ -207,6 +207,7 @@ class Federation:
         self._obedience()
         self.server("init", str(self.place.folder), "--name", "Test", folder=False)
         self.set({"port": free_port(), "superlink_port": free_port()}, "gateway")
+        self.set({"port": free_port()}, "dashboard")
         self.set(self.settings, "run")
         self.up()
         self.people = [self._person(number) for number in range(people)]

@@ -239,7 +239,7 @@ def marked(settings: Settings) -> tuple[Shared, Personal]:
 @pytest.fixture
 def running(model: str, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Path, list[str]]]:
     """Another process with an engine, its temporary folder, and the lines it said."""
-    folder = tmp_path / "t"  # short: a socket's path has at most 107 bytes
+    folder = tmp_path / ("long" * 30)  # longer than a socket's address may be
     folder.mkdir()
     script = LEAVES.format(tests=str(Path(__file__).parent), model=model)
     environment = os.environ | {"TMPDIR": str(folder), "XDG_RUNTIME_DIR": str(folder)}

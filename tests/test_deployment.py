@@ -7,11 +7,14 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from deployment import ANSWERS, SECRETS, Federation, Person, status, wait_for, zombies
+
+from common.places import run_seed
 
 SETTINGS: dict[str, Any] = {
     "model": "tiny", "examples": 8, "rounds": 3, "layers": 0, "deadline_s": 120.0,
@@ -91,7 +94,8 @@ def simulated(federation: Federation, out: Path) -> dict[str, Any]:
 
     torch.set_num_threads(1)
     options = ["run", "--data", str(federation.folder / "people"), "--quiet", "--out", str(out)]
-    for name, value in (federation.settings | {"rounds": COMPARED}).items():
+    seed = run_seed(federation.place.federation)
+    for name, value in (federation.settings | {"rounds": COMPARED, "seed": seed}).items():
         flag = "--" + name.replace("_", "-")
         options += ["--no-dp"] if name == "dp" else [flag, str(value)]
     assert main(options) == 0
@@ -137,7 +141,9 @@ def held_out(federation: Federation) -> tuple[list[float], list[float]]:
     from common.tasks.chat import split, turns
     from server.registry import Registry
 
-    settings = federation.place.settings().run
+    settings = replace(
+        federation.place.settings().run, seed=run_seed(federation.place.federation)
+    )
     plan, backbone = adapter_plans(settings)[0], backbone_for(settings)
     published, _ = Registry(federation.place.federation / "server", plan).latest()
     lora.write(backbone.model, lora.SHARED, plan, BOTH, plan.initial(BOTH))

@@ -21,14 +21,13 @@ from threading import Event, Lock, Thread
 from typing import Any
 
 from client.assistant.engine import CONTEXT, FULL, TOP_K, TOP_P, Engine, Loaded, Pieces, Scales
-from client.assistant.unseen import private_folder, unseen_file
+from client.assistant.unseen import private_folder, socket_address, unseen_file
 from common.adapter.gguf_io import architecture, encode_lora
 from common.errors import InputError, PrivityError
 from common.models import gguf_file, load_config, load_tokenizer
 from common.tasks.chat import Tokens
 
 CERTAIN = 1e6  # a logit bias that decides which token is taken; probabilities are without it
-LONGEST_ADDRESS = 100  # of a Unix socket, in bytes; Linux has 107, macOS 103
 SIGACTION_BYTES = 1024  # more than any system's struct sigaction
 
 
@@ -197,11 +196,8 @@ def _start(model: Path, paths: list[str], context: int, threads: int, exact: boo
     if exact:
         params.flash_attn_type = llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
         params.cache_type_k = params.cache_type_v = ggml_type.GGML_TYPE_F32
-    with private_folder() as folder, _own_signal_handlers():
+    with private_folder() as folder, socket_address(folder) as address, _own_signal_handlers():
         if hasattr(socket, "AF_UNIX"):
-            address = str(folder / "unused.sock")
-            if len(address) > LONGEST_ADDRESS:
-                raise InputError(f"the folder for temporary files has a long name ({folder}).")
             params.hostnames = [address]
         try:
             return Server(params)

@@ -14,6 +14,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from common.errors import InputError
+
+SOCKET = "unused.sock"
+LONGEST_ADDRESS = 100  # of a Unix socket, in bytes; macOS has 103
+DESCRIPTORS = Path("/proc/self/fd")
+
 
 @contextmanager
 def unseen_file(content: bytes, *, anonymous: bool = hasattr(os, "memfd_create")) -> Iterator[str]:
@@ -23,7 +29,7 @@ def unseen_file(content: bytes, *, anonymous: bool = hasattr(os, "memfd_create")
         try:
             with os.fdopen(descriptor, "wb", closefd=False) as stream:
                 stream.write(content)
-            yield f"/proc/self/fd/{descriptor}"
+            yield str(DESCRIPTORS / str(descriptor))
         finally:
             os.close(descriptor)
         return
@@ -44,3 +50,26 @@ def private_folder() -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def socket_address(folder: Path) -> Iterator[str]:
+    """An address for a Unix socket in `folder`, inside the block only.
+
+    An address has at most 107 bytes on Linux, less than some folders' names. There the folder is
+    opened and named by its descriptor.
+
+    Raises:
+        InputError: The folder's name is too long, and nothing can be done about it here.
+    """
+    if not DESCRIPTORS.is_dir():
+        address = str(folder / SOCKET)
+        if len(os.fsencode(address)) > LONGEST_ADDRESS:
+            raise InputError(f"the folder for temporary files has a long name ({folder}).")
+        yield address
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield str(DESCRIPTORS / str(descriptor) / SOCKET)
+    finally:
+        os.close(descriptor)
