@@ -17,7 +17,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,17 +118,21 @@ def write_diary(file: Path, number: int, answers: int = 10) -> None:
 
 @dataclass(slots=True)
 class Person:
-    """One client: a vault, and the process that takes part for it."""
+    """One client: a vault, and the process that takes part for it.
+
+    `inside` are the words before each command that have it run on a host of its own.
+    """
 
     home: Path
     environment: dict[str, str]
     member: int = 0
+    inside: Sequence[str] = ()
 
-    def run(self, *arguments: str, code: int = 0, **more: str) -> str:
+    def run(self, *arguments: str, code: int = 0, typed: str = "", **more: str) -> str:
         """What a command says, on both streams; it must end with this code."""
         done = subprocess.run(
-            [*CLIENT, "--home", str(self.home), *arguments],
-            env=self.environment | more, stdin=subprocess.DEVNULL, capture_output=True,
+            [*self.inside, *CLIENT, "--home", str(self.home), *arguments],
+            env=self.environment | more, input=typed, capture_output=True,
             text=True, timeout=COMMAND_S,
         )  # fmt: skip
         said = done.stdout + done.stderr
@@ -181,11 +185,18 @@ class Person:
 
 @dataclass(slots=True)
 class Federation:
-    """A server and its people, all in one folder."""
+    """A server and its people, all in one folder.
+
+    With an `address`, at which people reach it, the server runs `inside` a host of its own, and
+    person n inside that of `places[n]`.
+    """
 
     folder: Path
     settings: dict[str, Any]
     people: list[Person] = field(default_factory=list)
+    address: str = ""
+    inside: Sequence[str] = ()
+    places: Sequence[Sequence[str]] = ()
     _up: subprocess.Popen[bytes] | None = None
 
     @property
@@ -205,12 +216,14 @@ class Federation:
     def build(self, people: int) -> None:
         """Everything up: the server, and `people` clients that take part."""
         self._obedience()
-        self.server("init", str(self.place.folder), "--name", "Test", folder=False)
+        host = ["--host", self.address] if self.address else []
+        self.server("init", str(self.place.folder), "--name", "Test", *host, folder=False)
         self.set({"port": free_port(), "superlink_port": free_port()}, "gateway")
         self.set({"port": free_port()}, "dashboard")
         self.set(self.settings, "run")
         self.up()
-        self.people = [self._person(number) for number in range(people)]
+        with ThreadPoolExecutor(2 if self.places else 1) as pool:
+            self.people = list(pool.map(self._person, range(people)))
         with ThreadPoolExecutor(2) as pool:
             for _ in pool.map(self._join, self.people):
                 pass
@@ -218,7 +231,8 @@ class Federation:
             wait_for(person.connected, UP_S, "a client's connection")
 
     def server(self, *arguments: str, folder: bool = True, code: int = 0) -> str:
-        command = [*SERVER, *arguments, *(["--dir", str(self.place.folder)] if folder else [])]
+        command = [*self.inside, *SERVER, *arguments]
+        command += ["--dir", str(self.place.folder)] if folder else []
         done = subprocess.run(
             command, env=self.environment, stdin=subprocess.DEVNULL, capture_output=True,
             text=True, timeout=COMMAND_S,
@@ -241,8 +255,9 @@ class Federation:
         before = self.log().count(" ready")
         with (self.folder / "up.log").open("ab") as output:
             self._up = subprocess.Popen(
-                [*SERVER, "up", "--dir", str(self.place.folder)], env=self.environment,
-                stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
+                [*self.inside, *SERVER, "up", "--dir", str(self.place.folder)],
+                env=self.environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                start_new_session=True,
             )  # fmt: skip
         up = self._up
 
@@ -350,14 +365,22 @@ class Federation:
         return found
 
     def _person(self, number: int) -> Person:
-        """With a vault that holds their diary, made in this process by the commands' own code."""
+        """With a vault that holds their diary, made by the commands' own code.
+
+        In this process, which is faster, but for a person on a host of their own.
+        """
         diary = self.folder / "people" / f"person{number}.jsonl"
         write_diary(diary, number)
         obedience = {"PYTHONPATH": os.pathsep.join([str(self.folder / "obedience"), *_path()])}
-        person = Person(self.folder / f"client{number}", self.environment | obedience)
+        inside = self.places[number] if self.places else ()
+        home = self.folder / f"client{number}"
+        person = Person(home, self.environment | obedience, inside=inside)
         common = ["--home", str(person.home), "--passphrase-file", str(self.folder / "passphrase")]
         for command in (["init"], ["import", str(diary)], ["policy", "--set", *ALLOWED]):
-            assert main([*common, *command]) == 0
+            if inside:
+                person.run(*command)
+            else:
+                assert main([*common, *command]) == 0
         return person
 
     def _join(self, person: Person) -> None:
