@@ -18,15 +18,16 @@ import os
 import shutil
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from common.config import Settings
 from common.enrolment import spell_fingerprint
 from common.errors import InputError
-from common.places import authority_key
+from common.places import authority_key, run_seed
 from server import certificates
 from server.certificates import Keyed
 from server.enrolment import Enrolment
@@ -98,6 +99,14 @@ class Place:
             InputError: Naming what is wrong with it.
         """
         return load(self.settings_file)
+
+    def run(self) -> Settings:
+        """The settings of its runs, with the public seed that this federation drew.
+
+        Raises:
+            InputError: Naming what is wrong with privity.toml.
+        """
+        return replace(self.settings().run, seed=run_seed(self.federation))
 
     def authority(self) -> Ed25519PrivateKey:
         """The enrolment authority's key."""

@@ -9,12 +9,10 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
-from common.config import Settings
 from common.errors import InputError, PrivityError
-from common.places import FEDERATION, keep_authority, run_seed
+from common.places import FEDERATION, keep_authority
 from server import figures
 from server.conductor import Conductor
 from server.flower import Control, flower_place, nodes_of
@@ -115,11 +113,8 @@ def _tend(
     journal: Journal,
     ended: threading.Event,
 ) -> None:
-    def settings() -> Settings:
-        return replace(place.settings().run, seed=run_seed(place.federation))
-
     conductor = Conductor(
-        place.federation, control, settings, lambda words: journal.write("rounds", words)
+        place.federation, control, place.run, lambda words: journal.write("rounds", words)
     )
     said = ""
     seen: dict[str, dict[str, int | None]] = {}

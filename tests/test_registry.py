@@ -16,6 +16,7 @@ from common.adapter.plan import BOTH, AdapterPlan, Site
 from common.adapter.state import Shared, whole
 from common.config import Settings
 from common.errors import InputError, PrivityError
+from common.places import run_seed
 from common.privacy.accountant import Release, calibrate, epsilon
 from common.privacy.user_level import user_epsilon
 from server.aggregation import RuleState
@@ -324,7 +325,7 @@ def test_what_can_do_nothing_alone_is_not_exported(tmp_path: Path) -> None:
 
 @pytest.fixture
 def operators(tmp_path: Path) -> Path:
-    """An operator's folder of a tiny model, after one round."""
+    """An operator's folder of a tiny model, after one round of a run with its own seed."""
     place = create(tmp_path / "fed")
     text = place.settings_file.read_text()
     for old, new in (
@@ -335,7 +336,8 @@ def operators(tmp_path: Path) -> Path:
     place.settings_file.write_text(text)
     from common.backbone import adapter_plans
 
-    registry = Registry(place.federation / "server", adapter_plans(place.settings().run)[0])
+    settings = replace(place.settings().run, seed=run_seed(place.federation))
+    registry = Registry(place.federation / "server", adapter_plans(settings)[0])
     registry.note_spent(SPENT)
     publish(registry, 1, 0.1)
     return place.folder

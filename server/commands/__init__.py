@@ -35,4 +35,4 @@ def registry_of(place: Place) -> Registry:
     from common.backbone import adapter_plans
     from server.registry import Registry
 
-    return Registry(place.federation / "server", adapter_plans(place.settings().run)[0])
+    return Registry(place.federation / "server", adapter_plans(place.run())[0])
