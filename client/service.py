@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -70,12 +71,16 @@ class Service:
                 pause = min(2 * pause, LONGEST_PAUSE_S)
 
     def note(self, **notes: str) -> None:
-        """Say something about this process to whoever asks for its status."""
+        """Say something about this process to whoever asks for its status, if there is room."""
         self._notes |= notes | {"at": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
         file = self.vault.folder / NOTES
         scratch = file.with_suffix(f".{os.getpid()}")
-        scratch.write_text(json.dumps({"pid": os.getpid(), **self._notes}))
-        scratch.replace(file)
+        with contextlib.suppress(OSError):
+            try:
+                scratch.write_text(json.dumps({"pid": os.getpid(), **self._notes}))
+                scratch.replace(file)
+            finally:
+                scratch.unlink(missing_ok=True)
 
     @contextmanager
     def _device(self, settings: Settings, context: Context) -> Iterator[Device]:  # noqa: ARG002

@@ -8,9 +8,10 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from common.errors import InputError, PrivityError
+from common.errors import InputError, PrivityError, disk_is_full
 
 INTERRUPTED = 130
+UNUSABLE = (PermissionError, NotADirectoryError, FileExistsError, IsADirectoryError)
 QUIET_ENVIRONMENT = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
@@ -53,16 +54,23 @@ def run_command(
     except PrivityError as error:
         _say(made.prog, str(error))
         return error.exit_code
-    except (PermissionError, NotADirectoryError, FileExistsError, IsADirectoryError) as error:
-        _say(made.prog, f"{error.filename} cannot be used: {error.strerror}.")
-        return InputError.exit_code
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if not isinstance(error, UNUSABLE) and not disk_is_full(error):
+            raise
+        _say(made.prog, _unusable(error))
+        return InputError.exit_code
     except KeyboardInterrupt:
         print(file=sys.stderr)  # noqa: T201
         _say(made.prog, f"interrupted{continuation(given)}")
         return INTERRUPTED
+
+
+def _unusable(error: OSError) -> str:
+    words = f"{error.filename or 'A file'} cannot be used: {error.strerror}."
+    return f"{words} Make room on the disk." if disk_is_full(error) else words
 
 
 def _say(program: str, words: str) -> None:

@@ -1,5 +1,12 @@
 """One error tree. Every message says what was wrong and the value; the hint says what to do."""
 
+import errno
+
+
+def disk_is_full(error: OSError) -> bool:
+    """Whether a file could not be written for want of room, or of quota."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
 
 class PrivityError(Exception):
     """Base of all errors raised on purpose.

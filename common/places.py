@@ -59,13 +59,13 @@ def _kept(path: Path, fresh: bytes) -> bytes:
     """What the file holds; `fresh`, written for the owner alone, where there is none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_suffix(f".{os.getpid()}")
-    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(fresh)
     try:
+        descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(fresh)
         os.link(scratch, path)  # atomic, and fails where another process was first
     except FileExistsError:
         pass
     finally:
-        scratch.unlink()
+        scratch.unlink(missing_ok=True)
     return path.read_bytes()

@@ -11,6 +11,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from common.backbone import adapter_plans
 from common.config import Settings, from_mapping
+from common.errors import disk_is_full
 from common.places import authority, run_folder, run_name
 from server.cohort import REGISTRATION_DEADLINE_S, Messenger, wait_for_nodes
 from server.plan import making_rounds, one_round, read_plan, rounds_done
@@ -19,6 +20,7 @@ from server.rounds import hand_out, run_round
 from server.setup import Federation
 from server.terms import check_reachable
 
+ROOM_LOOK_S = 5.0
 log = logging.getLogger("privity.server")
 app = ServerApp()
 
@@ -51,8 +53,16 @@ def _rounds(federation: Federation, grid: Grid, folder: Path) -> None:
         if prepared is None:
             patience = None if asked else REGISTRATION_DEADLINE_S
             wait_for_nodes(grid, settings.users, patience)
-        with one_round(folder):
-            entry, prepared = run_round(federation, number, prepared)
+        try:
+            federation.registry.reserve(number)
+            with one_round(folder):
+                entry, prepared = run_round(federation, number, prepared)
+        except OSError as error:
+            if not asked or not disk_is_full(error):
+                raise
+            prepared = None
+            _wait_for_room(federation.registry, number)
+            continue
         log.info(
             "round %d of %d: %s, %d of %d devices, %.1f s",
             number, settings.rounds, entry.status, entry.survivors, entry.cohort, entry.seconds,
@@ -61,6 +71,18 @@ def _rounds(federation: Federation, grid: Grid, folder: Path) -> None:
             log.info("%d devices took the newest adapter", hand_out(federation))
         if asked and number < _last(settings, folder):
             time.sleep(max(0.0, begin + asked.every_s - time.monotonic()))
+
+
+def _wait_for_room(registry: Registry, number: int) -> None:
+    """Until round `number` could be kept; nobody is asked meanwhile."""
+    log.warning("round %d waits: there is no room on the disk to keep it", number)
+    while True:
+        time.sleep(ROOM_LOOK_S)
+        try:
+            return registry.reserve(number)
+        except OSError as error:
+            if not disk_is_full(error):
+                raise
 
 
 def _last(settings: Settings, folder: Path) -> int:

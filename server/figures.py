@@ -7,14 +7,22 @@ import os
 from pathlib import Path
 from typing import Any
 
+from common.errors import disk_is_full
+
 GATEWAY, PARTS = "gateway.json", "parts.json"  # in the folder of the log
 
 
 def keep(file: Path, figures: dict[str, Any]) -> None:
-    """Replace what the file holds; whoever reads sees the old or the new."""
+    """Replace what the file holds; whoever reads sees the old or the new. A full disk: the old."""
     scratch = file.with_suffix(f".{os.getpid()}")
-    scratch.write_text(json.dumps(figures), encoding="utf-8")
-    scratch.replace(file)
+    try:
+        scratch.write_text(json.dumps(figures), encoding="utf-8")
+        scratch.replace(file)
+    except OSError as error:
+        if not disk_is_full(error):
+            raise
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 def read(file: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import threading
@@ -32,15 +33,18 @@ class Journal:
         else:
             line = f"{at} {part:<9} {text}"
         with self._lock:
-            if self._stream.tell() > MAX_BYTES:
-                self._put_aside()
-            self._stream.write(line + "\n")
+            with contextlib.suppress(OSError):  # a full disk: what is buffered follows later
+                if self._stream.tell() > MAX_BYTES:
+                    self._put_aside()
+                self._stream.write(line + "\n")
             if self._aloud:
-                print(line, file=sys.stderr, flush=True)  # noqa: T201
+                with contextlib.suppress(OSError):
+                    print(line, file=sys.stderr, flush=True)  # noqa: T201
 
     def close(self) -> None:
         """End the log."""
-        self._stream.close()
+        with contextlib.suppress(OSError):
+            self._stream.close()
 
     def _put_aside(self) -> None:
         self._stream.close()

@@ -9,7 +9,7 @@ import fcntl
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TextIO
@@ -34,8 +34,11 @@ def read_plan(folder: Path) -> Plan | None:
 def write_plan(folder: Path, plan: Plan) -> None:
     """Ask for it; whole or not at all."""
     scratch = folder / f"{FILE}.{os.getpid()}"
-    scratch.write_text(json.dumps(asdict(plan)))
-    scratch.replace(folder / FILE)
+    try:
+        scratch.write_text(json.dumps(asdict(plan)))
+        scratch.replace(folder / FILE)
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 def rounds_done(folder: Path) -> int:
@@ -48,8 +51,8 @@ def making_rounds(folder: Path) -> Iterator[None]:
     """Held by the one process that makes rounds; a second one waits until it has ended."""
     with _held(folder / LOCK) as lock:
         lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
+        with suppress(OSError):  # a full disk: then nobody knows which process it is
+            os.write(lock.fileno(), str(os.getpid()).encode())
         yield
 
 

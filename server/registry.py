@@ -29,6 +29,7 @@ from server.provenance import (
     utc_now,
 )
 
+SPARE_BYTES = 64 * 1024  # kept free beside an adapter's numbers, for the notes that go with it
 START = 0  # the version before any round: the published start
 
 
@@ -162,6 +163,26 @@ class Registry:
         (self._folder / "attempts" / f"{number:04d}-{attempt}").touch()
         return attempt
 
+    def reserve(self, number: int) -> None:
+        """Take the room on the disk that publishing round `number` needs, before anybody is asked.
+
+        Members are charged for what they send, so that a round which cannot be kept must not start.
+        The room is given back by `publish` and `abandon`; taking it again is no error.
+
+        Raises:
+            OSError: There is not enough.
+        """
+        scratch = _scratch(self._adapter(number))
+        bytes_ = 3 * 4 * self.plan.dimension + SPARE_BYTES  # the vector and two moments, float32
+        descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT, 0o666)
+        try:
+            os.posix_fallocate(descriptor, 0, bytes_)
+        except OSError:
+            scratch.unlink()
+            raise
+        finally:
+            os.close(descriptor)
+
     def note_rho(self, number: int, attempt: int, rho: float) -> None:
         """Note what an attempt costs its members at user level (zCDP ρ), before they are asked.
 
@@ -186,8 +207,10 @@ class Registry:
         """
 
         def save(path: Path) -> None:
-            with path.open("wb") as stream:
+            with path.open("r+b" if path.exists() else "wb") as stream:  # in the room reserved
                 np.savez(stream, vector=shared.vector, **asdict(state))
+                stream.truncate()
+                stream.flush()
                 _sync(stream.fileno())
 
         _into_place(self._adapter(entry.round), save)
@@ -207,6 +230,7 @@ class Registry:
 
     def abandon(self, entry: RoundEntry) -> None:
         """Keep an abandoned round."""
+        _scratch(self._adapter(entry.round)).unlink(missing_ok=True)
         self._finish(entry)
 
     def _finish(self, entry: RoundEntry) -> None:
@@ -244,8 +268,12 @@ def _write(target: Path, content: str) -> None:
     _into_place(target, save)
 
 
+def _scratch(target: Path) -> Path:
+    return target.with_suffix(".partial")
+
+
 def _into_place(target: Path, save: Callable[[Path], None]) -> None:
-    scratch = target.with_suffix(".partial")
+    scratch = _scratch(target)
     save(scratch)
     scratch.replace(target)
     folder = os.open(target.parent, os.O_RDONLY)

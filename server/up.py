@@ -125,7 +125,7 @@ def _tend(
         try:
             conductor.tend()
             said = ""
-        except PrivityError as error:  # the SuperLink is being restarted, or a setting is wrong
+        except (PrivityError, OSError) as error:  # SuperLink restarts, a wrong setting, a full disk
             if str(error) != said:
                 journal.write("up", str(error))
             said = str(error)
