@@ -7,7 +7,7 @@ import os
 import time
 from pathlib import Path
 
-from common.errors import InputError
+from common.errors import InputError, disk_is_full
 
 PATIENCE_S = 0.3  # somebody may be looking at the lock
 
@@ -22,11 +22,15 @@ class Lock:
     def __init__(self, path: Path) -> None:
         try:
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise _unusable(path, error) from error
+        try:
             self._take(path)
             os.ftruncate(self._descriptor, 0)
             os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
         except OSError as error:
-            raise InputError(f"{path} cannot be used: {error.strerror}.") from error
+            os.close(self._descriptor)
+            raise _unusable(path, error) from error
 
     def _take(self, path: Path) -> None:
         import fcntl
@@ -62,6 +66,11 @@ def owner(path: Path) -> int | None:
     finally:
         os.close(descriptor)
     return None
+
+
+def _unusable(path: Path, error: OSError) -> InputError:
+    hint = "Make room on the disk." if disk_is_full(error) else ""
+    return InputError(f"{path} cannot be used: {error.strerror}.", hint)
 
 
 def _in_use(path: Path) -> str:

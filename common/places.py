@@ -57,6 +57,8 @@ def keep_authority(folder: Path, key: Ed25519PublicKey) -> None:
 
 def _kept(path: Path, fresh: bytes) -> bytes:
     """What the file holds; `fresh`, written for the owner alone, where there is none."""
+    if path.exists():  # whole, and readable on a full disk too
+        return path.read_bytes()
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_suffix(f".{os.getpid()}")
     try:

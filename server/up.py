@@ -11,8 +11,8 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from common.errors import InputError, PrivityError
-from common.places import FEDERATION, keep_authority
+from common.errors import InputError, PrivityError, disk_is_full
+from common.places import FEDERATION, keep_authority, run_name, run_seed
 from server import figures
 from server.conductor import Conductor
 from server.flower import Control, flower_place, nodes_of
@@ -36,6 +36,8 @@ def up(place: Place, *, as_json: bool = False, ended: threading.Event | None = N
     with _only_one(place.folder), _signals(ended):
         place.renew(place.settings().gateway.names)
         keep_authority(place.federation, place.authority().public_key())
+        for kept in (run_name, run_seed):  # now, not when a disk may be full
+            kept(place.federation)
         journal = Journal(place.log / LOG, as_json=as_json)
         try:
             _serve(place, journal, ended)
@@ -126,9 +128,11 @@ def _tend(
             conductor.tend()
             said = ""
         except (PrivityError, OSError) as error:  # SuperLink restarts, a wrong setting, a full disk
-            if str(error) != said:
-                journal.write("up", str(error))
-            said = str(error)
+            full = isinstance(error, OSError) and disk_is_full(error)
+            words = "there is no room on the disk; waiting for some" if full else str(error)
+            if words != said:
+                journal.write("up", words)
+            said = words
     conductor.end()
 
 

@@ -114,9 +114,8 @@ def test_a_clients_commands_on_a_full_disk(
         assert captured.err.count("\n") == (code != 0)
         return captured.err if code else captured.out
 
-    few, many, more = (
-        facts(tmp_path / "few", 20), facts(tmp_path / "many", 4000, 999), facts(tmp_path / "more", 5)
-    )  # fmt: skip
+    few, more = facts(tmp_path / "few", 20), facts(tmp_path / "more", 5)
+    many = facts(tmp_path / "many", 4000, 999)
     said(0, "init")
     assert "20 records are new" in said(0, "import", few)
     told = said(2, "import", many)
@@ -137,7 +136,7 @@ def test_a_clients_commands_on_a_full_disk(
 
 def test_no_vault_is_made_on_a_full_disk(disk: Path) -> None:
     fill(disk)
-    with pytest.raises(InputError, match="No space left|Make room"):
+    with pytest.raises(InputError, match="Make room"):
         Vault.create(disk / "home", words())
     make_room(disk)
     Vault.create(disk / "home", words()).close()
@@ -179,7 +178,7 @@ def a_round(stores: list[Store]) -> Iterator[Round]:
     for member, store in enumerate(stores, 1):
         key = Ed25519PrivateKey.generate()
         certificate = certify(authority, member, key.public_key())
-        said = [Turn([], f"tea {n}", None) for n in range(8)]
+        said = [Turn(f"tea or bread, day {n}?", f"tea {n}", None) for n in range(8)]
         identity = Identity(key, certificate, authority.public_key())
         devices.append(Device(member, said, [], store, identity))
     plan = adapter_plans(SETTINGS)[0]
