@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 from flwr.app import Context
@@ -15,6 +16,7 @@ from common.places import authority, run_folder, run_name
 from server.cohort import REGISTRATION_DEADLINE_S, Messenger, wait_for_nodes
 from server.plan import making_rounds, one_round, read_plan, rounds_done
 from server.registry import Registry
+from server.round_log import written
 from server.rounds import hand_out, run_round
 from server.setup import Federation
 from server.terms import check_reachable
@@ -27,20 +29,21 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Run the rounds that are left, from the last one that finished."""
     settings = from_mapping(context.run_config)
-    plan = adapter_plans(settings)[0]
-    check_reachable(settings, plan.dimension)
     folder = run_folder(settings, context.run_id)
-    with making_rounds(folder):
-        federation = Federation(
-            settings=settings,
-            registry=Registry(folder / "server", plan),
-            authority=authority(folder),
-            run=run_name(folder),
-            online=lambda: sorted(grid.get_node_ids()),
-            last=lambda: _without_pause(settings, folder),
-            messenger=Messenger(grid, settings.deadline_s),
-        )
-        _rounds(federation, grid, folder)
+    with written(folder) if read_plan(folder) else nullcontext():
+        plan = adapter_plans(settings)[0]
+        check_reachable(settings, plan.dimension)
+        with making_rounds(folder):
+            federation = Federation(
+                settings=settings,
+                registry=Registry(folder / "server", plan),
+                authority=authority(folder),
+                run=run_name(folder),
+                online=lambda: sorted(grid.get_node_ids()),
+                last=lambda: _without_pause(settings, folder),
+                messenger=Messenger(grid, settings.deadline_s),
+            )
+            _rounds(federation, grid, folder)
 
 
 def _rounds(federation: Federation, grid: Grid, folder: Path) -> None:
@@ -58,9 +61,19 @@ def _rounds(federation: Federation, grid: Grid, folder: Path) -> None:
             number, settings.rounds, entry.status, entry.survivors, entry.cohort, entry.seconds,
         )  # fmt: skip
         if asked and prepared is None:
-            log.info("%d devices took the newest adapter", hand_out(federation))
-        if asked and number < _last(settings, folder):
-            time.sleep(max(0.0, begin + asked.every_s - time.monotonic()))
+            _pause(federation, folder, number, begin + asked.every_s)
+
+
+def _pause(federation: Federation, folder: Path, number: int, until: float) -> None:
+    """Between a round and one that was not set up along with it: devices get what came of it."""
+
+    def wanted() -> bool:
+        return number < _last(federation.settings, folder) and time.monotonic() >= until
+
+    if not wanted():
+        log.info("%d devices took the newest adapter", hand_out(federation, wanted))
+    if number < _last(federation.settings, folder):
+        time.sleep(max(0.0, until - time.monotonic()))
 
 
 def _last(settings: Settings, folder: Path) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,7 @@ from server.setup import Ahead, Federation, Setup, ask, cold, draw, offer
 from server.spending import spent_after
 
 log = logging.getLogger("privity.server")
+HAND_OUT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,15 +96,21 @@ def secure_mean(federation: Federation, setup: Setup, shared: Shared, ahead: Ahe
     return SecureSum(mean.astype(np.float32), len(survivors))
 
 
-def hand_out(federation: Federation) -> int:
-    """Give everybody who is online the newest adapter; how many took it."""
+def hand_out(federation: Federation, wanted: Callable[[], bool]) -> int:
+    """Give everybody who is online the newest adapter; how many took it.
+
+    Whoever has gone without a word is waited for half a minute, or until a round is wanted.
+    """
+    end = time.monotonic() + HAND_OUT_S
     entries = federation.registry.rounds()
     if not any(entry.status == "done" for entry in entries):
         return 0
     shared, _ = federation.registry.latest()
     everybody = Cohort(len(entries), 0, federation.online(), lambda *_: False)
     bodies = dict.fromkeys(everybody.members, encode_shared(shared))
-    taken, _ = federation.messenger.exchange(ask(everybody, ADOPT, bodies))
+    taken, _ = federation.messenger.exchange(
+        ask(everybody, ADOPT, bodies), enough=lambda: wanted() or time.monotonic() > end
+    )
     return len(taken)
 
 

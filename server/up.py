@@ -21,6 +21,7 @@ from server.flower import Control, flower_place, nodes_of
 from server.journal import Journal
 from server.place import Place
 from server.plan import maker_of_rounds
+from server.round_log import Follower
 from server.supervisor import Part, Supervisor
 
 LOG, LOCK = "privity.log", "up.lock"
@@ -121,10 +122,12 @@ def _tend(
     conductor = Conductor(
         place.federation, control, settings, lambda words: journal.write("rounds", words)
     )
-    said = ""
+    said, rounds = "", Follower.from_now(place.federation)
     seen: dict[str, dict[str, int | None]] = {}
     while not ended.wait(TEND_S):
         supervisor.tend()
+        for line in rounds.lines():
+            journal.write("rounds", line)
         if (now := supervisor.figures()) != seen:
             figures.keep(place.log / figures.PARTS, seen := now)
         try:
