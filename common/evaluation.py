@@ -14,6 +14,9 @@ from __future__ import annotations
 
 from math import hypot, sqrt
 
+import numpy as np
+from numpy.typing import NDArray
+
 from common.config import Settings
 from common.planning import planned_rounds
 from common.privacy.accountant import Release, calibrate
@@ -79,6 +82,15 @@ def joint_clip(settings: Settings) -> float:
 def nats(settings: Settings) -> float:
     """Nats a token for one unit of the figure's coordinate."""
     return figure_range(settings) / coordinate_range(settings)
+
+
+def split(
+    settings: Settings, mean: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], float | None]:
+    """The mean update and the mean figure in nats a token, of what was summed; None without one."""
+    if not coordinates(settings):
+        return mean, None
+    return mean[:-1], float(mean[-1]) * nats(settings)
 
 
 def mean_std(settings: Settings, terms: RoundTerms, survivors: int) -> float:

@@ -13,6 +13,7 @@ from common.backbone import adapter_plans
 from common.config import Settings, from_mapping
 from common.places import authority, run_folder, run_name
 from server.cohort import REGISTRATION_DEADLINE_S, Messenger, wait_for_nodes
+from server.hold import on_hold
 from server.plan import making_rounds, one_round, read_plan, rounds_done
 from server.registry import Registry
 from server.rounds import hand_out, run_round
@@ -44,9 +45,14 @@ def main(grid: Grid, context: Context) -> None:
 
 
 def _rounds(federation: Federation, grid: Grid, folder: Path) -> None:
-    """One after another until the last that was asked for, which may change meanwhile."""
+    """One after another until the last that was asked for, which may change meanwhile.
+
+    A hold is for an operator to end. A simulation has none: it goes on from where it went back to.
+    """
     settings, prepared = federation.settings, None
     while (number := rounds_done(folder) + 1) <= _last(settings, folder):
+        if read_plan(folder) and on_hold(folder):
+            return
         begin, asked = time.monotonic(), read_plan(folder)
         if prepared is None:
             patience = None if asked else REGISTRATION_DEADLINE_S
@@ -57,7 +63,8 @@ def _rounds(federation: Federation, grid: Grid, folder: Path) -> None:
             "round %d of %d: %s, %d of %d devices, %.1f s",
             number, settings.rounds, entry.status, entry.survivors, entry.cohort, entry.seconds,
         )  # fmt: skip
-        if asked and prepared is None:
+        if asked and (prepared is None or entry.status == "held"):
+            prepared = None
             log.info("%d devices took the newest adapter", hand_out(federation))
         if asked and number < _last(settings, folder):
             time.sleep(max(0.0, begin + asked.every_s - time.monotonic()))

@@ -62,6 +62,15 @@ class Evaluation:
         """The gain and its standard deviation."""
         return f"{self.gain:+.3f} ± {self.std:.3f} nats a token"
 
+    def verdict(self) -> str:
+        """What was found, in one clause."""
+        if self.worse_than is None:
+            return f"version {self.version} gains {self.words()} over the base model"
+        other = f"version {self.worse_than}" if self.worse_than != BASE else "the base model"
+        return (
+            f"version {self.version} is worse than {other}: it gains {self.words()} over the base"
+        )
+
 
 def people_std(settings: Settings, cohort: int, survivors: int) -> float:
     """A bound on the standard deviation of the survivors' mean about everybody's.

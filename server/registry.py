@@ -79,13 +79,10 @@ def current(folder: Path) -> int:
     """The version from which the next round starts: a round's number, or 0 for the start."""
     rounds = entries(folder)
     changed = [entry for entry in rounds if entry.status != "abandoned"]
-    if not changed:
-        last, version = START, START
-    else:
-        last, held = changed[-1].round, changed[-1].status == "held"
-        version = _of_digest(changed[-1].adapter_sha256, rounds) if held else last
-    made = rollbacks(folder)
-    return made[-1].to if made and made[-1].after >= last else version
+    made, since = rollbacks(folder), changed[-1].round if changed else START
+    if made and made[-1].after >= since:
+        return made[-1].to
+    return _of_digest(changed[-1].adapter_sha256, rounds) if changed else START
 
 
 def evaluations(folder: Path) -> list[Evaluation]:
@@ -146,6 +143,16 @@ class Registry:
     def latest(self) -> tuple[Shared, RuleState]:
         """What the next round starts from: the newest published adapter, or one rolled back to."""
         return self.version(current(self._folder))
+
+    def lineage(self) -> tuple[int, int]:
+        """The version that the next round starts from, and the one that it was made from."""
+        version = current(self._folder)
+        origin = provenances(self._folder).get(version)
+        return version, parent(origin, self.rounds()) if origin else START
+
+    def evaluations(self) -> list[Evaluation]:
+        """What finished rounds found of the versions, in order."""
+        return evaluations(self._folder)
 
     def version(self, number: int) -> tuple[Shared, RuleState]:
         """The adapter that round `number` published and the rule's state; 0: the published start.
