@@ -351,7 +351,7 @@ def test_the_rule_is_three_standard_deviations_of_the_difference() -> None:
     assert fewer.people_std == pytest.approx(2.0 * (0.25 / 6) ** 0.5)
 
 
-GARBAGE = ("--evaluation-epsilon", "7.9", "--epsilon", "100", "--learning-rate", "5")
+GARBAGE = ("--evaluation-epsilon", "60", "--epsilon", "100", "--learning-rate", "5")
 
 
 def test_a_poisoned_version_is_taken_back_and_a_good_one_is_not(

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from server.provenance import Guarantee
     from server.registry import RoundEntry
 
-COLUMNS = ("version", "devices", "from", "ε record", "ε user", "published (UTC)", "SHA-256")
-GAIN = "gain"  # where there are evaluations, over the base model in nats a token
+PUBLISHED = "published (UTC)"
+GAIN = "gain over base"  # in nats a token; takes that column's place where there are evaluations
+COLUMNS = ("version", "devices", "from", "ε record", "ε user", PUBLISHED, "SHA-256")
 DIGITS = 12  # of a digest; 80 columns hold the table
 
 
@@ -61,12 +62,13 @@ def _tell(folder: Path) -> None:
         out.print("No round was made yet.")
         return
     table = Table(box=None)
-    for title in (*COLUMNS, *[GAIN] * bool(gains)):
-        table.add_column(title, no_wrap=True)
+    place = COLUMNS.index(PUBLISHED)
+    for title in COLUMNS:
+        table.add_column(GAIN if gains and title == PUBLISHED else title, no_wrap=True)
     for row in _rows(folder, rounds):
-        known = gains.get(int(row[0]))
-        row += [""] * (len(COLUMNS) - len(row))
-        table.add_row(*row, *[_gain(known)] * bool(gains))
+        if gains:
+            row[place : place + 1] = [_gain(gains.get(int(row[0])))] * (len(row) > place)
+        table.add_row(*row)
     out.print(table)
     for back in rollbacks(folder):
         at = _minute(back.made_at)
