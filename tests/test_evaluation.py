@@ -519,3 +519,55 @@ def test_an_exported_version_says_what_was_found_of_it(operators: Path, tmp_path
         export(tmp_path, registry, version, tmp_path / version)
         origin = json.loads((tmp_path / version / "provenance.json").read_text())
         assert ("evaluation" in origin) == known
+
+
+def test_rounds_stop_at_a_hold_and_devices_get_what_was_gone_back_to(
+    operators: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Round 5 finds its version worse; neither this process nor another makes a sixth."""
+    import server.app
+    from server.conductor import Conductor
+    from server.plan import Plan, rounds_done, write_plan
+
+    federation, settings = operators / "federation", replace(SMALL, rounds=9)
+    registry, handed = Registry(federation / "server", PLAN), []
+
+    def make(_: Any, number: int, prepared: Any) -> tuple[RoundEntry, Any]:
+        assert prepared is None or number != 6  # what rode along with the held round is dropped
+        if number == 5:
+            hold(registry, number)
+        else:
+            publish(registry, number)
+        return registry.rounds()[-1], "the next round's setup" if number < 9 else None
+
+    monkeypatch.setattr(server.app, "run_round", make)
+    monkeypatch.setattr(server.app, "wait_for_nodes", lambda *_: None)
+    monkeypatch.setattr(server.app, "hand_out", lambda _: handed.append(current(registry._folder)))
+    made = type("Made", (), {"settings": settings, "registry": registry})()
+    write_plan(federation, Plan(9))
+
+    started: list[Any] = []
+    control = type("Control", (), {"start": lambda _, s: started.append(s) or 1})()
+    conductor = Conductor(federation, control, lambda: settings, lambda _: None)
+    server.app._rounds(made, None, federation)  # type: ignore[arg-type]
+    conductor.tend()
+    assert (rounds_done(federation), handed, started) == (3, [], [])  # it is on hold
+
+    resume(federation)
+    conductor.tend()
+    assert len(started) == 1
+    server.app._rounds(made, None, federation)  # type: ignore[arg-type]
+    assert (rounds_done(federation), handed) == (5, [1])
+    resume(federation)
+    server.app._rounds(made, None, federation)  # type: ignore[arg-type]
+    assert (rounds_done(federation), handed) == (9, [1, 9])
+
+
+def test_watching_ends_at_a_hold(operators: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from server.commands.run import _watch
+
+    assert _watch(operators / "federation", 2, 9) == 1
+    told = capsys.readouterr().out
+    assert "round 3: held, 8 of 8" in told
+    assert "On hold since round 3" in told
+    assert "rollback VERSION" in told
