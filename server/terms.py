@@ -69,5 +69,7 @@ def _check_evaluation(settings: Settings) -> None:
     try:
         release(settings)
     except BudgetExceededError:
-        problem = f"No noise keeps --evaluation-epsilon {settings.evaluation_epsilon:g}."
+        problem = (
+            f"No noise that is tried keeps --evaluation-epsilon {settings.evaluation_epsilon:g}."
+        )
         raise InputError(problem, "Raise it, or set it to 0 for no evaluation.") from None
