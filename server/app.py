@@ -14,6 +14,7 @@ from common.backbone import adapter_plans
 from common.config import Settings, from_mapping
 from common.places import authority, run_folder, run_name
 from server.cohort import REGISTRATION_DEADLINE_S, Messenger, wait_for_nodes
+from server.hold import on_hold
 from server.plan import making_rounds, one_round, read_plan, rounds_done
 from server.registry import Registry
 from server.round_log import written
@@ -47,9 +48,14 @@ def main(grid: Grid, context: Context) -> None:
 
 
 def _rounds(federation: Federation, grid: Grid, folder: Path) -> None:
-    """One after another until the last that was asked for, which may change meanwhile."""
+    """One after another until the last that was asked for, which may change meanwhile.
+
+    A hold is for an operator to end. A simulation has none: it goes on from where it went back to.
+    """
     settings, prepared = federation.settings, None
     while (number := rounds_done(folder) + 1) <= _last(settings, folder):
+        if read_plan(folder) and on_hold(folder):
+            return
         begin, asked = time.monotonic(), read_plan(folder)
         if prepared is None:
             patience = None if asked else REGISTRATION_DEADLINE_S
@@ -60,6 +66,8 @@ def _rounds(federation: Federation, grid: Grid, folder: Path) -> None:
             "round %d of %d: %s, %d of %d devices, %.1f s",
             number, settings.rounds, entry.status, entry.survivors, entry.cohort, entry.seconds,
         )  # fmt: skip
+        if asked and entry.status == "held":
+            prepared = None
         if asked and prepared is None:
             _pause(federation, folder, number, begin + asked.every_s)
 
@@ -68,11 +76,12 @@ def _pause(federation: Federation, folder: Path, number: int, until: float) -> N
     """Between a round and one that was not set up along with it: devices get what came of it."""
 
     def wanted() -> bool:
-        return number < _last(federation.settings, folder) and time.monotonic() >= until
+        more = number < _last(federation.settings, folder) and not on_hold(folder)
+        return more and time.monotonic() >= until
 
     if not wanted():
         log.info("%d devices took the newest adapter", hand_out(federation, wanted))
-    if number < _last(federation.settings, folder):
+    if number < _last(federation.settings, folder) and not on_hold(folder):
         time.sleep(max(0.0, until - time.monotonic()))
 
 
