@@ -542,7 +542,12 @@ def test_rounds_stop_at_a_hold_and_devices_get_what_was_gone_back_to(
 
     monkeypatch.setattr(server.app, "run_round", make)
     monkeypatch.setattr(server.app, "wait_for_nodes", lambda *_: None)
-    monkeypatch.setattr(server.app, "hand_out", lambda _: handed.append(current(registry._folder)))
+
+    def hand_out(*_: Any) -> int:
+        handed.append(current(registry._folder))
+        return 0
+
+    monkeypatch.setattr(server.app, "hand_out", hand_out)
     made = type("Made", (), {"settings": settings, "registry": registry})()
     write_plan(federation, Plan(9))
 
