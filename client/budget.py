@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from common.config import Settings
 from common.errors import BudgetExceededError
+from common.evaluation import release
 from common.planning import planned_rounds
 from common.privacy.accountant import Release, calibrate, epsilon
 from common.privacy.user_level import user_epsilon
@@ -13,29 +14,65 @@ from common.privacy.user_level import user_epsilon
 ROUNDING = 1e-9  # relative; the server's plan and the device's sum are added up in other orders
 
 
-def next_release(past: Sequence[Release], settings: Settings, number: int) -> Release:
+def next_release(
+    past: Sequence[Release],
+    settings: Settings,
+    number: int,
+    evaluations: Sequence[Release] = (),
+) -> Release:
     """The noisy steps of round `number`, such that the whole plan stays within the budget.
 
-    The σ of the last release is kept while it still fits. A repeated round (a resumed run) is one
-    more release, paid for by more noise in those that follow.
+    The plan is the training of all rounds that are left and the evaluations beside it: an answer
+    that is held out today may be trained on tomorrow, so both count against the one ε. The σ of the
+    last release is kept while it still fits. A repeated round (a resumed run) is one more release,
+    paid for by more noise in those that follow.
+
+    Args:
+        past: The training that was charged so far.
+        evaluations: The evaluations that were charged so far.
 
     Raises:
         BudgetExceededError: When the budget is spent.
     """
     steps, rate = settings.local_steps, settings.sample_rate
     planned = steps * planned_rounds(settings, number)
+    fixed = [*past, *evaluations, *_to_come(evaluations, settings, number)]
     if past:
         kept = Release(past[-1].noise_multiplier, rate, planned)
-        if epsilon([*past, kept], settings.delta) <= settings.epsilon:
+        if epsilon([*fixed, kept], settings.delta) <= settings.epsilon:
             return Release(kept.noise_multiplier, rate, steps)
     sigma = calibrate(
-        past,
+        fixed,
         steps=planned,
         sample_rate=rate,
         target=settings.epsilon,
         delta=settings.delta,
     )
     return Release(sigma, rate, steps)
+
+
+def next_evaluation(past: Sequence[Release], settings: Settings, number: int) -> Release | None:
+    """The evaluation of round `number`; None where there is none or nothing is left for it.
+
+    Its noise is the same on every device and never more, so that the server knows it. A repeated
+    round therefore uses up an evaluation.
+
+    Args:
+        past: The evaluations that were charged so far.
+    """
+    return release(settings) if _to_come(past, settings, number) else None
+
+
+def _to_come(past: Sequence[Release], settings: Settings, number: int) -> list[Release]:
+    """The evaluations planned from round `number` on, as far as their own ε allows."""
+    if not settings.evaluation_epsilon:
+        return []
+    one, left = release(settings), planned_rounds(settings, number)
+    while epsilon([*past, *[one] * left], settings.delta) > settings.evaluation_epsilon:
+        left -= 1
+        if not left:
+            break
+    return [one] * left
 
 
 def require_user_budget(past: Sequence[float], rho: float, settings: Settings) -> None:

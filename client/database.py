@@ -57,6 +57,10 @@ MIGRATIONS = (
         source TEXT NOT NULL, digest BLOB NOT NULL UNIQUE
     );
     """,
+    """
+    ALTER TABLE releases ADD COLUMN evaluation_noise REAL;
+    ALTER TABLE releases ADD COLUMN evaluation_data TEXT NOT NULL DEFAULT '';
+    """,
 )
 
 

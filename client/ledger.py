@@ -42,6 +42,8 @@ class Charge:
         data: Digest of the training set that the release is about.
         record_spent: What the ledger comes to with this release at record level; None: not known.
         user_spent: The same at user level.
+        evaluation: The one noisy figure about held-out answers that goes with the update, if any.
+        heldout: Digest of the held-out answers that the figure is about.
     """
 
     run: str
@@ -52,6 +54,8 @@ class Charge:
     data: str
     record_spent: Spent | None = None
     user_spent: Spent | None = None
+    evaluation: Release | None = None
+    heldout: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +93,11 @@ class Ledger:
                 second, differently masked update for it. Or when the run was begun on other data.
         """
         self._require_same_data(charge)
-        record = charge.record
+        record, evaluation = charge.record, charge.evaluation
+        figure = (None, "") if evaluation is None else (evaluation.noise_multiplier, charge.heldout)
         mechanisms = (
-            (RECORD, record.noise_multiplier, record.sample_rate, record.steps, None),
-            (USER, None, None, None, charge.user_rho),
+            (RECORD, record.noise_multiplier, record.sample_rate, record.steps, None, *figure),
+            (USER, None, None, None, charge.user_rho, None, ""),
         )
         spent = (charge.record_spent, charge.user_spent)
         try:
@@ -109,18 +114,24 @@ class Ledger:
         total = (None, None) if spent is None else (spent.epsilon, spent.delta)
         self._db.execute(
             "INSERT INTO releases (run, round, attempt, guarantee, noise_multiplier, sample_rate,"
-            " steps, rho, data, version, at, epsilon, delta)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " steps, rho, evaluation_noise, evaluation_data, data, version, at, epsilon, delta)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (*place, *mechanism, *mark, *total),
         )
 
     def _require_same_data(self, charge: Charge) -> None:
-        query = "SELECT 1 FROM releases WHERE run = ? AND data NOT IN (?, '')"
-        if self._db.execute(query, (charge.run, charge.data)).fetchone():
-            raise ProtocolError("the data on this device changed since the run was begun.")
+        same = (("data", charge.data), ("evaluation_data", charge.heldout))
+        for column, digest in same[: 1 if charge.evaluation is None else 2]:
+            query = f"SELECT 1 FROM releases WHERE run = ? AND {column} NOT IN (?, '')"  # noqa: S608
+            if self._db.execute(query, (charge.run, digest)).fetchone():
+                raise ProtocolError("the data on this device changed since the run was begun.")
 
     def releases(self) -> list[Release]:
-        """All releases ever charged at record level, in order."""
+        """All that was ever charged at record level: the training, then the evaluations."""
+        return self.trainings() + self.evaluations()
+
+    def trainings(self) -> list[Release]:
+        """The noisy steps of every update ever charged, in order."""
         from common.privacy.accountant import Release
 
         rows = self._db.execute(
@@ -129,6 +140,15 @@ class Ledger:
             (RECORD,),
         )
         return [Release(*row) for row in rows]
+
+    def evaluations(self) -> list[Release]:
+        """Every evaluation ever charged, in order."""
+        from common.privacy.accountant import Release
+
+        rows = self._db.execute(
+            "SELECT evaluation_noise FROM releases WHERE evaluation_noise IS NOT NULL ORDER BY id"
+        )
+        return [Release(noise, 1.0, 1) for (noise,) in rows]
 
     def user_rhos(self) -> list[float]:
         """ρ of all releases ever charged at user level, in order."""

@@ -130,33 +130,44 @@ class Link:
 
 
 @contextlib.contextmanager
-def connect(address: str, ca_pem: bytes, key: EllipticCurvePrivateKey) -> Iterator[Link]:
+def connect(
+    address: str, ca_pem: bytes, key: EllipticCurvePrivateKey, crashed: int | None = None
+) -> Iterator[Link]:
     """An active link, with heartbeats in the background until it is closed.
 
     Args:
         address: `host:port` of the gateway.
         ca_pem: The only certificate authority that is believed.
         key: The node's P-384 key, which the federation enrolled.
+        crashed: The node's number, if an earlier process of it may have died without a word:
+            for a minute Flower still counts that one as there, and admits no other.
 
     Raises:
         LinkLostError: The gateway cannot be reached.
         RefusedError: It does not accept this device.
     """
     with _client(address, ca_pem, key) as client:
-        public = public_key_to_bytes(key.public_key())
         with _translated():
-            answer = client.ActivateNode(
-                ActivateNodeRequest(
-                    public_key=public, heartbeat_interval=HEARTBEAT_DEFAULT_INTERVAL
-                )
-            )
-        link = Link(answer.node_id, client)
+            node = _activate(client, public_key_to_bytes(key.public_key()), crashed)
+        link = Link(node, client)
         try:
             with _heartbeats(link):
                 yield link
         finally:
             with contextlib.suppress(PrivityError), _translated():
                 client.DeactivateNode(DeactivateNodeRequest(node_id=link.node))
+
+
+def _activate(client: FleetHttpClient, public: bytes, crashed: int | None) -> int:
+    request = ActivateNodeRequest(public_key=public, heartbeat_interval=HEARTBEAT_DEFAULT_INTERVAL)
+    try:
+        return int(client.ActivateNode(request).node_id)
+    except httpx.HTTPStatusError as error:
+        there = error.response.status_code == httpx.codes.PRECONDITION_FAILED
+        if crashed is None or not there:
+            raise
+    client.DeactivateNode(DeactivateNodeRequest(node_id=crashed))
+    return int(client.ActivateNode(request).node_id)
 
 
 def _client(address: str, ca_pem: bytes, key: EllipticCurvePrivateKey) -> FleetHttpClient:

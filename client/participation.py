@@ -8,18 +8,18 @@ nor masks twice. The ledger is charged before the masked update exists.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from client.budget import next_release, require_user_budget
+from client import evaluation
+from client.budget import next_evaluation, next_release, require_user_budget
 from client.device import Device
 from client.ledger import UNBOUNDED, Charge, Spent
 from client.policy import Asked
 from client.store import Upload
+from client.terms import check_terms
 from client.training import train_shared
 from common.adapter.plan import Vector
 from common.adapter.state import Shared, decode_shared
@@ -31,7 +31,7 @@ from common.privacy.noise import discrete_gaussian
 from common.privacy.user_level import user_epsilon
 from common.secagg import Floor, Participant, RoundTerms, quantize, to_ring
 from common.secagg.quantize import clip_norm, quantize_towards_zero
-from common.terms import noise_multiplier, round_terms, user_rho
+from common.terms import user_rho
 
 STATE, TERMS, ASKED, KEPT = "round/", "terms/", "asked/", "kept"
 LOSS, TOKENS, CLIPPED, COORDINATES = "loss", "trained-tokens", "clipped", "coordinates"
@@ -47,7 +47,7 @@ def advertise(device: Device, settings: Settings, offered: bytes) -> bytes:
         DeclinedError: Its own policy says no.
     """
     terms = RoundTerms.decode(offered)
-    _check_terms(terms, settings)
+    check_terms(terms, settings)
     device.consent(_asked(settings, terms, _cost(device, settings, terms)))
     participant = Participant(
         terms,
@@ -71,7 +71,7 @@ def share(device: Device, number: int, roster: bytes) -> bytes:
 
 
 def update(device: Device, settings: Settings, number: int, inbox: bytes, adapter: bytes) -> bytes:
-    """Leg 3: train from the published adapter, charge the ledger, mask, answer.
+    """Leg 3: charge the ledger, score the published adapter, train from it, mask, answer.
 
     Asked the same again, it answers with the same bytes, which were kept.
     """
@@ -82,8 +82,8 @@ def update(device: Device, settings: Settings, number: int, inbox: bytes, adapte
 
     def leg(participant: Participant) -> bytes:
         terms = _terms(device, number)
-        sent = _train(device, settings, terms, published)
-        integers = _integers(device, terms, sent - published.vector)
+        sent, figure = _train(device, settings, terms, published)
+        integers = _integers(device, settings, terms, sent - published.vector, figure)
         binding = bytes.fromhex(published.digest())
         return participant.mask(inbox, to_ring(integers, terms.bits), binding)
 
@@ -108,29 +108,6 @@ def adopt(device: Device, settings: Settings, adapter: bytes) -> bytes:
     return b""
 
 
-def _check_terms(terms: RoundTerms, settings: Settings) -> None:
-    """The terms must be those that this device derives itself from the run's settings.
-
-    The amount of user-level noise is the server's plan; what it costs is checked by the ledger.
-    """
-    terms.validate()
-    if terms.cohort < MIN_COHORT:
-        raise ProtocolError(f"a cohort of {terms.cohort} is below this device's {MIN_COHORT}.")
-    if not 1 <= terms.round <= settings.rounds:
-        raise ProtocolError(f"round {terms.round} is not one of the run's {settings.rounds}.")
-    if bool(terms.noise) != bool(settings.user_epsilon):
-        raise ProtocolError(f"user-level noise is {terms.noise:g} levels, against the settings.")
-    dimension = adapter_plans(settings)[0].dimension
-    place = (terms.run, terms.round, terms.attempt, terms.cohort)
-    wanted = round_terms(settings, dimension, *place, noise_multiplier(terms))
-    if terms.noise:  # rounding in the last place
-        wanted = replace(wanted, noise=terms.noise, levels=terms.levels)
-    for name in RoundTerms.__dataclass_fields__:
-        if getattr(terms, name) != getattr(wanted, name):
-            got, fits = getattr(terms, name), getattr(wanted, name)
-            raise ProtocolError(f"the terms' {name} is {got}, wanted {fits}.")
-
-
 def _cost(device: Device, settings: Settings, terms: RoundTerms) -> Charge:
     """What the round will cost under both guarantees, and what the ledger comes to with it.
 
@@ -139,9 +116,12 @@ def _cost(device: Device, settings: Settings, terms: RoundTerms) -> Charge:
     """
     ledger = device.store.ledger
     record, example = Release(0.0, settings.sample_rate, settings.local_steps), UNBOUNDED
+    past = ledger.evaluations()
+    scored = next_evaluation(past, settings, terms.round)
     if settings.dp:
-        record = next_release(ledger.releases(), settings, terms.round)
-        example = epsilon([*ledger.releases(), record], settings.delta)
+        record = next_release(ledger.trainings(), settings, terms.round, past)
+        both = [record] if scored is None else [record, scored]
+        example = epsilon([*ledger.releases(), *both], settings.delta)
     rho = UNBOUNDED
     if terms.noise:
         rho = user_rho(terms)
@@ -153,9 +133,11 @@ def _cost(device: Device, settings: Settings, terms: RoundTerms) -> Charge:
         terms.attempt,
         record,
         rho,
-        _fingerprint(device),
+        evaluation.fingerprint(device.train),
         Spent(example, settings.delta),
         Spent(person, settings.user_delta),
+        scored,
+        evaluation.fingerprint(evaluation.counted(device.heldout, settings)),
     )
 
 
@@ -173,21 +155,26 @@ def _asked(settings: Settings, terms: RoundTerms, cost: Charge) -> Asked:
     )
 
 
-def _fingerprint(device: Device) -> str:
-    """SHA-256, hex, of the training examples; stays in the ledger."""
-    content = [(turn.prompt, turn.answer, turn.at) for turn in device.train]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
-
-
-def _train(device: Device, settings: Settings, terms: RoundTerms, published: Shared) -> Vector:
+def _train(
+    device: Device, settings: Settings, terms: RoundTerms, published: Shared
+) -> tuple[Vector, Vector]:
+    """The weights after this round's steps, and the evaluation's coordinate if there is one."""
     charge = _cost(device, settings, terms)
     device.store.ledger.charge(charge)
     backbone = backbone_for(settings)
-    kept = device.store.get(KEPT)
+    stored = device.store.get(KEPT)
+    kept = None if stored is None else np.frombuffer(stored, dtype="<f4")
+    figure = evaluation.coordinate(
+        settings,
+        published,
+        kept,
+        evaluation.counted(device.heldout, settings) if charge.evaluation else None,
+        device.randomness.stream(_purpose(terms, "evaluation-noise")),
+    )
     trained = train_shared(
         backbone,
         published,
-        None if kept is None else np.frombuffer(kept, dtype="<f4"),
+        kept,
         backbone.prepared(device.train),
         settings,
         charge.record if settings.dp else None,
@@ -198,19 +185,22 @@ def _train(device: Device, settings: Settings, terms: RoundTerms, published: Sha
             device.store.put(KEPT, trained.kept.astype("<f4").tobytes())
         device.store.put(LOSS, str(trained.loss).encode())
         device.store.count(TOKENS, trained.tokens)
-    return trained.sent
+    return trained.sent, figure
 
 
-def _integers(device: Device, terms: RoundTerms, change: Vector) -> NDArray[np.int64]:
-    """What is summed: the clipped update in levels, with this device's share of the noise."""
+def _integers(
+    device: Device, settings: Settings, terms: RoundTerms, change: Vector, figure: Vector
+) -> NDArray[np.int64]:
+    """What is summed: the clipped update and the figure, in levels, with this device's noise."""
     if terms.noise:
-        bounded = clip_norm(change, terms.clip)
+        bounded = clip_norm(change, settings.user_clip)
         clipped = change.size if not np.array_equal(bounded, change) else 0
-        exact = quantize_towards_zero(bounded, terms.clip, terms.levels)
+        both = np.concatenate([bounded, figure])
+        exact = quantize_towards_zero(both, terms.clip, terms.levels)
         random = device.randomness.stream(_purpose(terms, "user-noise"))
         integers = exact + discrete_gaussian(exact.size, terms.noise, random)
     else:
-        narrow, clipped = quantize(change, terms.clip, terms.levels)
+        narrow, clipped = quantize(np.concatenate([change, figure]), terms.clip, terms.levels)
         integers = narrow.astype(np.int64)
     with device.store.together():
         device.store.count(CLIPPED, clipped)

@@ -101,6 +101,13 @@ class Settings:
         0.05, "largest L2 norm of one person's update with --user-epsilon", above=0
     )
 
+    evaluation_epsilon: float = _setting(
+        0.0, "ε of one held-out answer for all evaluations of the run; 0: no evaluation", low=0
+    )
+    evaluation_range: float = _setting(
+        2.0, "most that one answer counts in an evaluation, in nats a token", above=0
+    )
+
     sharing: str = _setting("ffa", "what is sent: B, A, or both", choices=SHARINGS)
     rank: int = _setting(1, "rank of the shared adapter", low=1)
     modules: str = _setting("v_proj", "modules that carry the shared adapter, comma-separated")
@@ -144,6 +151,10 @@ class Settings:
         if self.users and self.cohort > self.users:
             problem = f"--cohort {self.cohort} is more than the {self.users} users."
             raise InputError(problem, "Lower --cohort or raise --users.")
+        if self.dp and self.evaluation_epsilon >= self.epsilon:
+            problem = f"--evaluation-epsilon {self.evaluation_epsilon:g} is part of --epsilon"
+            problem += f" {self.epsilon:g} and leaves nothing to learn with."
+            raise InputError(problem, "Lower the one or raise the other.")
 
     @property
     def cohort_rate(self) -> float:

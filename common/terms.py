@@ -7,6 +7,7 @@ from math import sqrt
 
 from common.config import MIN_COHORT, Settings
 from common.errors import RoundAbandonedError
+from common.evaluation import coordinates, joint_clip
 from common.privacy.user_level import rho
 from common.secagg import RoundTerms, levels_for, levels_with_noise
 from common.secagg.parameters import (
@@ -48,6 +49,7 @@ def round_terms(
     """Terms for one attempt of round `number` with `cohort` members.
 
     Args:
+        dimension: Of the update; an evaluation adds its own coordinate.
         noise_multiplier: User-level noise: the standard deviation of the sum's noise over the clip
             norm, carried by the honest members of the smallest sum that the server can learn.
 
@@ -56,6 +58,7 @@ def round_terms(
         InputError: When the noise does not fit the modulus.
     """
     graph = graph_for(settings, cohort)
+    dimension += coordinates(settings)
     share = noise_multiplier / sqrt(_honest(graph))
     bits = settings.modulus_bits
     levels = (
@@ -67,7 +70,7 @@ def round_terms(
         attempt=attempt,
         seed=settings.seed,
         dimension=dimension,
-        clip=settings.user_clip if share else settings.update_range,
+        clip=joint_clip(settings) if share else settings.update_range,
         bits=bits,
         levels=levels,
         noise=share * levels,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 from flwr.app import Context
@@ -14,8 +15,10 @@ from common.config import Settings, from_mapping
 from common.errors import disk_is_full
 from common.places import authority, run_folder, run_name
 from server.cohort import REGISTRATION_DEADLINE_S, Messenger, wait_for_nodes
+from server.hold import on_hold
 from server.plan import making_rounds, one_round, read_plan, rounds_done
 from server.registry import Registry
+from server.round_log import written
 from server.rounds import hand_out, run_round
 from server.setup import Federation
 from server.terms import check_reachable
@@ -29,26 +32,32 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Run the rounds that are left, from the last one that finished."""
     settings = from_mapping(context.run_config)
-    plan = adapter_plans(settings)[0]
-    check_reachable(settings, plan.dimension)
     folder = run_folder(settings, context.run_id)
-    with making_rounds(folder):
-        federation = Federation(
-            settings=settings,
-            registry=Registry(folder / "server", plan),
-            authority=authority(folder),
-            run=run_name(folder),
-            online=lambda: sorted(grid.get_node_ids()),
-            last=lambda: _without_pause(settings, folder),
-            messenger=Messenger(grid, settings.deadline_s),
-        )
-        _rounds(federation, grid, folder)
+    with written(folder) if read_plan(folder) else nullcontext():
+        plan = adapter_plans(settings)[0]
+        check_reachable(settings, plan.dimension)
+        with making_rounds(folder):
+            federation = Federation(
+                settings=settings,
+                registry=Registry(folder / "server", plan),
+                authority=authority(folder),
+                run=run_name(folder),
+                online=lambda: sorted(grid.get_node_ids()),
+                last=lambda: _without_pause(settings, folder),
+                messenger=Messenger(grid, settings.deadline_s),
+            )
+            _rounds(federation, grid, folder)
 
 
 def _rounds(federation: Federation, grid: Grid, folder: Path) -> None:
-    """One after another until the last that was asked for, which may change meanwhile."""
+    """One after another until the last that was asked for, which may change meanwhile.
+
+    A hold is for an operator to end. A simulation has none: it goes on from where it went back to.
+    """
     settings, prepared = federation.settings, None
     while (number := rounds_done(folder) + 1) <= _last(settings, folder):
+        if read_plan(folder) and on_hold(folder):
+            return
         begin, asked = time.monotonic(), read_plan(folder)
         if prepared is None:
             patience = None if asked else REGISTRATION_DEADLINE_S
@@ -67,10 +76,23 @@ def _rounds(federation: Federation, grid: Grid, folder: Path) -> None:
             "round %d of %d: %s, %d of %d devices, %.1f s",
             number, settings.rounds, entry.status, entry.survivors, entry.cohort, entry.seconds,
         )  # fmt: skip
+        if asked and entry.status == "held":
+            prepared = None
         if asked and prepared is None:
-            log.info("%d devices took the newest adapter", hand_out(federation))
-        if asked and number < _last(settings, folder):
-            time.sleep(max(0.0, begin + asked.every_s - time.monotonic()))
+            _pause(federation, folder, number, begin + asked.every_s)
+
+
+def _pause(federation: Federation, folder: Path, number: int, until: float) -> None:
+    """Between a round and one that was not set up along with it: devices get what came of it."""
+
+    def wanted() -> bool:
+        more = number < _last(federation.settings, folder) and not on_hold(folder)
+        return more and time.monotonic() >= until
+
+    if not wanted():
+        log.info("%d devices took the newest adapter", hand_out(federation, wanted))
+    if number < _last(federation.settings, folder) and not on_hold(folder):
+        time.sleep(max(0.0, until - time.monotonic()))
 
 
 def _wait_for_room(registry: Registry, number: int) -> None:

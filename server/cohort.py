@@ -67,22 +67,26 @@ class Messenger:
         self._grid, self._deadline_s = grid, deadline_s
 
     def exchange(
-        self, now: Ask, ahead: Ask | None = None
+        self, now: Ask, ahead: Ask | None = None, *, enough: Callable[[], bool] = lambda: False
     ) -> tuple[dict[int, bytes], dict[int, bytes]]:
         """Put one leg of this round to its members and, along with it, one of the next.
 
         A member of both gets one message; a member of the next round alone gets that leg alone.
 
+        Args:
+            enough: Ends the waiting for those who have not answered yet.
+
         Returns:
             The answers to `now` and to `ahead`, by member; whoever gave none is missing.
         """
         asks = [ask for ask in (now, ahead) if ask]
-        replied = {reply.metadata.src_node_id: reply for reply in self._replies(_messages(asks))}
+        replies = self._replies(_messages(asks), enough)
+        replied = {reply.metadata.src_node_id: reply for reply in replies}
         answers = [_answers(ask, replied) for ask in asks]
         return answers[0], answers[1] if ahead else {}
 
-    def _replies(self, messages: list[Message]) -> list[Message]:
-        """What came back within the deadline.
+    def _replies(self, messages: list[Message], enough: Callable[[], bool]) -> list[Message]:
+        """What came back within the deadline and before it was enough.
 
         Flower's own `send_and_receive` looks every three seconds. This looks at once, then less and
         less often, so that a fast cohort is not kept waiting and a slow one costs little.
@@ -96,7 +100,7 @@ class Messenger:
             came = list(self._grid.pull_messages(waiting))
             replies += came
             waiting -= {reply.metadata.reply_to_message_id for reply in came}
-            if not waiting or time.monotonic() > end:
+            if not waiting or enough() or time.monotonic() > end:
                 return replies
             time.sleep(pause)
             pause = FIRST_LOOK_S if came else min(pause * LESS_OFTEN, SLOWEST_LOOK_S)

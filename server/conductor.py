@@ -14,6 +14,7 @@ from pathlib import Path
 from common.config import Settings
 from common.errors import PrivityError
 from server.flower import Control
+from server.hold import on_hold
 from server.plan import maker_of_rounds, read_plan, rounds_done
 
 PATIENCE_S = 20.0  # for a run to be taken up, and for one whose maker died to be noticed
@@ -36,12 +37,12 @@ class Conductor:
         """Start a run if one is wanted and none is being made.
 
         Raises:
-            PrivityError: The SuperLink does not answer.
+            PrivityError: The SuperLink does not answer, or the registry is damaged.
             InputError: The settings are wrong.
         """
         asked, done = read_plan(self.folder), rounds_done(self.folder)
         settings = self.settings()
-        if not asked or done >= min(asked.until, settings.rounds):
+        if not asked or done >= min(asked.until, settings.rounds) or on_hold(self.folder):
             self._idle_since = time.monotonic()
             return
         if maker_of_rounds(self.folder) is not None:

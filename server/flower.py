@@ -91,7 +91,8 @@ class FlowerPlace:
         """The processes' environment: no telemetry, no look-ups, nothing installed at run time."""
         scripts = str(Path(sys.executable).parent)  # Flower starts its own commands by name
         path = f"{scripts}{os.pathsep}{os.environ.get('PATH', '')}"
-        return os.environ | QUIET | {"FLWR_HOME": str(self.home), "PATH": path}
+        own = QUIET | {"FLWR_HOME": str(self.home), "PATH": path}
+        return {"FLWR_LOG_LEVEL": "WARNING"} | os.environ | own
 
 
 def _script(name: str) -> str:

@@ -1,16 +1,17 @@
 """The run's memory on disk: every published adapter, every round's outcome, every rollback.
 
 A round has happened exactly when its file `rounds/NNNN.json` exists; it is renamed into place after
-the adapter and the provenance it names, so that a crash at any moment leaves either the whole round
-or none of it. A rollback is one such file, `rollbacks/NNNN-KKKK.json`, the K-th after round N. It
-is no round and takes no number: rounds are counted by their own files alone.
+the adapter, the provenance and the evaluation that go with it, so that a crash at any moment leaves
+either the whole round or none of it. A rollback is one such file, `rollbacks/NNNN-KKKK.json`, the
+K-th after round N. It is no round and takes no number: rounds are counted by their own files alone.
+A round that finds its version worse than the one before publishes nothing and goes back by itself:
+its outcome is `held` and names the adapter that the next round starts from.
 """
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from common.adapter.plan import AdapterPlan
 from common.adapter.state import Shared
 from common.errors import InputError, PrivityError
 from server.aggregation import RuleState
+from server.evaluations import Evaluation, note, read
+from server.files import into_place, reserve, scratch_of, sync, write
 from server.provenance import (
     Provenance,
     Spending,
@@ -38,7 +41,7 @@ class RoundEntry:
     """One round's outcome, as in `report.json`."""
 
     round: int
-    status: str  # "done" or "abandoned"
+    status: str  # "done", "abandoned", or "held": back to an earlier adapter
     cohort: int
     survivors: int
     seconds: float
@@ -75,10 +78,21 @@ def rollbacks(folder: Path) -> list[Rollback]:
 
 def current(folder: Path) -> int:
     """The version from which the next round starts: a round's number, or 0 for the start."""
-    published = [entry.round for entry in entries(folder) if entry.status == "done"]
-    last = published[-1] if published else START
-    made = rollbacks(folder)
-    return made[-1].to if made and made[-1].after >= last else last
+    rounds = entries(folder)
+    changed = [entry for entry in rounds if entry.status != "abandoned"]
+    made, since = rollbacks(folder), changed[-1].round if changed else START
+    if made and made[-1].after >= since:
+        return made[-1].to
+    return _of_digest(changed[-1].adapter_sha256, rounds) if changed else START
+
+
+def evaluations(folder: Path) -> list[Evaluation]:
+    """What the finished rounds of the registry in `folder` found of the versions, in order.
+
+    Raises:
+        PrivityError: A note is damaged.
+    """
+    return read(folder, {entry.round: entry.status for entry in entries(folder)})
 
 
 def provenances(folder: Path) -> dict[int, Provenance]:
@@ -94,14 +108,15 @@ def provenances(folder: Path) -> dict[int, Provenance]:
 
 def parent(origin: Provenance, rounds: Sequence[RoundEntry]) -> int:
     """The version that an adapter was made from: the round that published it, or 0."""
-    earlier = [
-        entry.round
-        for entry in rounds
-        if entry.round < origin.round
-        and entry.status == "done"
-        and entry.adapter_sha256 == origin.parent_sha256
-    ]
-    return earlier[-1] if earlier else START
+    return _of_digest(
+        origin.parent_sha256, [entry for entry in rounds if entry.round < origin.round]
+    )
+
+
+def _of_digest(digest: str, rounds: Sequence[RoundEntry]) -> int:
+    """The last of these rounds that published this adapter; 0: none, it is the start."""
+    found = [one.round for one in rounds if one.status == "done" and one.adapter_sha256 == digest]
+    return found[-1] if found else START
 
 
 def spent(folder: Path) -> Spending | None:
@@ -130,6 +145,16 @@ class Registry:
         """What the next round starts from: the newest published adapter, or one rolled back to."""
         return self.version(current(self._folder))
 
+    def lineage(self) -> tuple[int, int]:
+        """The version that the next round starts from, and the one that it was made from."""
+        version = current(self._folder)
+        origin = provenances(self._folder).get(version)
+        return version, parent(origin, self.rounds()) if origin else START
+
+    def evaluations(self) -> list[Evaluation]:
+        """What finished rounds found of the versions, in order."""
+        return evaluations(self._folder)
+
     def version(self, number: int) -> tuple[Shared, RuleState]:
         """The adapter that round `number` published and the rule's state; 0: the published start.
 
@@ -154,7 +179,7 @@ class Registry:
         entry = Rollback(done, number, shared.digest(), utc_now(), software())
         folder = self._folder / "rollbacks"
         earlier = len(list(folder.glob(f"{done:04d}-*.json")))
-        _write(folder / f"{done:04d}-{earlier:04d}.json", json.dumps(asdict(entry)))
+        write(folder / f"{done:04d}-{earlier:04d}.json", json.dumps(asdict(entry)))
         return entry
 
     def open_attempt(self, number: int) -> int:
@@ -167,21 +192,13 @@ class Registry:
         """Take the room on the disk that publishing round `number` needs, before anybody is asked.
 
         Members are charged for what they send, so that a round which cannot be kept must not start.
-        The room is given back by `publish` and `abandon`; taking it again is no error.
+        The room is given back by the round's outcome; taking it again is no error.
 
         Raises:
             OSError: There is not enough.
         """
-        scratch = _scratch(self._adapter(number))
-        bytes_ = 3 * 4 * self.plan.dimension + SPARE_BYTES  # the vector and two moments, float32
-        descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT, 0o666)
-        try:
-            os.posix_fallocate(descriptor, 0, bytes_)
-        except OSError:
-            scratch.unlink()
-            raise
-        finally:
-            os.close(descriptor)
+        numbers = 3 * 4 * self.plan.dimension  # the vector and the rule's two moments, float32
+        reserve(self._adapter(number), numbers + SPARE_BYTES)
 
     def note_rho(self, number: int, attempt: int, rho: float) -> None:
         """Note what an attempt costs its members at user level (zCDP ρ), before they are asked.
@@ -197,13 +214,21 @@ class Registry:
 
     def note_spent(self, spending: Spending) -> None:
         """Note what members are charged in all with the coming attempt, before they are asked."""
-        _write(self._folder / "spent.json", json.dumps(spending.to_dict()))
+        write(self._folder / "spent.json", json.dumps(spending.to_dict()))
 
-    def publish(self, entry: RoundEntry, shared: Shared, state: RuleState, parent: str) -> None:
+    def publish(
+        self,
+        entry: RoundEntry,
+        shared: Shared,
+        state: RuleState,
+        parent: str,
+        found: Evaluation | None = None,
+    ) -> None:
         """Keep a finished round and the adapter it led to.
 
         Args:
             parent: Digest of the adapter that the round started from.
+            found: What the round found of that adapter.
         """
 
         def save(path: Path) -> None:
@@ -211,9 +236,9 @@ class Registry:
                 np.savez(stream, vector=shared.vector, **asdict(state))
                 stream.truncate()
                 stream.flush()
-                _sync(stream.fileno())
+                sync(stream.fileno())
 
-        _into_place(self._adapter(entry.round), save)
+        into_place(self._adapter(entry.round), save)
         origin = Provenance(
             entry.round,
             entry.adapter_sha256,
@@ -225,16 +250,23 @@ class Registry:
             utc_now(),
             software(),
         )
-        _write(self._adapter(entry.round).with_suffix(".json"), origin.to_json())
+        write(self._adapter(entry.round).with_suffix(".json"), origin.to_json())
+        note(self._folder, entry.round, found)
+        self._finish(entry)
+
+    def hold(self, entry: RoundEntry, found: Evaluation) -> None:
+        """Keep a round that publishes nothing because of what it found of its version."""
+        scratch_of(self._adapter(entry.round)).unlink(missing_ok=True)
+        note(self._folder, entry.round, found)
         self._finish(entry)
 
     def abandon(self, entry: RoundEntry) -> None:
         """Keep an abandoned round."""
-        _scratch(self._adapter(entry.round)).unlink(missing_ok=True)
+        scratch_of(self._adapter(entry.round)).unlink(missing_ok=True)
         self._finish(entry)
 
     def _finish(self, entry: RoundEntry) -> None:
-        _write(self._folder / "rounds" / f"{entry.round:04d}.json", json.dumps(asdict(entry)))
+        write(self._folder / "rounds" / f"{entry.round:04d}.json", json.dumps(asdict(entry)))
 
     def _load(self, entry: RoundEntry) -> tuple[Shared, RuleState]:
         with np.load(self._adapter(entry.round), allow_pickle=False) as stored:
@@ -256,32 +288,3 @@ class Registry:
 
     def _adapter(self, number: int) -> Path:
         return self._folder / "adapters" / f"{number:04d}.npz"
-
-
-def _write(target: Path, content: str) -> None:
-    def save(path: Path) -> None:
-        with path.open("w", encoding="utf-8") as stream:
-            stream.write(content)
-            stream.flush()
-            _sync(stream.fileno())
-
-    _into_place(target, save)
-
-
-def _scratch(target: Path) -> Path:
-    return target.with_suffix(".partial")
-
-
-def _into_place(target: Path, save: Callable[[Path], None]) -> None:
-    scratch = _scratch(target)
-    save(scratch)
-    scratch.replace(target)
-    folder = os.open(target.parent, os.O_RDONLY)
-    try:
-        _sync(folder)
-    finally:
-        os.close(folder)
-
-
-def _sync(descriptor: int) -> None:
-    os.fsync(descriptor)

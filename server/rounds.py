@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,29 +17,38 @@ import numpy as np
 from common.adapter.plan import Vector
 from common.adapter.state import Shared, encode_shared
 from common.errors import RoundAbandonedError
+from common.evaluation import planned_evaluations, split
 from common.secagg.quantize import dequantize, from_ring
 from common.terms import user_rho
 from server import aggregation
+from server.aggregation import RuleState
 from server.cohort import ADOPT, Cohort
-from server.registry import RoundEntry
+from server.evaluations import Evaluation, judged
+from server.registry import START, RoundEntry
 from server.setup import Ahead, Federation, Setup, ask, cold, draw, offer
 from server.spending import spent_after
 
 log = logging.getLogger("privity.server")
+HAND_OUT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class SecureSum:
-    """What a round reveals: the mean of the survivors' updates, and how many they were."""
+    """What a round reveals: the mean of the survivors' updates, and how many they were.
+
+    `gain` is their mean gain from the adapter they were given, in nats a token; None where the run
+    has no evaluation.
+    """
 
     mean: Vector
     survivors: int
+    gain: float | None
 
 
 def run_round(
     federation: Federation, number: int, prepared: Setup | None
 ) -> tuple[RoundEntry, Setup | None]:
-    """Ask a cohort for round `number`; publish what comes of it, or note that it was abandoned.
+    """Ask a cohort for round `number`; publish what comes of it, or note why nothing was published.
 
     Args:
         prepared: The round's setup, where the round before carried it along.
@@ -61,13 +71,53 @@ def run_round(
         entry = RoundEntry(number, "abandoned", size, 0, seconds, shared.digest())
         registry.abandon(entry)
     else:
-        vector, state = aggregation.apply(federation.settings, state, shared.vector, total.mean)
-        following = Shared(shared.plan, vector.astype(np.float32))
-        seconds = time.monotonic() - begin
-        entry = RoundEntry(number, "done", size, total.survivors, seconds, following.digest())
-        registry.publish(entry, following, state, shared.digest())
+        entry = _conclude(federation, setup, total, (shared, state), begin)
     _log_refusals(cohort, setup)
     return entry, ahead.setup
+
+
+def _conclude(
+    federation: Federation,
+    setup: Setup,
+    total: SecureSum,
+    start: tuple[Shared, RuleState],
+    begin: float,
+) -> RoundEntry:
+    """Publish what the sum leads to; nothing where the round's own start proved worse."""
+    registry, (shared, state) = federation.registry, start
+    found = _found(federation, setup, total)
+    number, size = setup.terms.round, len(setup.cohort.members)
+    if found and found.worse_than is not None:
+        back = registry.version(found.parent)[0].digest()
+        seconds = time.monotonic() - begin
+        entry = RoundEntry(number, "held", size, total.survivors, seconds, back)
+        registry.hold(entry, found)
+        log.warning("round %d: %s; back to version %d", number, found.verdict(), found.parent)
+        return entry
+    vector, state = aggregation.apply(federation.settings, state, shared.vector, total.mean)
+    following = Shared(shared.plan, vector.astype(np.float32))
+    seconds = time.monotonic() - begin
+    entry = RoundEntry(number, "done", size, total.survivors, seconds, following.digest())
+    registry.publish(entry, following, state, shared.digest(), found)
+    return entry
+
+
+def _found(federation: Federation, setup: Setup, total: SecureSum) -> Evaluation | None:
+    """The evaluation of the version that the round started from.
+
+    None without one, for the start, which changes nothing in the model, and where so many attempts
+    were made that some devices have nothing left to evaluate with and sent noise alone.
+    """
+    settings, registry = federation.settings, federation.registry
+    version, parent = registry.lineage()
+    if total.gain is None or version == START:
+        return None
+    attempts = len(registry.user_rhos())
+    if settings.cohort_rate >= 1 and attempts > planned_evaluations(settings):
+        log.info("round %d: the evaluations of this run are spent", setup.terms.round)
+        return None
+    known = registry.evaluations()
+    return judged(settings, setup.terms, total.survivors, total.gain, (version, parent), known)
 
 
 def secure_mean(federation: Federation, setup: Setup, shared: Shared, ahead: Ahead) -> SecureSum:
@@ -91,18 +141,25 @@ def secure_mean(federation: Federation, setup: Setup, shared: Shared, ahead: Ahe
 
     terms = setup.terms
     mean = dequantize(from_ring(total, terms.bits), terms.clip, terms.levels) / len(survivors)
-    return SecureSum(mean.astype(np.float32), len(survivors))
+    update, gain = split(federation.settings, mean)
+    return SecureSum(update.astype(np.float32), len(survivors), gain)
 
 
-def hand_out(federation: Federation) -> int:
-    """Give everybody who is online the newest adapter; how many took it."""
+def hand_out(federation: Federation, wanted: Callable[[], bool]) -> int:
+    """Give everybody who is online the newest adapter; how many took it.
+
+    Whoever has gone without a word is waited for half a minute, or until a round is wanted.
+    """
+    end = time.monotonic() + HAND_OUT_S
     entries = federation.registry.rounds()
     if not any(entry.status == "done" for entry in entries):
         return 0
     shared, _ = federation.registry.latest()
     everybody = Cohort(len(entries), 0, federation.online(), lambda *_: False)
     bodies = dict.fromkeys(everybody.members, encode_shared(shared))
-    taken, _ = federation.messenger.exchange(ask(everybody, ADOPT, bodies))
+    taken, _ = federation.messenger.exchange(
+        ask(everybody, ADOPT, bodies), enough=lambda: wanted() or time.monotonic() > end
+    )
     return len(taken)
 
 

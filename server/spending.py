@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from common.config import Settings
 from common.errors import BudgetExceededError
+from common.evaluation import planned_evaluations, release
 from common.planning import planned_rounds
 from common.privacy.accountant import Release, calibrate, epsilon
 from common.privacy.user_level import user_epsilon
@@ -20,8 +21,9 @@ from server.provenance import Guarantee, Spending
 def spent_after(settings: Settings, rhos: Sequence[float]) -> Spending:
     """What is spent after these attempts (`Registry.user_rhos`).
 
-    Record level: σ is what a device chooses that is there from the first round; where attempts
-    were repeated it then adds noise to stay within its budget, so the lesser of both is the bound.
+    Record level, training and evaluations together: σ is what a device chooses that is there from
+    the first round; where attempts were repeated it then adds noise to stay within its budget, so
+    the lesser of both is the bound.
     Where cohorts are sampled each device plans for itself, and its budget is all that is known.
     """
     record = user = None
@@ -44,8 +46,20 @@ def _record_epsilon(settings: Settings, attempts: int) -> float:
     planned = steps * planned_rounds(settings, 1)
     try:
         sigma = calibrate(
-            (), steps=planned, sample_rate=rate, target=settings.epsilon, delta=settings.delta
+            _evaluations(settings, planned_evaluations(settings)),
+            steps=planned,
+            sample_rate=rate,
+            target=settings.epsilon,
+            delta=settings.delta,
         )
     except BudgetExceededError:  # then no device releases anything
         return 0.0
-    return epsilon([Release(sigma, rate, steps * attempts)], settings.delta)
+    trained = Release(sigma, rate, steps * attempts)
+    return epsilon([trained, *_evaluations(settings, attempts)], settings.delta)
+
+
+def _evaluations(settings: Settings, attempts: int) -> list[Release]:
+    """What a device released beside its updates, which is no more than was planned."""
+    if not settings.evaluation_epsilon:
+        return []
+    return [release(settings)] * min(attempts, planned_evaluations(settings))

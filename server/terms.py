@@ -7,6 +7,7 @@ from math import sqrt
 
 from common.config import MIN_COHORT, Settings
 from common.errors import BudgetExceededError, InputError, RoundAbandonedError
+from common.evaluation import release
 from common.planning import planned_rounds
 from common.privacy.user_level import calibrate_user
 from common.terms import graph_for, round_terms
@@ -59,3 +60,16 @@ def check_reachable(settings: Settings, dimension: int) -> None:
             f"No noise keeps the person's ε: {error}", "Raise --user-epsilon."
         ) from None
     round_terms(settings, dimension, "check", 1, 0, expected, noise)
+    _check_evaluation(settings)
+
+
+def _check_evaluation(settings: Settings) -> None:
+    if not settings.evaluation_epsilon:
+        return
+    try:
+        release(settings)
+    except BudgetExceededError:
+        problem = (
+            f"No noise that is tried keeps --evaluation-epsilon {settings.evaluation_epsilon:g}."
+        )
+        raise InputError(problem, "Raise it, or set it to 0 for no evaluation.") from None

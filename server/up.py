@@ -11,14 +11,17 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from common.errors import InputError, PrivityError, disk_is_full
+from common.errors import InputError, PrivityError
 from common.places import FEDERATION, keep_authority, run_name, run_seed
 from server import figures
 from server.conductor import Conductor
+from server.files import has_room
 from server.flower import Control, flower_place, nodes_of
 from server.journal import Journal
 from server.place import Place
 from server.plan import maker_of_rounds
+from server.registry import SPARE_BYTES
+from server.round_log import Follower
 from server.supervisor import Part, Supervisor
 
 LOG, LOCK = "privity.log", "up.lock"
@@ -118,22 +121,28 @@ def _tend(
     conductor = Conductor(
         place.federation, control, place.run, lambda words: journal.write("rounds", words)
     )
-    said = ""
+    said, rounds = "", Follower.from_now(place.federation)
     seen: dict[str, dict[str, int | None]] = {}
     while not ended.wait(TEND_S):
         supervisor.tend()
+        for line in rounds.lines():
+            journal.write("rounds", line)
         if (now := supervisor.figures()) != seen:
             figures.keep(place.log / figures.PARTS, seen := now)
         try:
+            _require_room(place.federation)
             conductor.tend()
             said = ""
-        except (PrivityError, OSError) as error:  # SuperLink restarts, a wrong setting, a full disk
-            full = isinstance(error, OSError) and disk_is_full(error)
-            words = "there is no room on the disk; waiting for some" if full else str(error)
-            if words != said:
-                journal.write("up", words)
-            said = words
+        except (PrivityError, OSError) as error:  # the SuperLink is being restarted, for example
+            if str(error) != said:
+                journal.write("up", str(error))
+            said = str(error)
     conductor.end()
+
+
+def _require_room(folder: Path) -> None:
+    if not has_room(folder, SPARE_BYTES):
+        raise PrivityError(f"There is no room on the disk of {folder}.", "Rounds wait for some.")
 
 
 def _end_rounds(folder: Path) -> None:

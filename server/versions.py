@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from common.adapter.state import whole
 from common.errors import InputError
+from server.evaluations import latest
 from server.plan import between_rounds
 from server.registry import START, Registry, Rollback, current, entries, provenances
 
@@ -91,7 +93,7 @@ def roll_back(
 
 
 def export(folder: Path, registry: Registry, name: str, target: Path) -> int:
-    """Write a version as PEFT does, and its provenance beside it; which round published it.
+    """Write a version as PEFT does, with provenance and evaluation; which round published it.
 
     Args:
         folder: The federation's.
@@ -118,7 +120,10 @@ def export(folder: Path, registry: Registry, name: str, target: Path) -> int:
     try:
         save_vector(plan, whole(shared), scratch)
         if origin:
-            (scratch / PROVENANCE_FILE).write_text(origin.to_json(), encoding="utf-8")
+            found = latest(registry.evaluations()).get(number)
+            told = origin.to_dict() | ({"evaluation": found.to_dict()} if found else {})
+            content = json.dumps(told, indent=1)
+            (scratch / PROVENANCE_FILE).write_text(content, encoding="utf-8")
         scratch.rename(target)  # replaces an empty folder, and fails on any other
     except OSError as error:
         _require_free(target)

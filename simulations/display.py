@@ -21,6 +21,7 @@ from rich.progress import (
 from rich.table import Table
 
 from common.config import Settings
+from common.evaluation import device_std
 from common.terms import graph_for
 from server.registry import RoundEntry
 from simulations.promises import promises, secure_sum
@@ -92,6 +93,8 @@ class Display:
         trained = "" if loss is None else f"training loss {loss:.3f} nats/token · "
         if entry.status == "abandoned":
             words = f"[yellow]abandoned[/] ({entry.cohort} clients asked, too few stayed) · "
+        elif entry.status == "held":
+            words = "[yellow]held[/] (its start proved worse; back to an earlier version) · "
         else:
             words = f"{entry.survivors} of {entry.cohort} clients · {trained}"
         self.errors.print(
@@ -180,6 +183,11 @@ def _findings(report: dict[str, Any]) -> Iterator[str]:
         f"sent: {sums['upload_bytes_per_client_round'] / 1000:.1f} kB by each client in a round, "
         f"masked; {sums['dropped']} clients dropped out of finished rounds"
     )
+    for one in report["evaluations"]:
+        yield (
+            f"evaluation of version {one['version']}: {one['gain']:+.3f} nats a token over base,"
+            f" noise ± {one['noise_std']:.3f}, {one['devices']} devices"
+        )
     yield from promises(report)
 
 
@@ -206,5 +214,10 @@ def _intentions(settings: Settings) -> Iterator[str]:
         yield (
             "[bold red]USER-LEVEL PRIVACY IS OFF[/] too: the shared adapter may remember what "
             "people wrote. --user-epsilon switches it on."
+        )
+    if settings.evaluation_epsilon:
+        yield (
+            f"Evaluation: ε = {settings.evaluation_epsilon:g} of one held-out answer for all of "
+            f"them, noise ± {device_std(settings):.2f} nats a token on each device."
         )
     yield secure_sum(graph_for(settings, settings.cohort or settings.users))

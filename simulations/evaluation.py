@@ -72,7 +72,7 @@ def _person(settings: Settings, run: Path, shared: Shared, number: int, user: st
         )
         releases = device.store.ledger.releases()
         rhos = device.store.ledger.user_rhos()
-        noises = [release.noise_multiplier for release in releases]
+        noises = [release.noise_multiplier for release in device.store.ledger.trainings()]
         entry: dict[str, Any] = {
             "user": user,
             "train": len(device.train),

@@ -17,10 +17,11 @@ from client.participation import CLIPPED, COORDINATES, TOKENS
 from client.store import Store
 from common.backbone import adapter_plans
 from common.config import MIN_COHORT, Settings
+from common.evaluation import release
 from common.privacy.accountant import ACCOUNTANT
 from common.tasks.chat import BETTER, PRIMARY
 from common.terms import failures, graph_for
-from server.registry import Registry, RoundEntry
+from server.registry import Registry, RoundEntry, evaluations
 from simulations.evaluation import ARMS, PersonResult
 
 PAIRS = (("shared", "base"), ("personal", "shared"), ("personal", "local"))
@@ -54,6 +55,7 @@ def build_report(
         "privacy": _privacy(settings, run, people),
         "secure_aggregation": _secure_aggregation(settings, run, rounds),
         "rounds_log": [asdict(entry) for entry in rounds],
+        "evaluations": [one.to_dict() for one in evaluations(run / "server")],
         "timing": _timing(run, results, seconds),
     }
 
@@ -94,6 +96,17 @@ def _record_level(settings: Settings, people: Sequence[dict[str, Any]]) -> dict[
         "noise_multiplier": min(noises) if noises else None,
         "max_grad_norm": settings.max_grad_norm,
         "accountant": ACCOUNTANT,
+        **_evaluation(settings),
+    }
+
+
+def _evaluation(settings: Settings) -> dict[str, Any]:
+    """What of ε is the evaluations' own, and how noisy each is in units of R / K."""
+    if not settings.evaluation_epsilon:
+        return {}
+    return {
+        "evaluation_epsilon": settings.evaluation_epsilon,
+        "evaluation_noise_multiplier": release(settings).noise_multiplier,
     }
 
 

@@ -197,6 +197,7 @@ class Federation:
     address: str = ""
     inside: Sequence[str] = ()
     places: Sequence[Sequence[str]] = ()
+    gone: list[Person] = field(default_factory=list)
     _up: subprocess.Popen[bytes] | None = None
 
     @property
@@ -208,6 +209,7 @@ class Federation:
         """Of every process: one thread each, and a mark by which leftovers are found."""
         own = {
             "OMP_NUM_THREADS": "1",
+            "FLWR_LOG_LEVEL": "INFO",  # each answer of a device has a line
             "PRIVITY_TEST": str(self.folder),
             "PRIVITY_PASSPHRASE_FILE": str(self.folder / "passphrase"),
         }

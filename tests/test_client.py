@@ -19,6 +19,7 @@ from client import participation
 from client.database import MIGRATIONS
 from client.ledger import Charge
 from client.store import Store, Upload
+from client.terms import check_terms
 from common.backbone import adapter_plans
 from common.config import Settings
 from common.errors import PrivityError, ProtocolError
@@ -216,20 +217,20 @@ def test_asked_for_the_same_round_with_another_adapter_a_device_drops_out(
 def test_terms_that_a_device_refuses(change: dict[str, Any]) -> None:
     settings = Settings(model="tiny", users=5)
     terms = round_terms(settings, adapter_plans(settings)[0].dimension, "r", 1, 0, 5)
-    participation._check_terms(terms, settings)
+    check_terms(terms, settings)
     changed = dataclasses.replace(terms, **change)
     with pytest.raises(ProtocolError):
-        participation._check_terms(changed, settings)
+        check_terms(changed, settings)
 
 
 def test_terms_without_the_promised_user_level_noise_are_refused() -> None:
     settings = Settings(model="tiny", users=5, user_epsilon=8.0)
     dimension = adapter_plans(settings)[0].dimension
     good = round_terms(settings, dimension, "r", 1, 0, 5, noise_multiplier=2.0)
-    participation._check_terms(good, settings)
+    check_terms(good, settings)
     silent = round_terms(settings, dimension, "r", 1, 0, 5)
     with pytest.raises(ProtocolError, match="noise is 0"):
-        participation._check_terms(silent, settings)
+        check_terms(silent, settings)
 
 
 def test_another_adapter_than_the_one_agreed_on_is_refused(

@@ -13,7 +13,7 @@ from conftest import Runner, write_people
 REPORT_KEYS = {
     "scenario", "task", "model", "engine", "seed", "users", "rounds", "sharing", "version",
     "settings", "metrics", "intervals", "metric_names", "per_user", "privacy",
-    "secure_aggregation", "rounds_log", "timing",
+    "secure_aggregation", "rounds_log", "evaluations", "timing",
 }  # fmt: skip
 
 

@@ -29,9 +29,9 @@ class Watched:
         self.terms: list[Any] = []
         integers, quantised = participation._integers, participation.quantize_towards_zero
 
-        def watched(device: Any, terms: Any, change: Any) -> Any:
+        def watched(device: Any, settings: Any, terms: Any, *vectors: Any) -> Any:
             self.terms.append(terms)
-            return integers(device, terms, change)
+            return integers(device, settings, terms, *vectors)
 
         def towards_zero(*arguments: Any) -> Any:
             self.exact.append(quantised(*arguments))

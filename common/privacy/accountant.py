@@ -49,18 +49,12 @@ def calibrate(
 
 
 def _merged(events: Sequence[Release]) -> tuple[Release, ...]:
-    """Equal mechanisms side by side added up: the same history, fewer convolutions."""
-    merged: list[Release] = []
+    """Equal mechanisms added up, in one order: composition knows none, and each costs time."""
+    steps: dict[tuple[float, float], int] = {}
     for event in events:
-        last = merged[-1] if merged else None
-        if last and (last.noise_multiplier, last.sample_rate) == (
-            event.noise_multiplier,
-            event.sample_rate,
-        ):
-            merged[-1] = Release(last.noise_multiplier, last.sample_rate, last.steps + event.steps)
-        else:
-            merged.append(event)
-    return tuple(merged)
+        mechanism = (event.noise_multiplier, event.sample_rate)
+        steps[mechanism] = steps.get(mechanism, 0) + event.steps
+    return tuple(Release(*mechanism, total) for mechanism, total in sorted(steps.items()))
 
 
 @lru_cache(maxsize=4096)

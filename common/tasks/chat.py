@@ -99,9 +99,19 @@ def split(examples: Sequence[Turn], limit: int) -> tuple[list[Turn], list[Turn]]
         train = [turn for turn in marked if turn.split == "train"]
         heldout = [turn for turn in marked if turn.split == "heldout"]
         return train[-limit:], heldout
-    recent = list(examples)[-math.ceil(limit / (1 - HELD_OUT_SHARE)) :]
+    recent = list(examples)[-_most(limit) :]
     border = len(recent) - math.ceil(len(recent) * HELD_OUT_SHARE)
     return recent[:border], recent[border:]
+
+
+def most_held_out(limit: int) -> int:
+    """How many answers are held out beside `limit` training examples, unless they are marked."""
+    return math.ceil(_most(limit) * HELD_OUT_SHARE)
+
+
+def _most(limit: int) -> int:
+    """Training and held-out examples together."""
+    return math.ceil(limit / (1 - HELD_OUT_SHARE))
 
 
 def tokenize(turn: Turn, tokenizer: PreTrainedTokenizerBase) -> Tokens:

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 from server.commands import place_of, with_folder
 
 if TYPE_CHECKING:
+    from server.evaluations import Evaluation
     from server.provenance import Guarantee
     from server.registry import RoundEntry
 
-COLUMNS = ("version", "devices", "from", "ε record", "ε user", "published (UTC)", "SHA-256")
+PUBLISHED = "published (UTC)"
+GAIN = "gain over base"  # in nats a token; takes that column's place where there are evaluations
+COLUMNS = ("version", "devices", "from", "ε record", "ε user", PUBLISHED, "SHA-256")
 DIGITS = 12  # of a digest; 80 columns hold the table
 
 
@@ -25,36 +28,53 @@ def add(commands: Any) -> None:
 
 
 def _act(options: argparse.Namespace) -> int:
-    from server.registry import provenances
-
-    folder = place_of(options).federation / "server"
+    folder = place_of(options).federation
     if options.json:
-        known = [one.to_dict() for one in provenances(folder).values()]
-        print(json.dumps(known, indent=1))  # noqa: T201
+        print(json.dumps(_in_full(folder / "server"), indent=1))  # noqa: T201
     else:
         _tell(folder)
     return 0
+
+
+def _in_full(folder: Path) -> list[dict[str, Any]]:
+    """Every version's provenance, with its last evaluation or null."""
+    from server.evaluations import latest
+    from server.registry import evaluations, provenances
+
+    known = latest(evaluations(folder))
+    return [
+        one.to_dict() | {"evaluation": known[number].to_dict() if number in known else None}
+        for number, one in provenances(folder).items()
+    ]
 
 
 def _tell(folder: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from server.registry import current, entries, rollbacks
+    from server.evaluations import latest
+    from server.hold import HOW_TO_GO_ON, on_hold
+    from server.registry import current, entries, evaluations, rollbacks
 
-    out, rounds = Console(soft_wrap=True), entries(folder)
+    hold, folder = on_hold(folder), folder / "server"
+    out, rounds, gains = Console(soft_wrap=True), entries(folder), latest(evaluations(folder))
     if not rounds:
         out.print("No round was made yet.")
         return
     table = Table(box=None)
+    place = COLUMNS.index(PUBLISHED)
     for title in COLUMNS:
-        table.add_column(title, no_wrap=True)
+        table.add_column(GAIN if gains and title == PUBLISHED else title, no_wrap=True)
     for row in _rows(folder, rounds):
+        if gains:
+            row[place : place + 1] = [_gain(gains.get(int(row[0])))] * (len(row) > place)
         table.add_row(*row)
     out.print(table)
     for back in rollbacks(folder):
         at = _minute(back.made_at)
         out.print(f"After round {back.after}, at {at}: rolled back to version {back.to}.")
+    if hold:
+        out.print(f"{hold.why()} {HOW_TO_GO_ON}")
     now = current(folder)
     out.print(f"The next round starts from version {now}{'' if now else ', the start'}.")
 
@@ -80,6 +100,10 @@ def _rows(folder: Path, rounds: list[RoundEntry]) -> list[list[str]]:
 
 def _shown(spent: Guarantee | None) -> str:
     return f"≤ {spent.epsilon:.2f}" if spent else "none"
+
+
+def _gain(known: Evaluation | None) -> str:
+    return f"{known.gain:+.3f} ± {known.std:.3f}" if known else ""
 
 
 def _minute(at: str) -> str:

@@ -21,12 +21,18 @@ def add(commands: Any) -> None:
         "--rounds", type=int, default=0, help="how many (default: all that are left)"
     )
     parser.add_argument("--every", default="", metavar="TIME", help="pace, such as 30m, 1h, 1d")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="end a hold, which a worse version caused",
+    )
     parser.add_argument("--no-wait", action="store_true", help="ask for them and return at once")
     parser.set_defaults(action=_act)
 
 
 def _act(options: argparse.Namespace) -> int:
     from common.errors import InputError
+    from server.hold import HOW_TO_GO_ON, on_hold, resume
     from server.plan import Plan, rounds_done, write_plan
 
     place, every_s = place_of(options), _seconds(options.every)
@@ -42,13 +48,19 @@ def _act(options: argparse.Namespace) -> int:
     if options.rounds > left:
         raise InputError(f"--rounds {options.rounds} is more than the {left} that are left.")
     until = done + (options.rounds or left)
+    if options.resume:
+        print(f"No longer on hold. {resume(place.federation).why()}")  # noqa: T201
+    elif hold := on_hold(place.federation):
+        raise InputError(hold.why(), HOW_TO_GO_ON)
     write_plan(place.federation, Plan(until, every_s))
     print(f"Rounds {done + 1} to {until} of {settings.rounds} are asked for.")  # noqa: T201
     return 0 if options.no_wait else _watch(place.federation, done, until)
 
 
 def _watch(folder: Path, done: int, until: int) -> int:
-    """Tell each round as it ends. Ctrl-C ends the watching, not the rounds."""
+    """Tell each round as it ends, until the last or a hold. Ctrl-C ends the watching, no round."""
+    from server.hold import HOW_TO_GO_ON, on_hold
+
     shown = done
     while shown < until:
         file = folder / "server" / "rounds" / f"{shown + 1:04d}.json"
@@ -62,6 +74,9 @@ def _watch(folder: Path, done: int, until: int) -> int:
             f"{entry['cohort']} devices, {entry['seconds']:.1f} s",
             flush=True,
         )
+        if entry["status"] == "held" and (hold := on_hold(folder)):
+            print(f"{hold.why()} {HOW_TO_GO_ON}")  # noqa: T201
+            return 1
     return 0
 
 

@@ -17,6 +17,7 @@ def add(commands: Any) -> None:
 def _act(options: argparse.Namespace) -> int:
     from common.errors import PrivityError
     from server.flower import Control, flower_place
+    from server.hold import HOW_TO_GO_ON, on_hold
     from server.plan import maker_of_rounds, read_plan, rounds_done
 
     place = place_of(options)
@@ -33,4 +34,6 @@ def _act(options: argparse.Namespace) -> int:
     busy = "; a round is being made" if maker_of_rounds(place.federation) else ""
     print(f"{place.settings().federation.name}: {up}")  # noqa: T201
     print(f"rounds: {done} of {settings.rounds}{wanted}{busy}")  # noqa: T201
+    if hold := on_hold(place.federation):
+        print(f"{hold.why()} {HOW_TO_GO_ON}")  # noqa: T201
     return 0

@@ -12,7 +12,9 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
+from server.dashboard.quality import DRAWN
 from server.dashboard.situation import Situation
+from server.evaluations import latest
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -29,7 +31,7 @@ class _Once:
         self._situation = situation
 
     def collect(self) -> Iterator[Metric]:
-        for group in (_rounds, _privacy, _devices, _gateway, _parts):
+        for group in (_rounds, _quality, _privacy, _devices, _gateway, _parts):
             yield from group(self._situation)
 
 
@@ -37,9 +39,11 @@ def _rounds(situation: Situation) -> Iterator[Metric]:
     rounds, done = situation.rounds, situation.done
     outcomes = CounterMetricFamily("privity_rounds", "Rounds by outcome.", labels=["outcome"])
     outcomes.add_metric(["done"], len(done))
-    outcomes.add_metric(["abandoned"], len(rounds) - len(done))
+    held = sum(entry.status == "held" for entry in rounds)
+    outcomes.add_metric(["abandoned"], len(rounds) - len(done) - held)
+    outcomes.add_metric(["held"], held)
     yield outcomes
-    survivors = sum(entry.survivors for entry in done)
+    survivors = sum(entry.survivors for entry in rounds)
     yield CounterMetricFamily(
         "privity_survivors", "Devices whose update is in a sum, over all rounds.", survivors
     )
@@ -60,6 +64,25 @@ def _rounds(situation: Situation) -> Iterator[Metric]:
             ("survivors", "Devices in the last round's sum.", last.survivors),
         ):
             yield _gauge(f"privity_last_round_{name}", words, value)
+
+
+def _quality(situation: Situation) -> Iterator[Metric]:
+    yield _gauge("privity_on_hold", "1 while no rounds are made because a version got worse.",
+                 int(situation.hold is not None))  # fmt: skip
+    found = list(latest(situation.evaluations).values())[-DRAWN:]
+    if not found:
+        return
+    gain = GaugeMetricFamily(
+        "privity_version_gain", "Noisy gain over the base model, in nats a token.",
+        labels=["version"],
+    )  # fmt: skip
+    spread = GaugeMetricFamily(
+        "privity_version_gain_std", "Standard deviation of that gain, at most.", labels=["version"]
+    )
+    for one in found:
+        gain.add_metric([str(one.version)], one.gain)
+        spread.add_metric([str(one.version)], one.std)
+    yield from (gain, spread)
 
 
 def _privacy(situation: Situation) -> Iterator[Metric]:

@@ -11,7 +11,9 @@ from common.page.document import document
 from common.page.drawing import draw_rounds, svg_of
 from common.page.markup import cells_of, facts_of, section, text, warning
 from common.promises import odds, record_level, user_level
+from server.dashboard.quality import gain, hold_box, quality
 from server.dashboard.situation import Situation
+from server.evaluations import latest
 from server.provenance import Guarantee, Provenance
 from server.registry import RoundEntry, parent
 
@@ -23,7 +25,7 @@ Sentence = Callable[[dict[str, Any] | None, str], str]
 
 def page(situation: Situation) -> str:
     """Complete HTML; asks for itself again after 15 seconds, and loads nothing else."""
-    parts = (_top, _rounds, _privacy, _adapters, _devices, _processes)
+    parts = (_top, _rounds, quality, _privacy, _adapters, _devices, _processes)
     return document(
         f"{text(situation.name)} · Privity",
         "\n".join(part(situation) for part in parts),
@@ -45,6 +47,8 @@ def _progress(situation: Situation) -> str:
     words = f"{made} of {situation.planned} rounds made"
     if situation.under_way:
         words += f"; round {made + 1} is being made now"
+    elif situation.hold:
+        words += "; on hold"
     elif situation.asked and situation.asked > made:
         words += f"; asked for up to round {situation.asked}"
     elif made < situation.planned:
@@ -59,7 +63,7 @@ def _base(situation: Situation) -> str:
 
 
 def _warnings(situation: Situation) -> str:
-    boxes = ""
+    boxes = hold_box(situation.hold)
     if situation.missing:
         names = text(" and ".join(situation.missing))
         boxes += warning("Not ready.", f"Missing: {names}. The log says why.")
@@ -78,7 +82,7 @@ def _warnings(situation: Situation) -> str:
 
 def _lost_last(rounds: Sequence[RoundEntry]) -> int:
     lost = 0
-    while lost < len(rounds) and rounds[-1 - lost].status != "done":
+    while lost < len(rounds) and rounds[-1 - lost].status == "abandoned":
         lost += 1
     return lost
 
@@ -87,7 +91,7 @@ def _tiles(situation: Situation) -> str:
     rounds, devices = situation.rounds, situation.devices
     tiles = [
         (f"{len(situation.done):,}", "rounds done"),
-        (f"{len(rounds) - len(situation.done):,}", "rounds abandoned"),
+        (f"{len(rounds) - len(situation.done):,}", "rounds abandoned or held"),
         ("?" if devices.online is None else f"{devices.online:,}",
          f"of {devices.enrolled:,} devices online"),
         (f"{rounds[-1].seconds:,.1f} s" if rounds else "–", "the last round took"),
@@ -114,7 +118,7 @@ def _rounds(situation: Situation) -> str:
     words += f"Of {asked:,} answers that finished rounds asked for, {lost:,} did not come"
     words += f" ({lost / asked:.1%})." if asked else "."
     caption = "Above: devices asked (pale) and devices whose update is in the sum (solid); × was "
-    caption += "abandoned. Below: seconds for each round."
+    caption += "abandoned, or held by an evaluation. Below: seconds for each round."
     rows = [
         [str(entry.round), entry.status, *_counts(entry), f"{entry.seconds:,.1f}"]
         for entry in rounds
@@ -179,7 +183,7 @@ def _adapters(situation: Situation) -> str:
         for one in situation.rollbacks
     )
     head = ("version", "made from", "devices", "ε record", "ε user", "published (UTC)",
-            "Privity", "SHA-256")  # fmt: skip
+            "gain", "Privity", "SHA-256")  # fmt: skip
     rows = [_adapter(situation, entry) for entry in situation.done]
     return section(
         "Adapters",
@@ -195,9 +199,10 @@ def _adapter(situation: Situation, entry: RoundEntry) -> list[str]:
     origin = situation.origins.get(entry.round)
     digest = f"<code>{text(entry.adapter_sha256[:12])}</code>"
     if not origin:
-        return [name, "?", devices, "?", "?", "?", "?", digest]
+        return [name, "?", devices, "?", "?", "?", "?", "?", digest]
+    found = latest(situation.evaluations).get(entry.round)
     return [name, _from(origin, situation.rounds), devices, *_spent(origin),
-            _time(origin.published_at), text(origin.software), digest]  # fmt: skip
+            _time(origin.published_at), gain(found), text(origin.software), digest]  # fmt: skip
 
 
 def _from(origin: Provenance, rounds: Sequence[RoundEntry]) -> str:

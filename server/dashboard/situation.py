@@ -10,6 +10,8 @@ from typing import Any
 
 from common.errors import PrivityError
 from server import figures, registry
+from server.evaluations import Evaluation
+from server.hold import Hold, on_hold
 from server.place import Place
 from server.plan import read_plan, round_under_way
 from server.provenance import Provenance, Spending, utc_now
@@ -58,6 +60,8 @@ class Situation:
         origins: Provenance of the published adapters, by round.
         spent: None before the first round.
         gateway: None while it does not run.
+        evaluations: What finished rounds found of the versions, in order.
+        hold: Why no rounds are made, if an evaluation is the reason.
     """
 
     name: str
@@ -73,10 +77,12 @@ class Situation:
     devices: Devices
     gateway: Gateway | None
     parts: Mapping[str, Part]
+    evaluations: Sequence[Evaluation] = ()
+    hold: Hold | None = None
 
     @property
     def done(self) -> list[RoundEntry]:
-        """The rounds that were not abandoned."""
+        """The rounds that published a version."""
         return [entry for entry in self.rounds if entry.status == "done"]
 
     @property
@@ -132,6 +138,8 @@ class Observer:
             devices=self._devices(),
             gateway=self._gateway() if "gateway" in parts and parts["gateway"].running else None,
             parts=parts,
+            evaluations=registry.evaluations(place),
+            hold=on_hold(folder),
         )
 
     def _devices(self) -> Devices:

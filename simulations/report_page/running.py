@@ -6,7 +6,7 @@ from statistics import median
 from typing import Any
 
 from common.page.drawing import draw_rounds, svg_of
-from common.page.markup import facts_of, section, text
+from common.page.markup import cells_of, facts_of, section, text
 from simulations.report_page.words import finished_in
 
 
@@ -17,8 +17,11 @@ def rounds(report: dict[str, Any]) -> str:
         return section("Rounds", "<p>No round took place.</p>")
     done = finished_in(report)
     words = f"{done} of {len(log)} rounds finished"
-    if done < len(log):
-        words += f"; {len(log) - done} abandoned (×): too few devices stayed, nothing was revealed"
+    held = sum(entry["status"] == "held" for entry in log)
+    if lost := len(log) - done - held:
+        words += f"; {lost} abandoned (×): too few devices stayed, nothing was revealed"
+    if held:
+        words += f"; {held} held (×): the version they started from proved worse"
     svg = svg_of(2.9, lambda figure: draw_rounds(figure.subplots(2, 1, sharex=True), log))
     seconds = median(entry["seconds"] for entry in log)
     return section(
@@ -27,6 +30,27 @@ def rounds(report: dict[str, Any]) -> str:
         "asked (pale) and devices whose update is in the sum (solid). Below: seconds per round."
         "</figcaption></figure>",
     )
+
+
+def evaluations(report: dict[str, Any]) -> str:
+    """What the rounds found of the versions they started from; nothing without evaluations."""
+    found = report.get("evaluations")
+    if not found:
+        return ""
+    rows = "".join(f"<tr>{cells_of(_cells(one))}</tr>" for one in found)
+    head = cells_of(("version", "in round", "gain over base", "± noise", "devices"), "th")
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    return section(
+        "Evaluations",
+        "<p>The noisy mean gain of a published version on held-out answers, in nats a token, out of"
+        " the secure sum: all that a server would see of quality.</p>"
+        f'<div class="wide">{table}</div>',
+    )
+
+
+def _cells(one: dict[str, Any]) -> list[str]:
+    figures = (f"{one['gain']:+.3f}", f"{one['noise_std']:.3f}")
+    return [str(one["version"]), str(one["round"]), *figures, str(one["devices"])]
 
 
 def settings(report: dict[str, Any]) -> str:

@@ -1,0 +1,92 @@
+"""A device's figure in the federated evaluation: what the published adapter gains here.
+
+The base and the published adapter, nothing personal, predict the device's own held-out answers.
+`common/evaluation.py` says how the figure is bounded, noised and scaled. It is computed before
+training, from the adapter exactly as it was handed out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from common import evaluation
+from common.adapter import lora
+from common.adapter.plan import BOTH, Vector
+from common.adapter.state import Shared, whole
+from common.backbone import Backbone, Prepared, backbone_for
+from common.config import Settings
+from common.privacy.noise import gaussian
+from common.randomness import Random
+from common.tasks.chat import Turn
+
+
+def counted(heldout: Sequence[Turn], settings: Settings) -> list[Turn]:
+    """The held-out answers that an evaluation is about: the latest, a public number at most."""
+    return list(heldout[-evaluation.counted_answers(settings) :])
+
+
+def fingerprint(turns: Sequence[Turn]) -> str:
+    """SHA-256, hex, of examples; stays in the ledger."""
+    content = [(turn.prompt, turn.answer, turn.at) for turn in turns]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def coordinate(
+    settings: Settings,
+    published: Shared,
+    kept: Vector | None,
+    heldout: Sequence[Turn] | None,
+    random: Random,
+) -> Vector:
+    """What travels behind the update: [1], or [0] where the run has no evaluation.
+
+    Args:
+        kept: The parts of the shared adapter that this device keeps (FedSA's B).
+        heldout: The answers that count; none, and None where nothing may be told of them, give
+            noise around 0.
+        random: Source of the noise.
+    """
+    if not evaluation.coordinates(settings):
+        return np.zeros(0, dtype=np.float32)
+    figure = 0.0
+    if heldout:
+        backbone = backbone_for(settings)
+        lora.write(backbone.model, lora.SHARED, published.plan, BOTH, whole(published, kept))
+        figure = gain(backbone, backbone.prepared(heldout), settings)
+    return scaled(figure + gaussian(1, evaluation.device_std(settings), random), settings)
+
+
+def scaled(figures: np.typing.NDArray[np.float64], settings: Settings) -> Vector:
+    """Noisy figures in units of the parameter, as the secure sum takes them."""
+    most = evaluation.figure_range(settings)
+    bounded = np.clip(figures, -most, most) / evaluation.nats(settings)
+    return np.asarray(bounded, dtype=np.float32)
+
+
+def gain(backbone: Backbone, answers: Sequence[Prepared], settings: Settings) -> float:
+    """Gain over the base of the shared adapter that the backbone holds, in nats a token.
+
+    The sum over at most K answers, each clipped to ±R, divided by K.
+    """
+    limit, total = settings.evaluation_range, 0.0
+    for batch in backbone.batches(answers):
+        with lora.active(backbone.model):
+            before = _means(backbone.losses(batch))
+        with lora.active(backbone.model, lora.SHARED):
+            after = _means(backbone.losses(batch))
+        # An adapter whose loss is no number is as bad as can be.
+        gains = torch.nan_to_num(before - after, nan=-limit).clamp(-limit, limit)
+        total += float(gains.sum())
+    return total / evaluation.counted_answers(settings)
+
+
+def _means(losses: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    """NLL of each answer in nats a token: [batch]."""
+    nll, predicted, _ = losses
+    return nll / predicted.clamp(min=1)
