@@ -15,6 +15,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,6 +39,7 @@ from common.records import Record
 from common.secagg import Aggregator, certify
 from common.tasks.chat import Turn
 from common.terms import round_terms
+from server import app
 from server.aggregation import RuleState
 from server.plan import Plan, read_plan, write_plan
 from server.registry import Registry, RoundEntry
@@ -314,3 +317,36 @@ def test_rounds_wait_for_room_and_nobody_is_charged_meanwhile(tmp_path: Path) ->
             assert federation.attempts(1) == 1
             assert "Traceback" not in federation.log()
             assert federation.down() == 0
+
+
+def test_a_process_that_makes_rounds_waits_for_room(
+    disk: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its disk fills up between two rounds: nobody is asked until there is room."""
+    made: list[int] = []
+
+    def looked(_: float) -> None:
+        assert made == [1]
+        if caplog.text.count("round 2 waits") and (disk / "filler").exists():
+            make_room(disk)
+
+    def run_round(federation: Any, number: int, _: Any) -> tuple[RoundEntry, None]:
+        made.append(number)
+        shared = Shared(PLAN, np.full(PLAN.dimension, number, np.float32))
+        entry = entry_of(number, shared)
+        registry.publish(entry, shared, RuleState.fresh(PLAN.dimension), "00" * 32)
+        if number == 1:
+            fill(disk)
+        return entry, None
+
+    registry = Registry(disk / "server", PLAN)
+    federation = SimpleNamespace(registry=registry, settings=Settings(rounds=2))
+    monkeypatch.setattr("server.app.time", SimpleNamespace(sleep=looked, monotonic=lambda: 0.0))
+    monkeypatch.setattr("server.app.wait_for_nodes", lambda *_: None)
+    monkeypatch.setattr("server.app._pause", lambda *_: None)
+    monkeypatch.setattr("server.app.run_round", run_round)
+    write_plan(disk, Plan(2))
+    app._rounds(federation, None, disk)  # type: ignore[arg-type]
+    assert made == [1, 2]
+    assert caplog.text.count("waits") == 1
+    assert [entry.status for entry in registry.rounds()] == ["done", "done"]
