@@ -39,7 +39,7 @@ def next_release(
     fixed = [*past, *evaluations, *_to_come(evaluations, settings, number)]
     if past:
         kept = Release(past[-1].noise_multiplier, rate, planned)
-        if epsilon([*fixed, kept], settings.delta) <= settings.epsilon:
+        if epsilon([*fixed, kept], settings.delta, settings.accountant) <= settings.epsilon:
             return Release(kept.noise_multiplier, rate, steps)
     sigma = calibrate(
         fixed,
@@ -47,6 +47,7 @@ def next_release(
         sample_rate=rate,
         target=settings.epsilon,
         delta=settings.delta,
+        accountant=settings.accountant,
     )
     return Release(sigma, rate, steps)
 
@@ -68,10 +69,13 @@ def _to_come(past: Sequence[Release], settings: Settings, number: int) -> list[R
     if not settings.evaluation_epsilon:
         return []
     one, left = release(settings), planned_rounds(settings, number)
-    while epsilon([*past, *[one] * left], settings.delta) > settings.evaluation_epsilon:
+
+    def fits(more: int) -> bool:
+        spent = epsilon([*past, *[one] * more], settings.delta, settings.accountant)
+        return spent <= settings.evaluation_epsilon
+
+    while left and not fits(left):
         left -= 1
-        if not left:
-            break
     return [one] * left
 
 

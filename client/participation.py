@@ -121,7 +121,7 @@ def _cost(device: Device, settings: Settings, terms: RoundTerms) -> Charge:
     if settings.dp:
         record = next_release(ledger.trainings(), settings, terms.round, past)
         both = [record] if scored is None else [record, scored]
-        example = epsilon([*ledger.releases(), *both], settings.delta)
+        example = epsilon([*ledger.releases(), *both], settings.delta, settings.accountant)
     rho = UNBOUNDED
     if terms.noise:
         rho = user_rho(terms)

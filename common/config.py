@@ -22,6 +22,7 @@ SHARINGS = ("ffa", "fedsa", "lora")
 ENGINES = ("local", "flower")
 RULES = ("fedavg", "fedadam")
 OPTIMIZERS = ("sgd", "adamw")
+ACCOUNTANTS = ("prv", "rdp")
 MODULUS_BITS = (16, 24, 32)
 DTYPES = ("float32", "bfloat16")
 MIN_COHORT = 3
@@ -90,6 +91,9 @@ class Settings:
     dp: bool = _setting(True, "record-level differential privacy (DP-SGD on the device)")
     epsilon: float = _setting(8.0, "ε of one example on one device, for the whole run", above=0)
     delta: float = _setting(1e-5, "δ that goes with ε", above=0, high=0.1)
+    accountant: str = _setting(
+        "prv", "which of Opacus' accountants adds up a run's releases", choices=ACCOUNTANTS
+    )
     max_grad_norm: float = _setting(0.1, "C, clipping bound of one example's gradient", above=0)
     sample_rate: float = _setting(1.0, "q, chance of an example in a step", above=0, high=1)
 

@@ -54,6 +54,7 @@ def release(settings: Settings) -> Release:
         sample_rate=1.0,
         target=settings.evaluation_epsilon,
         delta=settings.delta,
+        accountant=settings.accountant,
     )
     return Release(sigma, 1.0, 1)
 

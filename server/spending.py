@@ -51,11 +51,13 @@ def _record_epsilon(settings: Settings, attempts: int) -> float:
             sample_rate=rate,
             target=settings.epsilon,
             delta=settings.delta,
+            accountant=settings.accountant,
         )
     except BudgetExceededError:  # then no device releases anything
         return 0.0
     trained = Release(sigma, rate, steps * attempts)
-    return epsilon([trained, *_evaluations(settings, attempts)], settings.delta)
+    everything = [trained, *_evaluations(settings, attempts)]
+    return epsilon(everything, settings.delta, settings.accountant)
 
 
 def _evaluations(settings: Settings, attempts: int) -> list[Release]:

@@ -78,7 +78,9 @@ def _person(settings: Settings, run: Path, shared: Shared, number: int, user: st
             "train": len(device.train),
             "heldout": len(device.heldout),
             **scores,
-            "epsilon": epsilon(releases, settings.delta) if settings.dp else None,
+            "epsilon": epsilon(releases, settings.delta, settings.accountant)
+            if settings.dp
+            else None,
             "noise_multiplier": min(noises) if settings.dp and noises else None,
             "user_epsilon": user_epsilon(rhos, settings.user_delta)
             if settings.user_epsilon

@@ -18,7 +18,6 @@ from client.store import Store
 from common.backbone import adapter_plans
 from common.config import MIN_COHORT, Settings
 from common.evaluation import release
-from common.privacy.accountant import ACCOUNTANT
 from common.tasks.chat import BETTER, PRIMARY
 from common.terms import failures, graph_for
 from server.registry import Registry, RoundEntry, evaluations
@@ -95,7 +94,7 @@ def _record_level(settings: Settings, people: Sequence[dict[str, Any]]) -> dict[
         "delta": settings.delta,
         "noise_multiplier": min(noises) if noises else None,
         "max_grad_norm": settings.max_grad_norm,
-        "accountant": ACCOUNTANT,
+        "accountant": settings.accountant,
         **_evaluation(settings),
     }
 

@@ -66,7 +66,9 @@ def _progress(settings: Settings) -> tuple[float | None, str]:
         if loss := store.get(LOSS):
             losses.append(float(loss))
         if settings.dp:
-            spent = max(spent, epsilon(store.ledger.releases(), settings.delta))
+            spent = max(
+                spent, epsilon(store.ledger.releases(), settings.delta, settings.accountant)
+            )
         if settings.user_epsilon:
             person = max(person, user_epsilon(store.ledger.user_rhos(), settings.user_delta))
         store.close()

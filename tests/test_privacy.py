@@ -57,6 +57,27 @@ def test_calibration_meets_the_target_and_wastes_little(target: float, rate: flo
     assert dp_accounting_epsilon([Release(0.98 * sigma, rate, 6)], DELTA) > target
 
 
+@pytest.mark.parametrize(("target", "rate"), [(8.0, 1.0), (2.0, 0.25)])
+def test_the_renyi_accountant_states_more_and_asks_for_more_noise(
+    target: float, rate: float
+) -> None:
+    """Both are bounds on the same ε; what either calibrates keeps the truth below the target."""
+    events = [Release(1.5, rate, 6), Release(2.0, rate, 2)]
+    assert dp_accounting_epsilon(events, DELTA) < epsilon(events, DELTA, "rdp")
+    assert epsilon(events, DELTA) < epsilon(events, DELTA, "rdp")
+    sigmas = {
+        name: calibrate([], steps=6, sample_rate=rate, target=target, delta=DELTA, accountant=name)
+        for name in ("prv", "rdp")
+    }
+    assert sigmas["prv"] < sigmas["rdp"]
+    assert epsilon([Release(sigmas["rdp"], rate, 6)], DELTA, "rdp") <= target
+    settings = Settings(users=5, rounds=3, epsilon=target, sample_rate=rate, accountant="rdp")
+    ledger: list[Release] = []
+    for number in (1, 2, 3):
+        ledger.append(next_release(ledger, settings, number))
+    assert 0.9 * target < epsilon(ledger, DELTA, "rdp") <= target
+
+
 def test_calibration_counts_what_was_spent() -> None:
     past = [Release(2.0, 1.0, 2)]
     fresh = calibrate([], steps=4, sample_rate=1.0, target=8.0, delta=DELTA)
