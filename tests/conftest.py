@@ -16,6 +16,13 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 WORDS = ("tea", "rain", "garden", "train", "music", "bread", "winter", "river", "story")
 Runner = Callable[..., dict[str, Any]]
 
+# The longest files, first, so that no worker of a parallel run is left alone with one at the end.
+LONGEST = ("test_deployment.py", "test_audit.py", "test_hosts.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else 9)
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
