@@ -141,9 +141,7 @@ def held_out(federation: Federation) -> tuple[list[float], list[float]]:
     from common.tasks.chat import split, turns
     from server.registry import Registry
 
-    settings = replace(
-        federation.place.settings().run, seed=run_seed(federation.place.federation)
-    )
+    settings = replace(federation.place.settings().run, seed=run_seed(federation.place.federation))
     plan, backbone = adapter_plans(settings)[0], backbone_for(settings)
     published, _ = Registry(federation.place.federation / "server", plan).latest()
     lora.write(backbone.model, lora.SHARED, plan, BOTH, plan.initial(BOTH))
