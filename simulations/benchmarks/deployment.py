@@ -16,6 +16,7 @@ from pathlib import Path
 
 from common.errors import PrivityError
 from server.place import Place
+from server.supervisor import die_with_parent
 from simulations.benchmarks.processes import ended, free_port
 
 PATIENCE_S = 300.0
@@ -38,6 +39,7 @@ def operator(fed: Path, chosen: Chosen) -> Iterator[Place]:
     up = subprocess.Popen(
         [sys.executable, "-m", "server", "up", "--dir", str(fed)],
         stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+        preexec_fn=die_with_parent,
     )  # fmt: skip
     try:
         wait_for(place.log / "privity.log", " ready")
