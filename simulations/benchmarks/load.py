@@ -45,15 +45,17 @@ def row(outcome: Outcome) -> Row:
 
 
 def _joining(outcome: Outcome) -> Figures:
-    return {
-        "devices_count": outcome.devices,
-        "enrolments_per_s": outcome.devices / outcome.enrolling_s,
-        "connecting_s": outcome.connecting_s,
-        "lost_links_count": outcome.lost_links,
-    }
+    figures: Figures = {"devices_count": outcome.devices, "lost_links_count": outcome.lost_links}
+    if outcome.enrolling_s:
+        figures["enrolments_per_s"] = outcome.devices / outcome.enrolling_s
+    if outcome.connecting_s:
+        figures["connecting_s"] = outcome.connecting_s
+    return figures
 
 
 def _idle(outcome: Outcome) -> Figures:
+    if outcome.idle is None:
+        return {}
     idle = outcome.idle
     shares = {f"idle_{name}_cores": idle.cpu_s.get(name, 0.0) / idle.seconds for name in PARTS[:2]}
     shares["idle_devices_cores"] = idle.cpu_s["devices"] / idle.seconds
