@@ -178,7 +178,7 @@ class _Client(FleetHttpClient):
         ]
         super().__init__(f"https://{address}", interceptors=signed, verify=trust)
         self._client.close()
-        kept = httpx.Limits(keepalive_expiry=KEPT_S)
+        kept = httpx.Limits(max_keepalive_connections=1, keepalive_expiry=KEPT_S)
         self._client = httpx.Client(
             verify=trust, timeout=self._client.timeout, limits=kept, trust_env=False
         )
