@@ -11,8 +11,10 @@ from __future__ import annotations
 import contextlib
 import ssl
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import httpx
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
@@ -39,6 +41,8 @@ from flwr.supercore.inflatable.inflatable_protobuf_utils import (
     make_push_object_fn_protobuf,
 )
 from flwr.supercore.inflatable.inflatable_utils import (
+    ObjectPullError,
+    ObjectPushError,
     pull_and_inflate_object_from_tree,
     push_objects,
 )
@@ -54,7 +58,10 @@ from common.errors import PrivityError
 
 BEAT_S = HEARTBEAT_DEFAULT_INTERVAL / 2  # Flower gives a device up after four
 KEPT_S = 60.0  # less than the gateway keeps an idle connection
+AGAIN_S = (1.0, 3.0)
 ONE = 1  # object at a time: a second connection costs both sides more than it saves
+
+T = TypeVar("T")
 
 
 class LinkLostError(PrivityError):
@@ -87,10 +94,12 @@ class Link:
                 self._client.ConfirmMessageReceived, self._node, run
             )
             pull = make_pull_object_fn_protobuf(self._client.PullObject, self._node, run)
-            message = pull_and_inflate_object_from_tree(
+        message = _patiently(
+            lambda: pull_and_inflate_object_from_tree(
                 tree, pull, confirm, return_type=Message, max_concurrent_pulls=ONE
             )
-            message.metadata.__dict__["_message_id"] = tree.object_id
+        )
+        message.metadata.__dict__["_message_id"] = tree.object_id
         TaskIdentity.run_id, TaskIdentity.task_id = message.metadata.run_id, 1
         TaskIdentity.node_id = self.node
         return message
@@ -105,7 +114,11 @@ class Link:
     def send(self, reply: Message, seconds: float) -> None:
         """Send a reply; `seconds` is how long it took to make."""
         reply.metadata.__dict__["_message_id"] = reply.object_id
-        with _translated(), no_object_id_recompute():
+        _patiently(lambda: self._send(reply, seconds))
+
+    def _send(self, reply: Message, seconds: float) -> None:
+        """The same reply again is no second one: Flower knows it by its number."""
+        with no_object_id_recompute():
             tree, objects = get_object_tree(reply), get_all_nested_objects(reply)
             bare = remove_content_from_message(reply) if reply.has_content() else reply
             answer = self._client.PushMessages(
@@ -203,11 +216,26 @@ def _heartbeats(link: Link) -> Iterator[None]:
         thread.join()
 
 
+def _patiently(task: Callable[[], T]) -> T:
+    """What `task` gives; tried again a little later where the federation was out of reach.
+
+    A message is handed out once, and without its reply this device is lost to the round.
+    """
+    for pause_s in AGAIN_S:
+        with contextlib.suppress(LinkLostError), _translated():
+            return task()
+        time.sleep(pause_s)
+    with _translated():
+        return task()
+
+
 @contextlib.contextmanager
 def _translated() -> Iterator[None]:
     """Flower's and httpx's errors as ours; their texts are not repeated."""
     try:
         yield
+    except (ObjectPullError, ObjectPushError) as error:  # its database was locked, for one
+        raise LinkLostError(f"The federation failed ({type(error).__name__}).") from None
     except httpx.HTTPStatusError as error:
         status = error.response.status_code
         if status == httpx.codes.FORBIDDEN:  # so Flower says it
