@@ -22,8 +22,9 @@ def rows(quick: bool) -> list[Row]:
         progress(f"{devices} devices")
         outcome = run(devices, idle_s=5.0 if quick else 20.0)
         found.append(row(outcome))
+        for words in filter(None, [*outcome.failures[:3], outcome.trouble]):
+            progress(f"  {words}")
         if outcome.trouble:
-            progress(f"  {outcome.trouble}")
             break
     return found
 
@@ -45,7 +46,11 @@ def row(outcome: Outcome) -> Row:
 
 
 def _joining(outcome: Outcome) -> Figures:
-    figures: Figures = {"devices_count": outcome.devices, "lost_links_count": outcome.lost_links}
+    figures: Figures = {
+        "devices_count": outcome.devices,
+        "lost_links_count": outcome.lost_links,
+        "failed_devices_count": len(outcome.failures),
+    }
     if outcome.enrolling_s:
         figures["enrolments_per_s"] = outcome.devices / outcome.enrolling_s
     if outcome.connecting_s:

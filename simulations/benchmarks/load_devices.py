@@ -31,7 +31,6 @@ from client.link import LinkLostError, connect
 from client.node import Node
 from client.store import Store
 from common.config import Settings
-from common.errors import PrivityError
 from common.secagg import participant
 from common.tasks.chat import Turn
 
@@ -62,7 +61,7 @@ def play(parent: Connection, invites: Sequence[Invite]) -> None:
         pass
     finally:
         crowd.end()
-        parent.send({"lost_links_count": crowd.lost_links, "failed_legs": crowd.failures})
+        parent.send({"lost_links_count": crowd.lost_links, "failures": crowd.failures})
 
 
 class Crowd:
@@ -115,8 +114,8 @@ class Crowd:
             except LinkLostError:
                 self.lost_links += 1
                 self._ended.wait(AGAIN_S * random.uniform(0.5, 1.5))  # noqa: S311
-            except PrivityError as error:
-                self.failures.append(str(error))
+            except Exception as error:
+                self.failures.append(f"{type(error).__name__}: {error}")
                 return
 
     @contextmanager

@@ -51,7 +51,13 @@ class Window:
 
 @dataclass(slots=True)
 class Outcome:
-    """One size, measured; `trouble` says in words why it did not get through."""
+    """One size, measured.
+
+    Attributes:
+        lost_links: How often a device found the federation out of reach.
+        failures: What ended devices for good.
+        trouble: Why this size did not get through; empty where it did.
+    """
 
     devices: int
     processes: int = PROCESSES
@@ -64,6 +70,7 @@ class Outcome:
     pipelined: Window | None = None
     peak_mb: Mapping[str, float] = field(default_factory=dict)
     lost_links: int = 0
+    failures: list[str] = field(default_factory=list)
     trouble: str = ""
 
     @property
@@ -228,7 +235,9 @@ def _crowds(invites: Sequence[Invite], outcome: Outcome) -> Iterator[Crowds]:
             with contextlib.suppress(OSError):
                 connection.send(None)
         for process, connection in parts:
-            outcome.lost_links += _last_words(connection).get("lost_links_count", 0)
+            said = _last_words(connection)
+            outcome.lost_links += said.get("lost_links_count", 0)
+            outcome.failures += said.get("failures", [])
             connection.close()
             process.join(GRACE_S)
             process.kill()
