@@ -8,7 +8,7 @@ processors is shown. A size has a bounded time; the sweep ends at the first that
 
 from __future__ import annotations
 
-from simulations.benchmarks.load_run import Outcome, run
+from simulations.benchmarks.load_run import Outcome, Window, run
 from simulations.benchmarks.timing import Figures, Row, progress
 
 SIZES, QUICK_SIZES = (50, 100, 200, 400, 800), (10,)
@@ -38,7 +38,11 @@ def row(outcome: Outcome) -> Row:
         data="tiny model, 4 made-up examples a device, DP-SGD, every leg; devices in "
         f"{outcome.processes} processes on the server's own machine, signatures of a roster "
         "checked once a process; the gateway's limits for one address raised",
-        ours=_joining(outcome) | _idle(outcome) | _rounds(outcome) | _memory(outcome),
+        ours=_joining(outcome)
+        | _idle(outcome)
+        | _rounds(outcome)
+        | _cores(outcome.whole)
+        | _memory(outcome),
         peers={},
         limit={},
         ratios={"survivors_vs_devices": outcome.least_survivors / outcome.devices},
@@ -83,10 +87,18 @@ def _rounds(outcome: Outcome) -> Figures:
     figures["round_polls_count"] = window.polls / made
     figures["round_in_mb"] = window.bytes_in / made / 1e6
     figures["round_out_mb"] = window.bytes_out / made / 1e6
-    figures["busy_cores"] = window.cpu_s["machine"] / window.seconds
-    ours = sum(spent for name, spent in window.cpu_s.items() if name != "machine")
-    figures["others_cores"] = max(0.0, window.cpu_s["machine"] - ours) / window.seconds
     return figures
+
+
+def _cores(window: Window | None) -> Figures:
+    """How busy everything was while rounds were made, the machine's other work included."""
+    if window is None:
+        return {}
+    cores = {name: spent / window.seconds for name, spent in window.cpu_s.items()}
+    others = cores.pop("machine") - sum(cores.values())
+    return {f"{name}_cores": share for name, share in cores.items()} | {
+        "others_cores": max(0.0, others)
+    }
 
 
 def _memory(outcome: Outcome) -> Figures:
