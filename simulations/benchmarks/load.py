@@ -8,6 +8,8 @@ processors is shown. A size has a bounded time; the sweep ends at the first that
 
 from __future__ import annotations
 
+import json
+
 from simulations.benchmarks.load_run import Outcome, Window, run
 from simulations.benchmarks.timing import Figures, Row, progress
 
@@ -22,6 +24,7 @@ def rows(quick: bool) -> list[Row]:
         progress(f"{devices} devices")
         outcome = run(devices, idle_s=5.0 if quick else 20.0)
         found.append(row(outcome))
+        progress(f"  {json.dumps(found[-1].ours)}")  # a sweep takes long, and may be cut short
         for words in filter(None, [*outcome.failures[:3], outcome.trouble]):
             progress(f"  {words}")
         if outcome.trouble:
