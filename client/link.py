@@ -9,9 +9,12 @@ file (flwr 1.41: `supernode/fleet_http_connection.py`, `start_client_internal.py
 from __future__ import annotations
 
 import contextlib
+import ssl
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import httpx
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
@@ -38,11 +41,14 @@ from flwr.supercore.inflatable.inflatable_protobuf_utils import (
     make_push_object_fn_protobuf,
 )
 from flwr.supercore.inflatable.inflatable_utils import (
+    ObjectPullError,
+    ObjectPushError,
     pull_and_inflate_object_from_tree,
     push_objects,
 )
 from flwr.supercore.interceptors.http.runtime_version import RuntimeVersionHttpInterceptor
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
+from flwr.supercore.protobuf.client import ProtobufClientInterceptor
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.supernode.fleet_http_client import FleetHttpClient
@@ -50,7 +56,12 @@ from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
 from common.errors import PrivityError
 
-BEAT_S = HEARTBEAT_DEFAULT_INTERVAL / 3
+BEAT_S = HEARTBEAT_DEFAULT_INTERVAL / 2  # Flower gives a device up after four
+KEPT_S = 60.0  # less than the gateway keeps an idle connection
+AGAIN_S = (1.0, 3.0)
+ONE = 1  # object at a time: a second connection costs both sides more than it saves
+
+T = TypeVar("T")
 
 
 class LinkLostError(PrivityError):
@@ -83,8 +94,12 @@ class Link:
                 self._client.ConfirmMessageReceived, self._node, run
             )
             pull = make_pull_object_fn_protobuf(self._client.PullObject, self._node, run)
-            message = pull_and_inflate_object_from_tree(tree, pull, confirm, return_type=Message)
-            message.metadata.__dict__["_message_id"] = tree.object_id
+        message = _patiently(
+            lambda: pull_and_inflate_object_from_tree(
+                tree, pull, confirm, return_type=Message, max_concurrent_pulls=ONE
+            )
+        )
+        message.metadata.__dict__["_message_id"] = tree.object_id
         TaskIdentity.run_id, TaskIdentity.task_id = message.metadata.run_id, 1
         TaskIdentity.node_id = self.node
         return message
@@ -99,7 +114,11 @@ class Link:
     def send(self, reply: Message, seconds: float) -> None:
         """Send a reply; `seconds` is how long it took to make."""
         reply.metadata.__dict__["_message_id"] = reply.object_id
-        with _translated(), no_object_id_recompute():
+        _patiently(lambda: self._send(reply, seconds))
+
+    def _send(self, reply: Message, seconds: float) -> None:
+        """The same reply again is no second one: Flower knows it by its number."""
+        with no_object_id_recompute():
             tree, objects = get_object_tree(reply), get_all_nested_objects(reply)
             bare = remove_content_from_message(reply) if reply.has_content() else reply
             answer = self._client.PushMessages(
@@ -113,7 +132,8 @@ class Link:
             push = make_push_object_fn_protobuf(
                 self._client.PushObject, self._node, reply.metadata.run_id, answer.session_id
             )
-            push_objects(objects, push, object_ids_to_push=set(answer.objects_to_push))
+            wanted = set(answer.objects_to_push)
+            push_objects(objects, push, object_ids_to_push=wanted, max_concurrent_pushes=ONE)
 
     def beat(self) -> None:
         """Tell the federation that this device is here."""
@@ -146,7 +166,7 @@ def connect(
         LinkLostError: The gateway cannot be reached.
         RefusedError: It does not accept this device.
     """
-    with _client(address, ca_pem, key) as client:
+    with _Client(address, ca_pem, key) as client:
         with _translated():
             node = _activate(client, public_key_to_bytes(key.public_key()), crashed)
         link = Link(node, client)
@@ -170,16 +190,22 @@ def _activate(client: FleetHttpClient, public: bytes, crashed: int | None) -> in
     return int(client.ActivateNode(request).node_id)
 
 
-def _client(address: str, ca_pem: bytes, key: EllipticCurvePrivateKey) -> FleetHttpClient:
-    return FleetHttpClient.from_server_address(
-        address,
-        False,
-        ca_pem,
-        interceptors=[
+class _Client(FleetHttpClient):
+    """Flower's client, which keeps its connection from one look to the next; no proxy."""
+
+    def __init__(self, address: str, ca_pem: bytes, key: EllipticCurvePrivateKey) -> None:
+        trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        trust.load_verify_locations(cadata=ca_pem.decode("ascii"))
+        signed: list[ProtobufClientInterceptor] = [
             RuntimeVersionHttpInterceptor(component_name="SuperNode"),
             NodeAuthHttpInterceptor(key, key.public_key()),
-        ],
-    )
+        ]
+        super().__init__(f"https://{address}", interceptors=signed, verify=trust)
+        self._client.close()
+        kept = httpx.Limits(max_keepalive_connections=1, keepalive_expiry=KEPT_S)
+        self._client = httpx.Client(
+            verify=trust, timeout=self._client.timeout, limits=kept, trust_env=False
+        )
 
 
 @contextlib.contextmanager
@@ -201,11 +227,26 @@ def _heartbeats(link: Link) -> Iterator[None]:
         thread.join()
 
 
+def _patiently(task: Callable[[], T]) -> T:
+    """What `task` gives; tried again a little later where the federation was out of reach.
+
+    A message is handed out once, and without its reply this device is lost to the round.
+    """
+    for pause_s in AGAIN_S:
+        with contextlib.suppress(LinkLostError), _translated():
+            return task()
+        time.sleep(pause_s)
+    with _translated():
+        return task()
+
+
 @contextlib.contextmanager
 def _translated() -> Iterator[None]:
     """Flower's and httpx's errors as ours; their texts are not repeated."""
     try:
         yield
+    except (ObjectPullError, ObjectPushError) as error:  # its database was locked, for one
+        raise LinkLostError(f"The federation failed ({type(error).__name__}).") from None
     except httpx.HTTPStatusError as error:
         status = error.response.status_code
         if status == httpx.codes.FORBIDDEN:  # so Flower says it

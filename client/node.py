@@ -6,6 +6,7 @@ run whose bundle is not the one that this version would make itself is refused.
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable
@@ -19,8 +20,26 @@ from client.link import Link, RunOverError
 from common.bundle import bundle_hash
 from common.config import Settings
 
-FIRST_LOOK_S, LESS_OFTEN, SLOWEST_LOOK_S = 0.1, 1.2, 3.0
+FIRST_LOOK_S, SLOW_LOOK_S, SLOWEST_LOOK_S = 0.1, 3.0, 15.0
+QUIET_SHARE, LONG_QUIET_SHARE = 1 / 6, 1 / 10  # of the time since the last message
+LEISURE = 10  # times as long as a look took
 Report = Callable[[str], None]
+
+
+def pause_s(quiet_s: float, look_s: float) -> float:
+    """Seconds until the next look for messages, before jitter.
+
+    A sixth of the quiet, so that an answer is not kept waiting for long; in a round never more
+    than three seconds or a tenth of the quiet, and a quarter of a minute in the end. A federation
+    that answers slowly, because many ask it or it has much to do, is asked less often.
+
+    Args:
+        quiet_s: Seconds since the last message.
+        look_s: Seconds that the last look took.
+    """
+    longest = max(SLOW_LOOK_S, LONG_QUIET_SHARE * quiet_s)
+    by_quiet = max(FIRST_LOOK_S, min(QUIET_SHARE * quiet_s, longest))
+    return min(max(by_quiet, LEISURE * look_s), SLOWEST_LOOK_S)
 
 
 @dataclass(slots=True)
@@ -37,19 +56,21 @@ class Node:
     _runs: dict[int, Context | None] = field(default_factory=dict)
 
     def serve(self, ended: threading.Event) -> None:
-        """Until `ended`: look for messages, often right after one, then less and less often.
+        """Until `ended`: look for messages, at the pace of `pause_s`, not all devices at once.
 
         Raises:
             LinkLostError: The federation cannot be reached.
             RefusedError: It does not accept this device any more.
         """
-        pause = FIRST_LOOK_S
+        heard = time.monotonic()
         while not ended.is_set():
-            if self.answer_one():
-                pause = FIRST_LOOK_S
-                continue
-            ended.wait(pause)
-            pause = min(pause * LESS_OFTEN, SLOWEST_LOOK_S)
+            begin = time.monotonic()
+            answered, now = self.answer_one(), time.monotonic()
+            if answered:
+                heard = now
+            else:
+                jitter = random.uniform(0.8, 1.2)  # noqa: S311
+                ended.wait(jitter * pause_s(now - heard, now - begin))
 
     def answer_one(self) -> bool:
         """Answer the next message; whether there was one."""

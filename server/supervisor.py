@@ -130,7 +130,7 @@ class Supervisor:
             text=True,
             errors="replace",
             start_new_session=True,
-            preexec_fn=_die_with_parent,
+            preexec_fn=die_with_parent,
         )
         threading.Thread(
             target=self._listen, args=(part.name, process), name=part.name, daemon=True
@@ -144,7 +144,7 @@ class Supervisor:
                 self.journal.write(name, words)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """In the child: end when the supervisor is killed (Linux)."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

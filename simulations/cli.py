@@ -64,7 +64,9 @@ def _parser() -> argparse.ArgumentParser:
     listing = commands.add_parser("scenarios", help="list the built-in data sets")
     listing.set_defaults(action=_scenarios)
     bench = commands.add_parser("bench", help="measure against peers and limits")
-    bench.add_argument("name", choices=("secagg", "dp", "chat", "rounds"), help="what to measure")
+    bench.add_argument(
+        "name", choices=("secagg", "dp", "chat", "rounds", "load"), help="what to measure"
+    )
     bench.add_argument("--json", action="store_true", help="one JSON object on stdout")
     bench.add_argument("--quick", action="store_true", help="small sizes, for a first look")
     bench.set_defaults(action=_bench)

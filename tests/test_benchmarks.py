@@ -25,6 +25,7 @@ from simulations.benchmarks.secagg_member import MemberCase
 from simulations.cli import main
 
 UNITS = ("_s", "_per_s", "_bytes", "_mb", "_gb", "_count", "_tokens", "_nats_per_token")
+UNITS += ("_per_h", "_cores")
 DIMENSION = 1003  # not a whole number of blocks or words of any kind
 HEADER_BYTES = 2 + 32 + 8  # SPEC.md, section 3: version, kind, T1, member
 NINE = MemberCase(members=9, dimension=DIMENSION, repeats=1)
@@ -322,6 +323,32 @@ def test_a_dequantised_gguf_holds_the_same_weights(tmp_path: Path) -> None:
     assert found.tensor_type == gguf.GGMLQuantizationType.F32
     step = (rows.max() - rows.min()) / 15
     assert 0 < np.abs(np.array(found.data) - rows).max() <= 0.6 * step
+
+
+@pytest.mark.long
+def test_load_makes_rounds_in_which_every_device_survives(monkeypatch: pytest.MonkeyPatch) -> None:
+    from simulations.benchmarks import load, load_run
+
+    monkeypatch.setattr(load_run, "SETTLE_S", 0.0)
+    outcome = load_run.run(5, idle_s=3.0, rounds=2)
+    assert (outcome.trouble, outcome.least_survivors, outcome.lost_links) == ("", 5, 0)
+    row = dataclasses.asdict(load.row(outcome))
+    assert row["case"] == "5 devices, 2 of 2 rounds"
+    assert all(key.endswith(UNITS) and value >= 0 for key, value in row["ours"].items())
+    for name in ("superlink", "gateway", "serverapp", "devices"):
+        assert row["ours"][f"round_{name}_cpu_s"] > 0
+    legs, least_requests = 3, 7  # of a leg: pull, three objects, confirm, push, an object
+    assert row["ours"]["round_requests_count"] >= 5 * legs * least_requests
+    assert row["ours"]["serverapp_peak_rss_mb"] > row["ours"]["superlink_peak_rss_mb"] > 50
+    assert row["ratios"]["survivors_vs_devices"] == 1
+
+
+def test_a_load_that_breaks_is_a_row_that_says_why() -> None:
+    from simulations.benchmarks import load, load_run
+
+    row = load.row(load_run.Outcome(50, trouble="not all devices joined in 1 s"))
+    assert row.case == "50 devices, 0 of 3 rounds: not all devices joined in 1 s"
+    assert "pipelined_round_s" not in row.ours
 
 
 def test_an_unknown_benchmark_is_the_users_mistake(capsys: pytest.CaptureFixture[str]) -> None:

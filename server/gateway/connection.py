@@ -70,6 +70,7 @@ class Shared:
     refusals: Refusals
     threads: Executor
     answers: Counter[tuple[str, int]] = field(default_factory=Counter)
+    traffic: Counter[str] = field(default_factory=Counter)  # bytes in and out, inside TLS
 
 
 class Connection:
@@ -135,7 +136,7 @@ class Connection:
         if self._served and not self._http.trailing_data[0]:
             try:
                 async with asyncio.timeout(self._limits.idle_s):
-                    self._http.receive_data(await self._reader.read(READ_BYTES))
+                    self._http.receive_data(await self._read())
             except TimeoutError:
                 return None
         event = await self._event(loop.time() + self._limits.headers_s, "headers too slow")
@@ -168,7 +169,7 @@ class Connection:
         try:
             async with asyncio.timeout_at(deadline):
                 while (event := self._http.next_event()) is h11.NEED_DATA:
-                    self._http.receive_data(await self._reader.read(READ_BYTES))
+                    self._http.receive_data(await self._read())
         except TimeoutError:
             raise Refused(408, late) from None
         except h11.RemoteProtocolError as error:  # its words may quote what came
@@ -176,6 +177,11 @@ class Connection:
             reason = "headers too large" if status == 431 else "malformed request"
             raise Refused(status, reason) from None
         return event
+
+    async def _read(self) -> bytes:
+        data = await self._reader.read(READ_BYTES)
+        self._shared.traffic["in"] += len(data)
+        return data
 
     def _device(self, headers: dict[str, str]) -> bytes:
         """The node key of an enrolled device; its signature is checked by Flower."""
@@ -243,6 +249,7 @@ class Connection:
         if not data:
             return
         self._writer.write(data)
+        self._shared.traffic["out"] += len(data)
         wait_s = self._limits.body_s if within_s is None else within_s
         try:
             async with asyncio.timeout(max(0.0, wait_s)):
@@ -272,7 +279,7 @@ class Connection:
                 while left > 0:
                     event = self._http.next_event()
                     if event is h11.NEED_DATA:
-                        data = await self._reader.read(READ_BYTES)
+                        data = await self._read()
                         left -= len(data)
                         self._http.receive_data(data)
                     elif not isinstance(event, h11.Data):

@@ -106,12 +106,13 @@ class Gateway:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def figures(self) -> dict[str, Any]:
-        """Open connections, answers by path and status, refusals by reason."""
+        """Open connections, answers by path and status, refusals by reason, bytes in and out."""
         answers = {f"{path} {status}": count for (path, status), count in self._answers()}
         return {
             "connections": self._shared.admission.connections,
             "answers": answers,
             "refusals": dict(self._shared.refusals.counts),
+            "bytes": dict(self._shared.traffic),
         }
 
     def _answers(self) -> list[tuple[tuple[str, int], int]]:

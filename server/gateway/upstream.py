@@ -1,20 +1,21 @@
-"""The way to the SuperLink on loopback: one pool of connections, a deadline, few headers.
+"""The way to the SuperLink on loopback: pools of connections, a deadline, few headers.
 
 A request is made anew: its path is one of ours, its body is whole and its length is what was
-counted, so that nothing of how the outside framed it reaches the SuperLink.
+counted, so that nothing of how the outside framed it reaches the SuperLink. Pools are small, since
+httpcore compares all connections of one with each other at every request.
 """
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 
 import httpx
 
 from server.gateway.refusals import Refused
 
-CONNECTIONS = 100
+POOLS, CONNECTIONS = 10, 10  # of each pool
 KEPT_S = 2.0  # less than the five seconds after which the SuperLink closes an idle connection
 PASSED_UP = ("content-type", "accept")
 PASSED_DOWN = ("content-type", "content-encoding")
@@ -46,17 +47,31 @@ class Upstream:
             max_keepalive_connections=CONNECTIONS,
             keepalive_expiry=KEPT_S,
         )
-        self._client = httpx.AsyncClient(
-            base_url=url, verify=verify, timeout=deadline_s, limits=limits, trust_env=False,
-            follow_redirects=False, transport=transport,
-        )  # fmt: skip
-        self._client.headers = httpx.Headers(
-            {"accept-encoding": "identity", "user-agent": "privity"}
-        )
+        self._pools = [
+            httpx.AsyncClient(
+                base_url=url, verify=verify, timeout=deadline_s, limits=limits, trust_env=False,
+                follow_redirects=False, transport=transport,
+            )
+            for _ in range(POOLS)
+        ]  # fmt: skip
+        for pool in self._pools:
+            pool.headers = httpx.Headers({"accept-encoding": "identity", "user-agent": "privity"})
+        self._busy = [0] * POOLS
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._client.aclose()
+        for pool in self._pools:
+            await pool.aclose()
+
+    @contextmanager
+    def _pool(self) -> Iterator[httpx.AsyncClient]:
+        """The pool with the fewest requests; the first of them, whose connections are warm."""
+        at = min(range(POOLS), key=self._busy.__getitem__)
+        self._busy[at] += 1
+        try:
+            yield self._pools[at]
+        finally:
+            self._busy[at] -= 1
 
     @asynccontextmanager
     async def post(
@@ -69,10 +84,11 @@ class Upstream:
                 breaks off.
         """
         try:
-            async with self._client.stream(
-                "POST", path, headers=dict(headers), content=body
-            ) as response:
-                yield response
+            with self._pool() as pool:
+                async with pool.stream(
+                    "POST", path, headers=dict(headers), content=body
+                ) as response:
+                    yield response
         except httpx.TimeoutException:
             raise Refused(504, "the SuperLink did not answer in time") from None
         except httpx.HTTPError as error:

@@ -20,7 +20,7 @@ from simulations.benchmarks.timing import Row
 
 __all__ = ["NAMES", "measure", "run_benchmark"]
 
-NAMES = ("secagg", "dp", "chat", "rounds")
+NAMES = ("secagg", "dp", "chat", "rounds", "load")
 
 
 def run_benchmark(name: str, *, as_json: bool, quick: bool) -> None:
@@ -65,6 +65,10 @@ def _rows(name: str) -> Callable[[bool], list[Row]]:
         from simulations.benchmarks import rounds
 
         return rounds.rows
+    if name == "load":
+        from simulations.benchmarks import load
+
+        return load.rows
     raise InputError(f"There is no benchmark {name!r}.", f"Choose one of: {', '.join(NAMES)}.")
 
 
