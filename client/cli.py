@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,52 +21,21 @@ from client.commands import (
     train,
     uploads,
 )
-from common.errors import InputError, PrivityError
+from common.command_line import Parser, run_command
 
 COMMANDS = (
     init, import_, train, chat, join, start, stop, status, uploads, policy, leave, passphrase,
     install_service,
 )  # fmt: skip
-INTERRUPTED = 130
-QUIET_ENVIRONMENT = {
-    "FLWR_TELEMETRY_ENABLED": "0",
-    "FLWR_DISABLE_UPDATE_CHECK": "1",
-    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-}
-
-
-class _Parser(argparse.ArgumentParser):
-    """argparse with the project's one-sentence errors, and options that are written out."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(allow_abbrev=False, **options)
-
-    def error(self, message: str) -> Any:
-        raise InputError(f"{message[0].upper()}{message[1:]}.", f"See `{self.prog} --help`.")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0 done, 1 our fault, 2 the input's, 130 interrupted."""
-    for name, value in QUIET_ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    try:
-        options = _parser().parse_args(arguments)
-        return int(options.action(options))
-    except PrivityError as error:
-        print(f"privity-client: {error}", file=sys.stderr)  # noqa: T201
-        return error.exit_code
-    except BrokenPipeError:  # whoever read the output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except KeyboardInterrupt:
-        print("\nprivity-client: interrupted", file=sys.stderr)  # noqa: T201
-        return INTERRUPTED
+    return run_command(_parser, arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="privity-client", description="An assistant of your own, on your device.")
+    parser = Parser(prog="privity-client", description="An assistant of your own, on your device.")
     everywhere = _common(default=argparse.SUPPRESS)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for command in COMMANDS:

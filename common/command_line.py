@@ -23,7 +23,10 @@ QUIET_ENVIRONMENT = {
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse with the project's one-sentence errors."""
+    """argparse with the project's one-sentence errors, and options that are written out."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
 
     def error(self, message: str) -> Any:
         """Raise `InputError`."""
@@ -70,7 +73,7 @@ def run_command(
 
 def _unusable(error: OSError) -> str:
     words = f"{error.filename or 'A file'} cannot be used: {error.strerror}."
-    return f"{words} Make room on the disk." if disk_is_full(error) else words
+    return f"{words} {'Make room on the disk' if disk_is_full(error) else 'Name another place'}."
 
 
 def _say(program: str, words: str) -> None:

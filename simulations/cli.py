@@ -5,59 +5,28 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
-import sys
 from collections.abc import Sequence
 from typing import Any
 
+from common.command_line import Parser, run_command
 from common.config import USER_LEVEL, WITHOUT_DP, Settings, defaults, from_mapping
-from common.errors import InputError, PrivityError
-
-INTERRUPTED = 130
-QUIET_ENVIRONMENT = {
-    "FLWR_TELEMETRY_ENABLED": "0",
-    "FLWR_DISABLE_UPDATE_CHECK": "1",
-    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-}
-
-
-class _Parser(argparse.ArgumentParser):
-    """argparse with the project's one-sentence errors."""
-
-    def error(self, message: str) -> Any:
-        raise InputError(f"{message[0].upper()}{message[1:]}.", f"See `{self.prog} --help`.")
+from common.errors import InputError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0 done, 1 our fault, 2 the input's, 130 interrupted."""
-    for name, value in QUIET_ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    try:
-        options = _parser().parse_args(arguments)
-        return int(options.action(options))
-    except PrivityError as error:
-        print(f"privity-sim: {error}", file=sys.stderr)  # noqa: T201
-        return error.exit_code
-    except (PermissionError, NotADirectoryError, FileExistsError, IsADirectoryError) as error:
-        words = f"{error.filename} cannot be used: {error.strerror}. Give --out another place."
-        print(f"privity-sim: {words}", file=sys.stderr)  # noqa: T201
-        return InputError.exit_code
-    except KeyboardInterrupt:
-        print(f"\nprivity-sim: interrupted{_continuation(arguments)}", file=sys.stderr)  # noqa: T201
-        return INTERRUPTED
+    return run_command(_parser, arguments, _continuation)
 
 
-def _continuation(arguments: Sequence[str] | None) -> str:
+def _continuation(arguments: Sequence[str]) -> str:
     """How to go on with what was interrupted, if it can be."""
-    command = next(iter(sys.argv[1:] if arguments is None else arguments), "")
+    command = next(iter(arguments), "")
     ways = {"run": "--out DIR --resume", "frontier": "--out DIR"}
     return f"; continue with the same command and {ways[command]}" if command in ways else ""
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="privity-sim", description="Simulate a private federation of people.")
+    parser = Parser(prog="privity-sim", description="Simulate a private federation of people.")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _run_command(commands)
     _frontier_command(commands)
