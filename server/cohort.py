@@ -61,10 +61,15 @@ class Ask:
 
 
 class Messenger:
-    """Carries asks to the nodes and their answers back, one exchange at a time."""
+    """Carries asks to the nodes and their answers back, one exchange at a time.
+
+    Attributes:
+        silent: Members that did not answer when they were last asked something.
+    """
 
     def __init__(self, grid: Grid, deadline_s: float) -> None:
         self._grid, self._deadline_s = grid, deadline_s
+        self.silent: set[int] = set()
 
     def exchange(
         self, now: Ask, ahead: Ask | None = None, *, enough: Callable[[], bool] = lambda: False
@@ -80,8 +85,10 @@ class Messenger:
             The answers to `now` and to `ahead`, by member; whoever gave none is missing.
         """
         asks = [ask for ask in (now, ahead) if ask]
-        replies = self._replies(_messages(asks), enough)
-        replied = {reply.metadata.src_node_id: reply for reply in replies}
+        messages = _messages(asks)
+        replied = {one.metadata.src_node_id: one for one in self._replies(messages, enough)}
+        self.silent |= {message.metadata.dst_node_id for message in messages}
+        self.silent -= set(replied)
         answers = [_answers(ask, replied) for ask in asks]
         return answers[0], answers[1] if ahead else {}
 

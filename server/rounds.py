@@ -155,8 +155,9 @@ def hand_out(federation: Federation, wanted: Callable[[], bool]) -> int:
     if not any(entry.status == "done" for entry in entries):
         return 0
     shared, _ = federation.registry.latest()
-    everybody = Cohort(len(entries), 0, federation.online(), lambda *_: False)
-    bodies = dict.fromkeys(everybody.members, encode_shared(shared))
+    there = [one for one in federation.online() if one not in federation.messenger.silent]
+    everybody = Cohort(len(entries), 0, there, lambda *_: False)
+    bodies = dict.fromkeys(there, encode_shared(shared))
     taken, _ = federation.messenger.exchange(
         ask(everybody, ADOPT, bodies), enough=lambda: wanted() or time.monotonic() > end
     )

@@ -6,9 +6,14 @@ import json
 import tomllib
 from dataclasses import asdict, fields
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from flwr.app import ConfigRecord, RecordDict
+from flwr.supercore.task_identity import TaskIdentity
 
 from common.adapter.plan import AdapterPlan, Site
 from common.adapter.state import Shared
@@ -18,8 +23,10 @@ from common.privacy.user_level import user_epsilon
 from common.terms import round_terms
 from server import aggregation
 from server.aggregation import RuleState
-from server.cohort import LEGS, poisson_sample, simulated_losses
+from server.cohort import LEGS, Cohort, Messenger, poisson_sample, simulated_losses
 from server.registry import Registry, RoundEntry
+from server.rounds import hand_out
+from server.setup import Federation, ask
 from server.terms import check_reachable, plan_noise
 
 PLAN = AdapterPlan("toy", (Site("layer", 3, 4),), 2, 2.0, 0, "ffa")
@@ -32,6 +39,52 @@ def entry(number: int, status: str, shared: Shared) -> RoundEntry:
 
 def shared(value: float) -> Shared:
     return Shared(PLAN, np.full(PLAN.dimension, value, dtype=np.float32))
+
+
+class Nodes:
+    """A Grid whose nodes answer whatever they are asked, if they are there."""
+
+    def __init__(self, there: set[int]) -> None:
+        self.there, self.asked = there, []
+        self._waiting: dict[str, Any] = {}
+
+    def push_messages(self, messages: list[Any]) -> list[str]:
+        names = [f"{len(self.asked)}/{message.metadata.dst_node_id}" for message in messages]
+        for name, message in zip(names, messages, strict=True):
+            node, leg = message.metadata.dst_node_id, next(iter(message.content))
+            answer = RecordDict({leg: ConfigRecord({"body": b"x"})})
+            metadata = SimpleNamespace(src_node_id=node, reply_to_message_id=name)
+            reply = SimpleNamespace(metadata=metadata, has_error=lambda: False, content=answer)
+            if node in self.there:
+                self._waiting[name] = reply
+        self.asked.append({message.metadata.dst_node_id for message in messages})
+        return names
+
+    def pull_messages(self, names: set[str]) -> list[Any]:
+        return [self._waiting.pop(name) for name in names if name in self._waiting]
+
+
+def test_an_adapter_is_handed_to_those_who_answered_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for who has gone: no answer of node 3 would ever come."""
+    for name in ("run_id", "task_id", "node_id"):
+        monkeypatch.setattr(TaskIdentity, f"_{name}", 1)
+    grid, registry = Nodes({1, 2}), Registry(tmp_path, PLAN)
+    messenger = Messenger(grid, 3600.0)  # type: ignore[arg-type]
+    registry.publish(
+        entry(1, "done", shared(0.1)), shared(0.1), RuleState.fresh(PLAN.dimension), START
+    )
+    cohort = Cohort(1, 0, [1, 2, 3], lambda *_: False)
+    answers, _ = messenger.exchange(
+        ask(cohort, "confirm", dict.fromkeys(cohort.members, b"")), enough=lambda: True
+    )
+    assert set(answers) == {1, 2}
+    assert messenger.silent == {3}
+    key, online = Ed25519PrivateKey.generate().public_key(), lambda: [1, 2, 3]
+    federation = Federation(Settings(), registry, key, "run", online, lambda: 1, messenger)
+    assert hand_out(federation, lambda: False) == 2
+    assert grid.asked == [{1, 2, 3}, {1, 2}]
 
 
 def test_the_registry_remembers_across_processes(tmp_path: Path) -> None:
