@@ -151,7 +151,7 @@ class Link:
 
 @contextlib.contextmanager
 def connect(
-    address: str, ca_pem: bytes, key: EllipticCurvePrivateKey, crashed: int | None = None
+    address: str, ca_pem: bytes, key: EllipticCurvePrivateKey, member: int
 ) -> Iterator[Link]:
     """An active link, with heartbeats in the background until it is closed.
 
@@ -159,8 +159,9 @@ def connect(
         address: `host:port` of the gateway.
         ca_pem: The only certificate authority that is believed.
         key: The node's P-384 key, which the federation enrolled.
-        crashed: The node's number, if an earlier process of it may have died without a word:
-            for a minute Flower still counts that one as there, and admits no other.
+        member: The node's number. Flower counts a node as there for a minute after its last word,
+            and admits it no second time; so an earlier link of it that broke is ended first. The
+            caller owns the vault, and is the only one who may be linked.
 
     Raises:
         LinkLostError: The gateway cannot be reached.
@@ -168,7 +169,7 @@ def connect(
     """
     with _Client(address, ca_pem, key) as client:
         with _translated():
-            node = _activate(client, public_key_to_bytes(key.public_key()), crashed)
+            node = _activate(client, public_key_to_bytes(key.public_key()), member)
         link = Link(node, client)
         try:
             with _heartbeats(link):
@@ -178,15 +179,14 @@ def connect(
                 client.DeactivateNode(DeactivateNodeRequest(node_id=link.node))
 
 
-def _activate(client: FleetHttpClient, public: bytes, crashed: int | None) -> int:
+def _activate(client: FleetHttpClient, public: bytes, member: int) -> int:
     request = ActivateNodeRequest(public_key=public, heartbeat_interval=HEARTBEAT_DEFAULT_INTERVAL)
     try:
         return int(client.ActivateNode(request).node_id)
     except httpx.HTTPStatusError as error:
-        there = error.response.status_code == httpx.codes.PRECONDITION_FAILED
-        if crashed is None or not there:
+        if error.response.status_code != httpx.codes.PRECONDITION_FAILED:
             raise
-    client.DeactivateNode(DeactivateNodeRequest(node_id=crashed))
+    client.DeactivateNode(DeactivateNodeRequest(node_id=member))
     return int(client.ActivateNode(request).node_id)
 
 

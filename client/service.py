@@ -57,12 +57,11 @@ class Service:
         known, (_, node_key) = membership(self.vault.store), keys(self.vault.store)
         client_app.serve(self._device)
         address, pause = urlsplit(known.url).netloc, FIRST_PAUSE_S
-        crashed: int | None = known.member  # this process owns the vault: no other one is alive
         while not self.ended.is_set():
             try:
-                with connect(address, known.ca_pem, node_key, crashed) as link:
+                with connect(address, known.ca_pem, node_key, known.member) as link:
                     self.note(connected="yes")
-                    pause, crashed = FIRST_PAUSE_S, None
+                    pause = FIRST_PAUSE_S
                     Node(link, client_app.app, lambda words: self.note(last=words)).serve(
                         self.ended
                     )

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.app.typing import ConfigRecordValues
 from flwr.serverapp import Grid
+from flwr.superlink.grid.http_grid import HttpGrid
 
 from common.errors import PrivityError
+from server.replies import Replies
 
 LEGS = {
     "advertise": "query.advertise",
@@ -69,6 +71,9 @@ class Messenger:
 
     def __init__(self, grid: Grid, deadline_s: float) -> None:
         self._grid, self._deadline_s = grid, deadline_s
+        self._look: Callable[[set[str]], Iterable[Message]] = (
+            Replies(grid).look if isinstance(grid, HttpGrid) else grid.pull_messages
+        )
         self.silent: set[int] = set()
 
     def exchange(
@@ -104,7 +109,7 @@ class Messenger:
         waiting = set(self._grid.push_messages(messages))
         replies: list[Message] = []
         while True:
-            came = list(self._grid.pull_messages(waiting))
+            came = list(self._look(waiting))
             replies += came
             waiting -= {reply.metadata.reply_to_message_id for reply in came}
             if not waiting or enough() or time.monotonic() > end:

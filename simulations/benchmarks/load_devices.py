@@ -106,7 +106,9 @@ class Crowd:
         told = False
         while not self._ended.is_set():
             try:
-                with connect(urlsplit(known.url).netloc, known.ca_pem, node_key) as link:
+                with connect(
+                    urlsplit(known.url).netloc, known.ca_pem, node_key, known.member
+                ) as link:
                     if not told:
                         self._connected.release()
                         told = True

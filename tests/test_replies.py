@@ -1,0 +1,147 @@
+"""Replies are read one by one as they become whole, and by what the SuperLink vouches for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.app.message import remove_content_from_message
+from flwr.common.serde import message_to_proto
+from flwr.proto.message_pb2 import PullObjectResponse
+from flwr.proto.node_pb2 import Node
+from flwr.proto.runtime_pb2 import PullAppMessagesResponse
+from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
+from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
+from flwr.superlink.grid.http_grid import HttpGrid
+
+from server.cohort import Cohort, Messenger
+from server.replies import Replies
+from server.setup import ask
+
+
+class SuperLink:
+    """What the ServerApp's client of the Runtime API gets to see."""
+
+    def __init__(self) -> None:
+        self.replies: dict[str, tuple[Message, Any]] = {}
+        self.objects: dict[str, bytes] = {}
+        self.unsent: set[str] = set()
+        self.confirmed: list[str] = []
+
+    def hold(self, reply: Message, *, whole: bool = True, outside: Message | None = None) -> None:
+        reply.metadata.__dict__["_message_id"] = reply.object_id
+        parts = {name: one.deflate() for name, one in get_all_nested_objects(reply).items()}
+        self.objects |= parts
+        self.unsent |= set() if whole else {list(parts)[-1]}
+        envelope = message_to_proto(remove_content_from_message(outside or reply))
+        envelope.metadata.message_id = reply.object_id
+        self.replies[envelope.metadata.reply_to_message_id] = (envelope, get_object_tree(reply))
+
+    def PullMessages(self, request: Any) -> PullAppMessagesResponse:  # noqa: N802
+        there = [self.replies.pop(one) for one in request.message_ids if one in self.replies]
+        return PullAppMessagesResponse(
+            messages_list=[envelope for envelope, _ in there],
+            message_object_trees=[tree for _, tree in there],
+        )
+
+    def PullObject(self, request: Any) -> PullObjectResponse:  # noqa: N802
+        name = request.object_id
+        there = name in self.objects and name not in self.unsent
+        content = self.objects[name] if there else b""
+        return PullObjectResponse(
+            object_found=name in self.objects, object_available=there, object_content=content
+        )
+
+    def ConfirmMessageReceived(self, request: Any) -> None:  # noqa: N802
+        self.confirmed.append(request.message_object_id)
+
+
+@pytest.fixture
+def superlink(monkeypatch: pytest.MonkeyPatch) -> SuperLink:
+    for name in ("run_id", "task_id", "node_id"):
+        monkeypatch.setattr(TaskIdentity, f"_{name}", 1)
+    return SuperLink()
+
+
+@pytest.fixture
+def grid(superlink: SuperLink, monkeypatch: pytest.MonkeyPatch) -> HttpGrid:
+    grid: Any = object.__new__(HttpGrid)
+    monkeypatch.setattr(HttpGrid, "_runtime_client", superlink)
+    grid.node = Node(node_id=1)
+    grid._run = Run.create_empty(1)
+    return grid  # type: ignore[no-any-return]
+
+
+def message(node: int) -> Message:
+    content = RecordDict({"confirm": ConfigRecord({"body": b"?"})})
+    made = Message(content, dst_node_id=node, message_type="query")
+    made.metadata.__dict__["_message_id"] = f"to-{node}"
+    return made
+
+
+def reply(node: int, body: bytes = b"!") -> Message:
+    return Message(RecordDict({"confirm": ConfigRecord({"body": body})}), reply_to=message(node))
+
+
+def senders(found: list[Message]) -> set[int]:
+    return {one.metadata.src_node_id for one in found}
+
+
+def test_one_that_is_not_whole_keeps_nobody_waiting(superlink: SuperLink, grid: HttpGrid) -> None:
+    replies, wanted = Replies(grid), {"to-2", "to-3", "to-4"}
+    superlink.hold(reply(2), whole=False)
+    superlink.hold(reply(3))
+    assert senders(replies.look(wanted)) == {3}
+    assert replies.look({"to-2", "to-4"}) == []
+    superlink.hold(reply(4))
+    superlink.unsent.clear()
+    found = replies.look({"to-2", "to-4"})
+    assert senders(found) == {2, 4}
+    assert {one.content.config_records["confirm"]["body"] for one in found} == {b"!"}
+    assert len(superlink.confirmed) == 3
+    assert replies.look({"to-2"}) == []  # each once
+
+
+def test_one_that_will_never_be_whole_is_none(superlink: SuperLink, grid: HttpGrid) -> None:
+    superlink.hold(reply(2), whole=False)
+    for name in superlink.unsent:
+        del superlink.objects[name]
+    replies = Replies(grid)
+    assert [replies.look({"to-2"}) for _ in range(2)] == [[], []]
+
+
+@pytest.mark.parametrize("part", [0, 1, 2])
+def test_content_that_nobody_can_read_is_no_reply(
+    superlink: SuperLink, grid: HttpGrid, part: int
+) -> None:
+    superlink.hold(reply(2))
+    superlink.objects[list(superlink.objects)[part]] = b"\xff nothing of Flower's"
+    superlink.hold(reply(3, b"?!"))
+    assert senders(Replies(grid).look({"to-2", "to-3"})) == {3}
+
+
+def test_nobody_answers_in_anothers_name(superlink: SuperLink, grid: HttpGrid) -> None:
+    """The content says that it is 3's; the SuperLink knows that 2 sent it."""
+    superlink.hold(reply(3), outside=reply(2))
+    (found,) = Replies(grid).look({"to-2", "to-3"})
+    assert found.metadata.src_node_id == 2
+    assert found.metadata.reply_to_message_id == "to-2"
+
+
+def test_an_exchange_ends_at_its_deadline_with_what_is_whole(
+    superlink: SuperLink, grid: HttpGrid, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    superlink.hold(reply(2), whole=False)
+    superlink.hold(reply(3))
+    monkeypatch.setattr(
+        HttpGrid,
+        "push_messages",
+        lambda _, sent: [f"to-{one.metadata.dst_node_id}" for one in sent],
+    )
+    cohort = Cohort(1, 0, [2, 3], lambda *_: False)
+    messenger = Messenger(grid, deadline_s=0.2)
+    answers, _ = messenger.exchange(ask(cohort, "confirm", {2: b"?", 3: b"?"}))
+    assert answers == {3: b"!"}
+    assert messenger.silent == {2}
