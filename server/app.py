@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import signal
+import threading
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -31,6 +33,8 @@ app = ServerApp()
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Run the rounds that are left, from the last one that finished."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # the superexec's children forget theirs
     settings = from_mapping(context.run_config)
     folder = run_folder(settings, context.run_id)
     with written(folder) if read_plan(folder) else nullcontext():

@@ -28,6 +28,8 @@ class Part:
 
     Attributes:
         ready: Whether it does its work; the next part waits for that.
+        parent: It starts processes of its own and waits for none of them; the system does, so that
+            no dead ones are left.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Part:
     environment: Mapping[str, str]
     folder: Path
     ready: Callable[[], bool] = lambda: True
+    parent: bool = False
 
 
 @dataclass(slots=True)
@@ -130,7 +133,7 @@ class Supervisor:
             text=True,
             errors="replace",
             start_new_session=True,
-            preexec_fn=die_with_parent,
+            preexec_fn=_forget_children if part.parent else die_with_parent,
         )
         threading.Thread(
             target=self._listen, args=(part.name, process), name=part.name, daemon=True
@@ -148,3 +151,9 @@ def die_with_parent() -> None:
     """In the child: end when the supervisor is killed (Linux)."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _forget_children() -> None:
+    """In the child: as `die_with_parent`, and what it starts is gone when it ends."""
+    die_with_parent()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)

@@ -82,7 +82,7 @@ def parts(place: Place) -> list[Part]:
     shown = Part("dashboard", dashboard, environment, flower.home)  # nothing waits for it
     return [
         Part("superlink", flower.superlink(), environment, flower.home, lambda: _answers(place)),
-        Part("superexec", flower.superexec(), environment, flower.home),
+        Part("superexec", flower.superexec(), environment, flower.home, parent=True),
         Part("gateway", gateway, environment, flower.home, (place.log / figures.GATEWAY).exists),
         *([shown] if place.settings().dashboard.port else []),
     ]

@@ -668,8 +668,10 @@ def test_the_sound_system_holds_and_the_same_attacks_see_what_is_not_protected(
         finding.check: finding.figures for finding in quick.findings if finding.verdict == SHOWN
     }
     personal = shown["membership inference, personal adapter"]
-    assert personal["auc_low"] > 0.9
-    assert personal["true_positive_rate_low"] > 0.2
-    assert shown["membership inference, shared adapter without DP"]["auc_low"] > 0.55
+    # what nothing protects leaks more than the claim for the protected would allow
+    allowed = math.exp(CLAIMED_EPSILON)
+    assert personal["auc_low"] > allowed / (1 + allowed)
+    assert personal["true_positive_rate_low"] > allowed * personal["false_positive_rate"]
+    assert shown["membership inference, shared adapter without DP"]["auc_low"] > 0.5
     assert shown["exposure of secrets, personal adapter"]["bits_times_32"] > 13
     assert shown["reconstruction of one update, in the clear"]["right"] == QUICK.trials
