@@ -44,7 +44,6 @@ from flwr.supercore.inflatable.inflatable_utils import (
     ObjectPullError,
     ObjectPushError,
     pull_and_inflate_object_from_tree,
-    push_objects,
 )
 from flwr.supercore.interceptors.http.runtime_version import RuntimeVersionHttpInterceptor
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
@@ -60,6 +59,7 @@ BEAT_S = HEARTBEAT_DEFAULT_INTERVAL / 2  # Flower gives a device up after four
 KEPT_S = 60.0  # less than the gateway keeps an idle connection
 AGAIN_S = (1.0, 3.0)
 ONE = 1  # object at a time: a second connection costs both sides more than it saves
+ANY_SESSION = ""  # Flower looks up in which one an object is awaited
 
 T = TypeVar("T")
 
@@ -114,26 +114,24 @@ class Link:
     def send(self, reply: Message, seconds: float) -> None:
         """Send a reply; `seconds` is how long it took to make."""
         reply.metadata.__dict__["_message_id"] = reply.object_id
-        _patiently(lambda: self._send(reply, seconds))
-
-    def _send(self, reply: Message, seconds: float) -> None:
-        """The same reply again is no second one: Flower knows it by its number."""
         with no_object_id_recompute():
-            tree, objects = get_object_tree(reply), get_all_nested_objects(reply)
+            objects = get_all_nested_objects(reply)
             bare = remove_content_from_message(reply) if reply.has_content() else reply
-            answer = self._client.PushMessages(
-                PushMessagesRequest(
-                    node=self._node,
-                    messages_list=[message_to_proto(bare)],
-                    message_object_trees=[tree],
-                    clientapp_runtime_list=[seconds],
-                )
+            request = PushMessagesRequest(
+                node=self._node,
+                messages_list=[message_to_proto(bare)],
+                message_object_trees=[get_object_tree(reply)],
+                clientapp_runtime_list=[seconds],
             )
+            answer = _patiently(lambda: self._client.PushMessages(request))
+            wanted = list(answer.objects_to_push)
+            # Announced again, since the first answer was lost, a reply has nothing to push.
+            doubtful = set() if wanted else set(objects)
+            left = {name: objects[name].deflate() for name in wanted or objects}
             push = make_push_object_fn_protobuf(
-                self._client.PushObject, self._node, reply.metadata.run_id, answer.session_id
+                self._client.PushObject, self._node, reply.metadata.run_id, ANY_SESSION
             )
-            wanted = set(answer.objects_to_push)
-            push_objects(objects, push, object_ids_to_push=wanted, max_concurrent_pushes=ONE)
+            _patiently(lambda: _push(left, doubtful, push))
 
     def beat(self) -> None:
         """Tell the federation that this device is here."""
@@ -225,6 +223,23 @@ def _heartbeats(link: Link) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
+
+
+def _push(left: dict[str, bytes], doubtful: set[str], push: Callable[[str, bytes], None]) -> None:
+    """Push objects until none is left.
+
+    One whose answer was lost is doubtful; if it is refused then, it had arrived.
+    """
+    for name in list(left):
+        try:
+            push(name, left[name])
+        except httpx.HTTPError:
+            doubtful.add(name)
+            raise
+        except ObjectPushError:
+            if name not in doubtful:
+                raise
+        del left[name]
 
 
 def _patiently(task: Callable[[], T]) -> T:

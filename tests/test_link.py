@@ -16,28 +16,40 @@ from client.link import Link, LinkLostError
 
 
 class Federation:
-    """Flower's client, whose calls go wrong as `faults` says, one each, and then work."""
+    """Flower's client, whose calls go wrong as `faults` says, one each, and then work.
+
+    "late" comes to nothing, "lost" works but is not answered.
+    """
 
     def __init__(self, *faults: str) -> None:
         self._faults: Iterator[str] = iter(faults)
         self.sent: list[str] = []
+        self.wanted: set[str] = set()
         self.objects: set[str] = set()
 
     def PushMessages(self, request: Any) -> Any:  # noqa: N802
-        self._go_wrong("message")
+        fault = next(self._faults, "")
+        if fault == "late":
+            raise httpx.ReadTimeout(fault)
+        known = bool(self.sent)
         self.sent.append(request.messages_list[0].metadata.message_id)
-        wanted = [request.message_object_trees[0].object_id]
-        return SimpleNamespace(objects_to_push=wanted, session_id="a")
+        self.wanted |= set() if known else {request.message_object_trees[0].object_id}
+        if fault:
+            raise httpx.ReadTimeout(fault)
+        return SimpleNamespace(objects_to_push=[] if known else list(self.wanted), session_id="a")
 
     def PushObject(self, request: Any) -> Any:  # noqa: N802
+        assert request.session_id == ""
         fault = next(self._faults, "")
-        if not fault:
+        if fault == "late":
+            raise httpx.ReadTimeout(fault)
+        stored = request.object_id in self.wanted and fault != "not stored"
+        if stored:
             self.objects.add(request.object_id)
-        return SimpleNamespace(stored=not fault)
-
-    def _go_wrong(self, what: str) -> None:
-        if (fault := next(self._faults, "")) != "":
-            raise httpx.ReadTimeout(f"{what} {fault}")
+            self.wanted.remove(request.object_id)
+        if fault == "lost":
+            raise httpx.ReadTimeout(fault)
+        return SimpleNamespace(stored=stored)
 
 
 @pytest.fixture(autouse=True)
@@ -53,13 +65,29 @@ def reply() -> Message:
 
 
 @pytest.mark.parametrize(
-    "faults", [(), ("late",), ("late", "late"), ("", "not stored"), ("", "not stored", "late")]
+    "faults",
+    [
+        (),
+        ("late",),
+        ("late", "late"),
+        ("", "not stored"),
+        ("", "not stored", "late"),
+        ("", "lost"),
+        ("", "late", "lost"),
+    ],
 )
 def test_a_reply_gets_through_a_busy_moment(faults: tuple[str, ...]) -> None:
     """Whatever call failed, the same reply comes again, under the same number."""
     federation = Federation(*faults)
     Link(7, federation).send(reply(), 0.1)  # type: ignore[arg-type]
     assert len(set(federation.sent)) == 1
+    assert federation.objects == set(federation.sent)
+
+
+def test_a_reply_whose_announcement_was_not_answered_gets_through() -> None:
+    """The second announcement is refused: Flower has the reply, but nothing of its content."""
+    federation = Federation("lost")
+    Link(7, federation).send(reply(), 0.1)  # type: ignore[arg-type]
     assert federation.objects == set(federation.sent)
 
 
@@ -72,6 +100,6 @@ def test_a_federation_that_stays_away_is_out_of_reach() -> None:
 
 def test_an_object_that_is_never_stored_ends_no_process() -> None:
     """Flower says so with an error of its own, which a device's process does not know."""
-    federation = Federation("", "locked", "", "locked", "", "locked")
+    federation = Federation("", "not stored", "not stored", "not stored")
     with pytest.raises(LinkLostError, match="ObjectPushError"):
         Link(7, federation).send(reply(), 0.1)  # type: ignore[arg-type]

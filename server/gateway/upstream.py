@@ -85,14 +85,29 @@ class Upstream:
         """
         try:
             with self._pool() as pool:
-                async with pool.stream(
-                    "POST", path, headers=dict(headers), content=body
-                ) as response:
+                response = await _sent(pool, path, headers, body)
+                try:
                     yield response
+                finally:
+                    await response.aclose()
         except httpx.TimeoutException:
             raise Refused(504, "the SuperLink did not answer in time") from None
         except httpx.HTTPError as error:
             raise Refused(502, f"the SuperLink is not there ({type(error).__name__})") from None
+
+
+async def _sent(
+    pool: httpx.AsyncClient, path: str, headers: Mapping[str, str], body: bytes
+) -> httpx.Response:
+    """The answer's beginning. Once more if the SuperLink was just closing an idle connection."""
+
+    def request() -> httpx.Request:
+        return pool.build_request("POST", path, headers=dict(headers), content=body)
+
+    try:
+        return await pool.send(request(), stream=True)
+    except httpx.RemoteProtocolError:
+        return await pool.send(request(), stream=True)
 
 
 def passed_up(name: str) -> bool:
