@@ -8,14 +8,12 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from deployment import ANSWERS, SECRETS, Federation, status, wait_for, zombies
 
-from common.places import run_seed
 from server.registry import RoundEntry
 
 SETTINGS: dict[str, Any] = {
@@ -96,7 +94,7 @@ def simulated(federation: Federation, out: Path) -> dict[str, Any]:
 
     torch.set_num_threads(1)
     options = ["run", "--data", str(federation.folder / "people"), "--quiet", "--out", str(out)]
-    seed = run_seed(federation.place.federation)
+    seed = federation.place.run().seed
     for name, value in (federation.settings | {"rounds": COMPARED, "seed": seed}).items():
         flag = "--" + name.replace("_", "-")
         options += ["--no-dp"] if name == "dp" else [flag, str(value)]
@@ -143,7 +141,7 @@ def held_out(federation: Federation) -> tuple[list[float], list[float]]:
     from common.tasks.chat import split, turns
     from server.registry import Registry
 
-    settings = replace(federation.place.settings().run, seed=run_seed(federation.place.federation))
+    settings = federation.place.run()
     plan, backbone = adapter_plans(settings)[0], backbone_for(settings)
     published, _ = Registry(federation.place.federation / "server", plan).latest()
     lora.write(backbone.model, lora.SHARED, plan, BOTH, plan.initial(BOTH))
@@ -303,10 +301,9 @@ def test_another_bundle_is_refused_by_everybody(
     last, charged = five.done() + 1, [person.charged() for person in five.people]
     control = flower.Control(flower.flower_place(five.place))
     with making_rounds(five.place.federation):  # the conductor starts no run of its own
-        run = control.start(five.place.settings().run)
-        wait_for(lambda: control.status(run).startswith("running"), 120, "the malicious run")
-        time.sleep(2)
         write_plan(five.place.federation, Plan(last))
+        run = control.start(five.place.run())
+        wait_for(lambda: control.status(run).startswith("running"), 120, "the malicious run")
         wait_for(lambda: waiting_for(five), 120, "a process that waits to make rounds")
     outcome = five.finish(last)[-1]
     control.close()
