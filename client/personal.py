@@ -99,7 +99,9 @@ def train(
     gain, low, high = paired_gain(before, after)
     after_nll = _nll(after)
     reason = _objection(low, after_nll, previous)
-    words = f"It improves held-out answers by {gain:.2f} nats a token ({low:.2f} to {high:.2f})."
+    words = (
+        f"Kept: it improves held-out answers by {gain:.2f} nats a token ({low:.2f} to {high:.2f})."
+    )
     return TrainResult(
         personal=None if reason else personal,
         train=len(training),

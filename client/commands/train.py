@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
         f"{result.before_nll:.3f} before, {result.after_nll:.3f} after learning from "
         f"{result.train} answers."
     )
-    print(f"{result.reason} {'Kept.' if result.kept else 'Not kept.'}")  # noqa: T201
+    print(result.reason)  # noqa: T201
     return 0
 
 
