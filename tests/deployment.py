@@ -34,6 +34,7 @@ from server.registry import RoundEntry, entries
 
 SERVER = [sys.executable, "-c", "import sys; from server.cli import main; sys.exit(main())"]
 CLIENT = [sys.executable, "-m", "client"]
+MODEL = os.environ.get("PRIVITY_TEST_MODEL", "tiny")  # any that `privity-sim run` takes
 COMMAND_S, UP_S, ROUND_S = 120.0, 180.0, 300.0
 PASSPHRASE = "correct horse battery"
 ORDER = "order"  # in a client's folder: where it is to die, such as `before confirm`
@@ -400,7 +401,9 @@ class Federation:
         file.write_text(PASSPHRASE + "\n")
 
 
-ALLOWED = ("least_cohort=3", "record_epsilon=none", "record_epsilon_round=none", "models=tiny")
+ALLOWED = (
+    "least_cohort=3", "record_epsilon=none", "record_epsilon_round=none", f"models={MODEL}",
+)  # fmt: skip
 
 
 def _path() -> list[str]:

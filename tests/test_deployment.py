@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from deployment import ANSWERS, SECRETS, Federation, status, wait_for, zombies
+from deployment import ANSWERS, MODEL, SECRETS, Federation, status, wait_for, zombies
 
 from server.registry import RoundEntry
 
 SETTINGS: dict[str, Any] = {
-    "model": "tiny", "examples": 8, "rounds": 3, "layers": 0, "deadline_s": 120.0,
+    "model": MODEL, "examples": 8, "rounds": 3, "layers": 0, "deadline_s": 120.0,
 }  # fmt: skip
 
 # Without noise and with every example in every step nothing in an update is left to chance.
