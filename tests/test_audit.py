@@ -598,7 +598,7 @@ def test_a_folder_that_cannot_be_made_is_refused_before_the_work(
     (tmp_path / "file").write_text("keep")
     options = ["--variant", "both-shares", "--out", str(tmp_path / "file")]
     assert main(["audit", "--quick", *options]) == 2
-    assert "--out another place" in capsys.readouterr().err
+    assert "another place" in capsys.readouterr().err
 
 
 def test_the_command_prints_one_json_object_and_keeps_both_files(
