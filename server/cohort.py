@@ -25,7 +25,8 @@ LEGS = {
 ADOPT = "adopt"
 MESSAGE_TYPES = LEGS | {ADOPT: "query.adopt"}
 REGISTRATION_DEADLINE_S = 60.0
-FIRST_LOOK_S, LESS_OFTEN, SLOWEST_LOOK_S = 0.05, 1.3, 1.0
+FIRST_LOOK_S, SLOWEST_LOOK_S, LOOK_SHARE = 0.05, 1.0, 1 / 10  # of the time since the asking
+LEISURE = 5  # times as long as a look took
 Lost = Callable[[int, str], bool]
 Content = Mapping[str, ConfigRecordValues]
 
@@ -101,21 +102,25 @@ class Messenger:
         """What came back within the deadline and before it was enough.
 
         Flower's own `send_and_receive` looks every three seconds. This looks at once, then less and
-        less often, so that a fast cohort is not kept waiting and a slow one costs little.
+        less often, so that a fast cohort is not kept waiting and a slow one costs little; and so
+        seldom that a SuperLink with much to do has time for the devices.
         """
         if not messages:
             return []
-        end, pause = time.monotonic() + self._deadline_s, FIRST_LOOK_S
+        begin = time.monotonic()
+        end = begin + self._deadline_s
         waiting = set(self._grid.push_messages(messages))
         replies: list[Message] = []
         while True:
+            looked = time.monotonic()
             came = list(self._look(waiting))
             replies += came
             waiting -= {reply.metadata.reply_to_message_id for reply in came}
-            if not waiting or enough() or time.monotonic() > end:
+            now = time.monotonic()
+            if not waiting or enough() or now > end:
                 return replies
-            time.sleep(pause)
-            pause = FIRST_LOOK_S if came else min(pause * LESS_OFTEN, SLOWEST_LOOK_S)
+            pause = max(FIRST_LOOK_S, LOOK_SHARE * (now - begin), LEISURE * (now - looked))
+            time.sleep(min(pause, SLOWEST_LOOK_S))
 
 
 def _messages(asks: Sequence[Ask]) -> list[Message]:
