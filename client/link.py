@@ -55,7 +55,7 @@ from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
 from common.errors import PrivityError
 
-BEAT_S = HEARTBEAT_DEFAULT_INTERVAL / 2  # Flower gives a device up after four
+BEAT_S = 0.8 * HEARTBEAT_DEFAULT_INTERVAL  # Flower waits for twice the interval
 KEPT_S = 60.0  # less than the gateway keeps an idle connection
 AGAIN_S = (1.0, 3.0)
 ONE = 1  # object at a time: a second connection costs both sides more than it saves

@@ -20,8 +20,8 @@ from client.link import Link, RunOverError
 from common.bundle import bundle_hash
 from common.config import Settings
 
-FIRST_LOOK_S, SLOW_LOOK_S, SLOWEST_LOOK_S = 0.2, 3.0, 15.0
-QUIET_SHARE, LONG_QUIET_SHARE = 1 / 4, 1 / 10  # of the time since the last message
+FIRST_LOOK_S, SLOW_LOOK_S, SLOWEST_LOOK_S = 0.1, 3.0, 15.0
+QUIET_SHARE, LONG_QUIET_SHARE = 1 / 6, 1 / 10  # of the time since the last message
 LEISURE = 10  # times as long as a look took
 Report = Callable[[str], None]
 
@@ -29,7 +29,7 @@ Report = Callable[[str], None]
 def pause_s(quiet_s: float, look_s: float) -> float:
     """Seconds until the next look for messages, before jitter.
 
-    A quarter of the quiet, so that an answer is not kept waiting for long; in a round never more
+    A sixth of the quiet, so that an answer is not kept waiting for long; in a round never more
     than three seconds or a tenth of the quiet, and a quarter of a minute in the end. A federation
     that answers slowly, because many ask it or it has much to do, is asked less often.
 

@@ -26,7 +26,7 @@ ADOPT = "adopt"
 MESSAGE_TYPES = LEGS | {ADOPT: "query.adopt"}
 REGISTRATION_DEADLINE_S = 60.0
 FIRST_LOOK_S, SLOWEST_LOOK_S, LOOK_SHARE = 0.05, 1.0, 1 / 10  # of the time since the asking
-LEISURE = 5  # times as long as a look took
+LEISURE = 2  # times as long as a look took
 Lost = Callable[[int, str], bool]
 Content = Mapping[str, ConfigRecordValues]
 

@@ -10,13 +10,13 @@ QUICK_S = 0.01
 
 
 def test_a_device_that_was_just_asked_looks_again_at_once() -> None:
-    assert pause_s(0.0, QUICK_S) == pytest.approx(0.2)
+    assert pause_s(0.0, QUICK_S) == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize("quiet_s", [1.0, 10.0, 30.0, 100.0, 600.0])
 def test_an_answer_waits_for_a_share_of_the_time_it_took(quiet_s: float) -> None:
     """So that pauses add little to a round, however long its training."""
-    assert pause_s(quiet_s, QUICK_S) <= max(0.2, quiet_s / 4)
+    assert pause_s(quiet_s, QUICK_S) <= max(0.1, quiet_s / 6)
     assert pause_s(quiet_s, QUICK_S) <= max(3.0, quiet_s / 10)
 
 
