@@ -16,16 +16,18 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 CLONE_NEWNET = 0x40000000  # sched.h
-ETH_P_ALL, SOL_PACKET, PACKET_STATISTICS, SO_RCVBUFFORCE = 3, 263, 6, 33
+ETH_P_ALL, ETH_P_IP, ETH_P_IPV6 = 3, 0x0800, 0x86DD
+SOL_PACKET, PACKET_STATISTICS, SO_ATTACH_FILTER, SO_RCVBUFFORCE = 263, 6, 26, 33
 TCP, UDP, ICMP6, HOP_BY_HOP = 6, 17, 58, 0
 LISTENING = "0A"  # state in /proc/net/tcp
 NOWHERE = "203.0.113.9"  # RFC 5737: what the resolver answers for any name
+NOWHERE6 = "2001:db8::9"  # RFC 3849
 OUTSIDE, OUTSIDE6 = "10.77.0.1", "fd77::1"
 HEAD_BYTES = 64  # of a packet: IP header and ports
 
@@ -46,10 +48,11 @@ def missing() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A network namespace with one address."""
+    """A network namespace with one address of each kind."""
 
     name: str
     address: str
+    address6: str
 
     @property
     def inside(self) -> list[str]:
@@ -96,6 +99,7 @@ class Watcher:
         """To be called on the outside."""
         packets = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_ALL))
         packets.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 25)
+        _attach(packets, _elsewhere(self.ours))
         datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         streams = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         for one in (datagrams, streams):
@@ -154,6 +158,45 @@ class Watcher:
             self.asked.append((peer[0], _name(stream.recv(4096)[2:])))
 
 
+def _elsewhere(ours: Iterable[str]) -> list[tuple[int, int, int, int]]:
+    """A classic BPF program (linux/filter.h) that takes IP packets to anything but `ours`.
+
+    The kernel leaves the hosts' packets to each other out, however many there are, so that
+    none of the others is lost to a watcher that was given no time.
+    """
+    load, equal, give = 0x20, 0x15, 0x06  # of a word, jump if equal, return
+    kind, protocol = 0xFFFFF004, 0xFFFFF000  # SKF_AD_PKTTYPE, SKF_AD_PROTOCOL
+    none, whole = (give, 0, 0, 0), (give, 0, 0, 0xFFFFFFFF)
+
+    def unless(*words: tuple[int, int]) -> list[tuple[int, int, int, int]]:
+        """Ends with nothing where each word, at its place, is as said; goes on otherwise."""
+        left = range(2 * len(words) - 1, 0, -2)
+        tests = [
+            part
+            for (at, word), far in zip(words, left, strict=True)
+            for part in ((load, 0, 0, at), (equal, 0, far, word))
+        ]
+        return [*tests, none]
+
+    def target(address: str) -> list[tuple[int, int]]:
+        family, at = (socket.AF_INET6, 24) if ":" in address else (socket.AF_INET, 16)
+        raw = socket.inet_pton(family, address)
+        return [(at + n, int.from_bytes(raw[n : n + 4])) for n in range(0, len(raw), 4)]
+
+    parts = [unless((kind, socket.PACKET_OUTGOING))]
+    for version, mark in ((ETH_P_IP, "."), (ETH_P_IPV6, ":")):
+        tests = [test for one in sorted(ours) if mark in one for test in unless(*target(one))]
+        parts.append([(load, 0, 0, protocol), (equal, 1, 0, version), (0x05, 0, 0, len(tests) + 1)])
+        parts.append([*tests, whole])
+    return [*(step for part in parts for step in part), none]
+
+
+def _attach(packets: socket.socket, program: list[tuple[int, int, int, int]]) -> None:
+    steps = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in program))
+    about = struct.pack("@HP", len(program), ctypes.addressof(steps))
+    packets.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, about)
+
+
 def _name(query: bytes) -> str:
     """The name in a DNS query (RFC 1035, 4.1)."""
     labels, at = [], 12
@@ -190,9 +233,12 @@ def network(count: int) -> Iterator[Network]:
     """So many hosts, 10.77.0.2 and on; whatever happens, nothing of them stays."""
     _remove_stale()
     tag = f"privity-{os.getpid()}"
-    outside = Host(f"{tag}-outside", OUTSIDE)
-    hosts = [Host(f"{tag}-host{number}", f"10.77.0.{number + 2}") for number in range(count)]
-    ours = {address for n, host in enumerate(hosts) for address in (host.address, f"fd77::{n + 2}")}
+    outside = Host(f"{tag}-outside", OUTSIDE, OUTSIDE6)
+    hosts = [
+        Host(f"{tag}-host{number}", f"10.77.0.{number + 2}", f"fd77::{number + 2}")
+        for number in range(count)
+    ]
+    ours = {address for host in hosts for address in (host.address, host.address6)}
     watcher = Watcher(frozenset(ours))
     try:
         _lay_out(outside, hosts)
@@ -219,7 +265,7 @@ def _lay_out(outside: Host, hosts: Sequence[Host]) -> None:
         _quiet(*out, device=port)
         _quiet(*here, device="cable")
         _ip(*out, "link", "set", port, "master", "bridge", "up")
-        _addressed(*here, device="cable", address=host.address, address6=f"fd77::{number + 2}")
+        _addressed(*here, device="cable", address=host.address, address6=host.address6)
         _ip(*here, "route", "add", "default", "via", OUTSIDE)
         _ip(*here, "-6", "route", "add", "default", "via", OUTSIDE6)
         folder = Path("/etc/netns", host.name)  # which `ip netns exec` puts over /etc
@@ -295,3 +341,10 @@ def answers(address: str, port: int, patience_s: float = 2.0) -> bool:
     with socket.socket(family) as probe:
         probe.settimeout(patience_s)
         return probe.connect_ex((address, port)) == 0
+
+
+def send(address: str, port: int) -> None:
+    """One datagram."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as one:
+        one.sendto(b"?", (address, port))

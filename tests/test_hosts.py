@@ -13,6 +13,7 @@ import pytest
 from deployment import Federation, wait_for, write_diary
 from hosts import (
     NOWHERE,
+    NOWHERE6,
     TCP,
     UDP,
     Host,
@@ -21,6 +22,7 @@ from hosts import (
     listening,
     missing,
     network,
+    send,
     unconnected,
 )
 
@@ -162,3 +164,7 @@ def test_nobody_looks_outside(hosts: Hosts) -> None:
         }
         assert seen == {(UDP, 53), (TCP, 80)}
         assert (host.address, NOWHERE, TCP, 80) in watcher.sent
+        host.do(lambda: send(NOWHERE6, 443))
+        wait_for(
+            lambda host=host: (host.address6, NOWHERE6, UDP, 443) in watcher.sent, 10, "a packet"
+        )
