@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 
-from client.participation import KEPT
+from client.participation import kept_here
 from client.store import Store
 from common.adapter.plan import Vector
 from common.adapter.state import Personal, Shared, decode_shared, encode_shared
 from common.backbone import adapter_plans
 from common.config import Settings, from_mapping
 
-SHARED, PERSONAL, SETTINGS = "adapter/shared", "adapter/personal", "adapter/settings"
+SHARED, PERSONAL, SETTINGS = "adapter/shared", "adapter/personal/", "adapter/settings"
+OWN = "personal_"  # how the settings begin that are never a federation's
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,30 +38,52 @@ def load(store: Store, model: str = "") -> Adapters:
     Args:
         model: The model to use where no adapter decides it; the default one where empty.
     """
-    known = store.get(SETTINGS)
-    settings = from_mapping(json.loads(known)) if known else Settings()
-    if not known and model:
-        settings = replace(settings, model=model)
+    settings = settings_in_use(store, model)
     shared_plan, personal_plan = adapter_plans(settings)
-    shared, kept, personal = (store.get(key) for key in (SHARED, KEPT, PERSONAL))
+    shared, personal = store.get(SHARED), store.get(_personal_key(settings))
     return Adapters(
         settings,
         decode_shared(shared_plan, shared) if shared else None,
-        np.frombuffer(kept, dtype="<f4") if kept else None,
+        kept_here(store, shared_plan),
         Personal(personal_plan, np.frombuffer(personal, dtype="<f4")) if personal else None,
     )
 
 
+def settings_in_use(store: Store, model: str = "") -> Settings:
+    """Those of the adapter that was kept last; `model` and the defaults without one."""
+    known = store.get(SETTINGS)
+    if known:
+        return from_mapping(json.loads(known))
+    return replace(Settings(), model=model) if model else Settings()
+
+
 def keep_shared(store: Store, settings: Settings, shared: Shared) -> None:
-    """Use this shared adapter from now on. A personal one for another plan is dropped."""
-    before = load(store) if store.get(SETTINGS) else None
-    if before and before.personal and before.personal.plan != adapter_plans(settings)[1]:
-        store.drop(PERSONAL)
-    store.put(SETTINGS, json.dumps(settings.to_dict()).encode())
-    store.put(SHARED, encode_shared(shared))
+    """Use this shared adapter from now on.
+
+    The personal adapter's settings stay the device's own. A personal adapter that does not fit
+    the new model is put aside, and is there again when its model is.
+    """
+    with store.together():
+        _put_settings(store, with_own(settings, settings_in_use(store)))
+        store.put(SHARED, encode_shared(shared))
 
 
 def keep_personal(store: Store, settings: Settings, personal: Personal) -> None:
     """Use this personal adapter from now on."""
+    with store.together():
+        _put_settings(store, settings)
+        store.put(_personal_key(settings), personal.vector.astype("<f4").tobytes())
+
+
+def with_own(settings: Settings, own: Settings) -> Settings:
+    """A federation's settings with what concerns the personal adapter from the device's own."""
+    names = [f.name for f in fields(Settings) if f.name.startswith(OWN)]
+    return replace(settings, **{name: getattr(own, name) for name in names})
+
+
+def _put_settings(store: Store, settings: Settings) -> None:
     store.put(SETTINGS, json.dumps(settings.to_dict()).encode())
-    store.put(PERSONAL, personal.vector.astype("<f4").tobytes())
+
+
+def _personal_key(settings: Settings) -> str:
+    return f"{PERSONAL}{settings.model}/{adapter_plans(settings)[1].digest()}"

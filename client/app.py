@@ -29,6 +29,7 @@ app = ClientApp()
 
 Leg = Callable[[Device, Settings, dict[str, Any]], bytes]
 Opener = Callable[[Settings, Context], AbstractContextManager[Device]]
+Told = Callable[[str, str, str], None]  # which leg, what the server is told, what the person is
 
 
 @app.query("advertise")
@@ -96,22 +97,26 @@ def _reply(message: Message, context: Context, legs: dict[str, Leg]) -> Message:
     """Answer each leg that the message has a record for, in a record of the same name."""
     asked = message.content.config_records
     answers = {
-        name: ConfigRecord(_answer(leg, context, dict(asked[name])))
+        name: ConfigRecord(_answer(name, leg, context, dict(asked[name])))
         for name, leg in legs.items()
         if name in asked
     }
     return Message(RecordDict(dict(answers)), reply_to=message)
 
 
-def _answer(leg: Leg, context: Context, asked: dict[str, Any]) -> dict[str, ConfigRecordValues]:
+def _answer(
+    name: str, leg: Leg, context: Context, asked: dict[str, Any]
+) -> dict[str, ConfigRecordValues]:
     try:
         settings = _settings(tuple(sorted(context.run_config.items())))
         with _opened(settings, context) as device:
             return {"body": leg(device, settings, asked)}
     except PrivityError as error:  # a refusal: the server learns its kind, not its text
-        return {"refused": type(error).__name__}
+        sent, words = type(error).__name__, error.message
     except Exception as error:  # Flower would send the traceback, and with it who knows what
-        return {"refused": _where(error)}
+        sent = words = _where(error)
+    _refused(name, sent, words)
+    return {"refused": sent}
 
 
 def _where(error: Exception) -> str:
@@ -140,10 +145,19 @@ def _simulated(settings: Settings, context: Context) -> Iterator[Device]:
         device.store.close()
 
 
+def unheard(leg: str, sent: str, words: str) -> None:
+    """Tell nobody: the server has it in its log."""
+
+
 _opened: Opener = _simulated
+_refused: Told = unheard
 
 
-def serve(opener: Opener) -> None:
-    """From now on this process answers for the device that `opener` gives for each message."""
-    global _opened
-    _opened = opener
+def serve(opener: Opener, refused: Told) -> None:
+    """From now on this process answers for the device that `opener` gives for each message.
+
+    Args:
+        refused: Told of each leg that is refused.
+    """
+    global _opened, _refused
+    _opened, _refused = opener, refused

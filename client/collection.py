@@ -66,6 +66,11 @@ class Collection:
         )
         return [Record(found, json.loads(content), at, split) for found, content, at, split in rows]
 
+    def state(self) -> tuple[int, int]:
+        """Two numbers that change whenever a record comes or goes."""
+        row = self._db.execute("SELECT COUNT(*), COALESCE(MAX(id), 0) FROM records").fetchone()
+        return row[0], row[1]
+
     def counts(self) -> dict[str, int]:
         """How many records there are of each kind."""
         return dict(self._db.execute("SELECT kind, COUNT(*) FROM records GROUP BY kind ORDER BY 1"))

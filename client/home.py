@@ -53,6 +53,21 @@ def usual_unlock(options: argparse.Namespace) -> Unlock:
     return Keyring()
 
 
+def ask_once(options: argparse.Namespace) -> str:
+    """The passphrase of a vault that has one, else nothing; it is not asked for again.
+
+    Raises:
+        InputError: When there is no vault, or nobody to ask.
+    """
+    from client.unlocking import PASSPHRASE
+    from client.vault import read_header
+
+    if read_header(home(options)).get("kept") != PASSPHRASE:
+        return ""
+    options.asked = asking(options)(False)
+    return str(options.asked)
+
+
 def given(options: argparse.Namespace) -> bool:
     """Whether a file or descriptor with a passphrase was named."""
     named = options.passphrase_file, options.passphrase_fd, os.environ.get(FILE_VARIABLE)
@@ -65,6 +80,8 @@ def asking(options: argparse.Namespace) -> Callable[[bool], str]:
     Raises:
         InputError: When both are named.
     """
+    if asked := getattr(options, "asked", ""):
+        return lambda _: str(asked)
     file, descriptor = options.passphrase_file, options.passphrase_fd
     if file is not None and descriptor is not None:
         problem = "--passphrase-file and --passphrase-fd contradict each other."

@@ -38,6 +38,12 @@ DEADLINE_S = 30.0
 WHOLE_S = 120.0
 CLOCK_HINT = "Set this device's date and time, then try again."
 LATER_HINT = "Check the address and the network, then try the same again."
+CONFLICT = 409
+Journal = Callable[[str, int], None]  # what is about to leave the device, and its bytes
+
+
+class KnownKeysError(InputError):
+    """A key that another invite has enrolled: the device needs new ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +76,7 @@ def join(
     device: Ed25519PrivateKey,
     node: ec.EllipticCurvePrivateKey,
     deadline_s: float = DEADLINE_S,
+    journal: Journal = lambda *_: None,
 ) -> Membership:
     """Enrol this device with an invite.
 
@@ -84,6 +91,7 @@ def join(
 
     Raises:
         InputError: Address, code or fingerprint are wrong, or the server refused the code.
+        KnownKeysError: The keys were enrolled with another code.
         PrivityError: The server cannot be reached, or it broke the protocol.
     """
     base, wanted, secret = read_url(url), read_fingerprint(ca_fingerprint), read_code(code)
@@ -92,7 +100,9 @@ def join(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
     request = EnrolRequest.signed(secret, device, node_key)
-    body = _post(base, "/v1/enrol", request.encode(), trusting(ca_pem), deadline_s)
+    content, trust = request.encode(), trusting(ca_pem)
+    journal("enrol", len(content))
+    body = _post(base, "/v1/enrol", content, trust, deadline_s)
     try:
         answer = EnrolAnswer.decode(body)
         _require_ours(answer, device)
@@ -109,6 +119,7 @@ def leave(
     device: Ed25519PrivateKey,
     deadline_s: float = DEADLINE_S,
     clock: Callable[[], float] = time.time,
+    journal: Journal = lambda *_: None,
 ) -> None:
     """Ask the operator to forget this device. Again is no error.
 
@@ -116,9 +127,9 @@ def leave(
         InputError: The server refused.
         PrivityError: The server cannot be reached.
     """
-    request = LeaveRequest.signed(membership.member, int(clock()), device)
-    trust = trusting(membership.ca_pem)
-    _post(membership.url, "/v1/leave", request.encode(), trust, deadline_s)
+    content = LeaveRequest.signed(membership.member, int(clock()), device).encode()
+    journal("leave", len(content))
+    _post(membership.url, "/v1/leave", content, trusting(membership.ca_pem), deadline_s)
 
 
 def trusting(ca_pem: bytes) -> ssl.SSLContext:
@@ -191,6 +202,8 @@ def _post(base: str, path: str, body: bytes, trust: ssl.SSLContext, deadline_s: 
         refusal = Refusal.decode(answer)
     except DecodeError:
         refusal = Refusal(f"The server answered with status {status}.", LATER_HINT)
+    if status == CONFLICT:
+        raise KnownKeysError(refusal.error, refusal.hint)
     kind = InputError if 400 <= status < 500 else PrivityError
     raise kind(refusal.error, refusal.hint)
 

@@ -90,9 +90,8 @@ class Ledger:
 
         Raises:
             ProtocolError: When this attempt at this round was charged already: nobody gets a
-                second, differently masked update for it. Or when the run was begun on other data.
+                second, differently masked update for it.
         """
-        self._require_same_data(charge)
         record, evaluation = charge.record, charge.evaluation
         figure = (None, "") if evaluation is None else (evaluation.noise_multiplier, charge.heldout)
         mechanisms = (
@@ -118,13 +117,6 @@ class Ledger:
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (*place, *mechanism, *mark, *total),
         )
-
-    def _require_same_data(self, charge: Charge) -> None:
-        same = (("data", charge.data), ("evaluation_data", charge.heldout))
-        for column, digest in same[: 1 if charge.evaluation is None else 2]:
-            query = f"SELECT 1 FROM releases WHERE run = ? AND {column} NOT IN (?, '')"  # noqa: S608
-            if self._db.execute(query, (charge.run, digest)).fetchone():
-                raise ProtocolError("the data on this device changed since the run was begun.")
 
     def releases(self) -> list[Release]:
         """All that was ever charged at record level: the training, then the evaluations."""

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from client.device import Identity
 from client.joining import Membership
+from client.participation import OF_ROUNDS
 from client.store import FEDERATION, Store
 from common.errors import InputError
 
@@ -31,8 +32,9 @@ def keys(store: Store) -> tuple[Ed25519PrivateKey, EllipticCurvePrivateKey]:
             serialization.PrivateFormat.PKCS8,
             serialization.NoEncryption(),
         )
-        store.put(DEVICE_KEY, device)
-        store.put(NODE_KEY, node)
+        with store.together():
+            store.put(DEVICE_KEY, device)
+            store.put(NODE_KEY, node)
     loaded = serialization.load_der_private_key(node, None)
     assert isinstance(loaded, ec.EllipticCurvePrivateKey)
     return Ed25519PrivateKey.from_private_bytes(device), loaded
@@ -79,6 +81,8 @@ def identity(store: Store) -> Identity:
 
 
 def forget(store: Store) -> None:
-    """Be in no federation, with no keys. Ledger and journal stay."""
-    for key in (FEDERATION, DEVICE_KEY, NODE_KEY):
-        store.drop(key)
+    """Be in no federation, with no keys and no secrets of rounds. Ledger and journal stay."""
+    rounds = [key for prefix in OF_ROUNDS for key in store.keys(prefix)]
+    with store.together():
+        for key in (FEDERATION, DEVICE_KEY, NODE_KEY, *rounds):
+            store.drop(key)

@@ -78,9 +78,7 @@ class Node:
             message = self.link.receive()
             if message is None:
                 return False
-            begin = time.monotonic()
-            reply = self._reply(message)
-            self.link.send(reply, time.monotonic() - begin)
+            self.link.send(self._reply(message))
         except RunOverError:
             self.report("a run ended before its message was answered")
         return True
@@ -89,7 +87,10 @@ class Node:
         context = self._context(message.metadata.run_id)
         if context is None:
             return _refusal(message, "UnknownBundle")
-        return self.app(message, context)
+        try:
+            return self.app(message, context)
+        except Exception as error:  # a message that the app has no function for
+            return _refusal(message, type(error).__name__)
 
     def _context(self, number: int) -> Context | None:
         """A run's settings, or None for a run that is none of this software's."""

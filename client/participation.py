@@ -18,10 +18,10 @@ from client.budget import next_evaluation, next_release, require_user_budget
 from client.device import Device
 from client.ledger import UNBOUNDED, Charge, Spent
 from client.policy import Asked
-from client.store import Upload
+from client.store import Store, Upload
 from client.terms import check_terms
 from client.training import train_shared
-from common.adapter.plan import Vector
+from common.adapter.plan import AdapterPlan, Vector
 from common.adapter.state import Shared, decode_shared
 from common.backbone import adapter_plans, backbone_for
 from common.config import MIN_COHORT, Settings
@@ -33,7 +33,8 @@ from common.secagg import Floor, Participant, RoundTerms, quantize, to_ring
 from common.secagg.quantize import clip_norm, quantize_towards_zero
 from common.terms import user_rho
 
-STATE, TERMS, ASKED, KEPT = "round/", "terms/", "asked/", "kept"
+STATE, TERMS, ASKED = OF_ROUNDS = "round/", "terms/", "asked/"  # each with a round's number
+KEPT = "kept/"
 LOSS, TOKENS, CLIPPED, COORDINATES = "loss", "trained-tokens", "clipped", "coordinates"
 FLOOR = Floor(cohort=MIN_COHORT)
 
@@ -74,14 +75,18 @@ def update(device: Device, settings: Settings, number: int, inbox: bytes, adapte
     """Leg 3: charge the ledger, score the published adapter, train from it, mask, answer.
 
     Asked the same again, it answers with the same bytes, which were kept.
+
+    Raises:
+        ProtocolError: The settings are not those that leg 1 agreed on.
+        BudgetExceededError, DeclinedError: As in leg 1; rounds made since then count.
     """
     asked = hashlib.sha256(inbox + adapter).digest()
     if device.store.get(f"{ASKED}{number}") == asked:
         return _again(device, number)
+    terms = _agreed(device, settings, number)
     published = decode_shared(adapter_plans(settings)[0], adapter)
 
     def leg(participant: Participant) -> bytes:
-        terms = _terms(device, number)
         sent, figure = _train(device, settings, terms, published)
         integers = _integers(device, settings, terms, sent - published.vector, figure)
         binding = bytes.fromhex(published.digest())
@@ -106,6 +111,12 @@ def adopt(device: Device, settings: Settings, adapter: bytes) -> bytes:
     """After the last round: take what was published. The answer says nothing."""
     device.adopt(settings, decode_shared(adapter_plans(settings)[0], adapter))
     return b""
+
+
+def kept_here(store: Store, plan: AdapterPlan) -> Vector | None:
+    """The parts of a shared adapter that never left this device (FedSA's B); None: none yet."""
+    stored = store.get(f"{KEPT}{plan.digest()}")
+    return None if stored is None else np.frombuffer(stored, dtype="<f4")
 
 
 def _cost(device: Device, settings: Settings, terms: RoundTerms) -> Charge:
@@ -145,7 +156,7 @@ def _asked(settings: Settings, terms: RoundTerms, cost: Charge) -> Asked:
     """What the round asks, as the device's policy reads it."""
     assert cost.record_spent and cost.user_spent
     return Asked(
-        cohort=terms.cohort,
+        cohort=terms.least,
         record_epsilon=cost.record_spent.epsilon,
         user_epsilon=cost.user_spent.epsilon,
         upload_bytes=terms.dimension * terms.bits // 8,
@@ -160,10 +171,10 @@ def _train(
 ) -> tuple[Vector, Vector]:
     """The weights after this round's steps, and the evaluation's coordinate if there is one."""
     charge = _cost(device, settings, terms)
+    device.consent(_asked(settings, terms, charge))
+    kept = kept_here(device.store, published.plan)
     device.store.ledger.charge(charge)
     backbone = backbone_for(settings)
-    stored = device.store.get(KEPT)
-    kept = None if stored is None else np.frombuffer(stored, dtype="<f4")
     figure = evaluation.coordinate(
         settings,
         published,
@@ -182,7 +193,8 @@ def _train(
     )
     with device.store.together():
         if len(trained.kept):
-            device.store.put(KEPT, trained.kept.astype("<f4").tobytes())
+            key = f"{KEPT}{published.plan.digest()}"
+            device.store.put(key, trained.kept.astype("<f4").tobytes())
         device.store.put(LOSS, str(trained.loss).encode())
         device.store.count(TOKENS, trained.tokens)
     return trained.sent, figure
@@ -193,6 +205,8 @@ def _integers(
 ) -> NDArray[np.int64]:
     """What is summed: the clipped update and the figure, in levels, with this device's noise."""
     if terms.noise:
+        if not np.isfinite(change).all():  # a refusal would tell something that no noise covers
+            change = np.zeros_like(change)
         bounded = clip_norm(change, settings.user_clip)
         clipped = change.size if not np.array_equal(bounded, change) else 0
         both = np.concatenate([bounded, figure])
@@ -217,6 +231,14 @@ def _terms(device: Device, number: int) -> RoundTerms:
     if terms is None:
         raise ProtocolError(f"round {number} is not under way on this device.")
     return RoundTerms.decode(terms)
+
+
+def _agreed(device: Device, settings: Settings, number: int) -> RoundTerms:
+    """The terms of leg 1, which are about these settings."""
+    terms = _terms(device, number)
+    if terms.training != settings.digest():
+        raise ProtocolError(f"the settings are not those that round {number} was agreed on.")
+    return terms
 
 
 def _load(device: Device, number: int, stage: str) -> tuple[RoundTerms, Participant]:
@@ -275,7 +297,7 @@ def _journal(device: Device, terms: RoundTerms, what: str, message: bytes) -> No
 
 def _forget(device: Device, number: int) -> None:
     with device.store.together():
-        for prefix in (STATE, TERMS, ASKED):
+        for prefix in OF_ROUNDS:
             device.store.drop(f"{prefix}{number}")
 
 

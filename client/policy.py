@@ -36,7 +36,7 @@ class Policy:
     only_idle: bool = _setting(False, "take part only while the machine has little to do")
     only_charging: bool = _setting(True, "take part only on mains power")
     only_unmetered: bool = _setting(True, "take part only where the network is not metered")
-    least_cohort: int = _setting(8, "fewest devices whose updates are summed")
+    least_cohort: int = _setting(6, "fewest devices whose updates are summed")
     record_epsilon_round: float = _setting(8.0, "most ε of one example that one round may add")
     record_epsilon: float = _setting(8.0, "most ε of one example, over all rounds ever")
     user_epsilon: float = _setting(
@@ -74,7 +74,7 @@ class Asked:
     """What a round asks of the device.
 
     Attributes:
-        cohort: How many devices' updates will be summed, itself included.
+        cohort: How many devices' updates are summed at least, itself included.
         record_epsilon: ε of one example after this round, over all rounds ever.
         user_epsilon: ε of the person's whole contribution after this round.
         upload_bytes: Size of the update's message.
@@ -115,6 +115,13 @@ def reasons_to_decline(
         if asked is None
         else reasons + _about_round(policy, asked, spent)
     )
+
+
+def about_model(policy: Policy, model: str) -> list[str]:
+    """Why nothing may be done about this model, not even look for it; empty: it is allowed."""
+    if model in policy.models:
+        return []
+    return [f"The model {model[:100]!r} is not one of yours: {', '.join(policy.models)}."]
 
 
 def unknowns(policy: Policy, surroundings: Surroundings) -> list[str]:
@@ -246,7 +253,9 @@ def _about_spent(policy: Policy, spent: SoFar) -> list[str]:
 def _about_round(policy: Policy, asked: Asked, spent: SoFar) -> list[str]:
     reasons = []
     if asked.cohort < policy.least_cohort:
-        reasons.append(f"Only {asked.cohort} devices take part, fewer than {policy.least_cohort}.")
+        reasons.append(
+            f"The sum could be of {asked.cohort} devices only, fewer than {policy.least_cohort}."
+        )
     adds = asked.record_epsilon - (spent.record_epsilon if asked.record_epsilon < math.inf else 0)
     if _beyond(adds, policy.record_epsilon_round):
         limit = _number(policy.record_epsilon_round)
@@ -264,11 +273,7 @@ def _about_round(policy: Policy, asked: Asked, spent: SoFar) -> list[str]:
     if asked.upload_bytes > policy.upload_bytes:
         size = f"{asked.upload_bytes:,} bytes"
         reasons.append(f"The update would be {size}, more than {policy.upload_bytes:,}.")
-    if asked.model not in policy.models:
-        reasons.append(
-            f"The model {asked.model!r} is not one of yours: {', '.join(policy.models)}."
-        )
-    return reasons
+    return reasons + about_model(policy, asked.model)
 
 
 def _over(

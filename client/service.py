@@ -9,7 +9,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,19 +17,16 @@ from urllib.parse import urlsplit
 
 from flwr.app import Context
 
-from client import adapters
 from client import app as client_app
+from client.adoption import adopt
 from client.device import Device
 from client.link import LinkLostError, connect
 from client.membership import identity, keys, membership
 from client.node import Node
-from client.policy import KEY, Asked, SoFar, decode, reasons_to_decline
+from client.policy import KEY, Asked, SoFar, about_model, decode, reasons_to_decline
 from client.surroundings import surroundings
 from client.vault import Vault
-from common.adapter import lora
-from common.adapter.plan import BOTH
-from common.adapter.state import Shared, whole
-from common.backbone import backbone_for
+from common.adapter.state import Shared
 from common.config import Settings
 from common.errors import DeclinedError, InputError
 from common.tasks.chat import Turn, split, turns
@@ -45,7 +42,7 @@ class Service:
     vault: Vault
     ended: threading.Event
     _notes: dict[str, str] = field(default_factory=dict)
-    _examples: tuple[list[Turn], list[Turn]] | None = None
+    _examples: dict[tuple[int, ...], tuple[list[Turn], list[Turn]]] = field(default_factory=dict)
 
     def run(self) -> None:
         """Until `ended`.
@@ -55,7 +52,7 @@ class Service:
             InputError: It is in none.
         """
         known, (_, node_key) = membership(self.vault.store), keys(self.vault.store)
-        client_app.serve(self._device)
+        client_app.serve(self._device, self._refused)
         address, pause = urlsplit(known.url).netloc, FIRST_PAUSE_S
         while not self.ended.is_set():
             try:
@@ -84,7 +81,8 @@ class Service:
 
     @contextmanager
     def _device(self, settings: Settings, context: Context) -> Iterator[Device]:  # noqa: ARG002
-        """This person's device, for one message."""
+        """This person's device, for one message; a model they do not allow is not looked for."""
+        _decline_for(about_model(decode(self.vault.store.get(KEY)), settings.model))
         train, heldout = self._split(settings)
         yield Device(
             member=membership(self.vault.store).member,
@@ -97,39 +95,39 @@ class Service:
         )
 
     def _split(self, settings: Settings) -> tuple[list[Turn], list[Turn]]:
-        if self._examples is None:
-            self._examples = split(turns(self.vault.records.all()), settings.examples)
-        if not self._examples[0]:
+        """The answers to train on and those held out, of the records that there are now."""
+        known = (settings.examples, *self.vault.records.state())
+        if known not in self._examples:
+            found = split(turns(self.vault.records.all()), settings.examples)
+            self._examples = {known: found}
+        if not self._examples[known][0]:
             raise InputError("There is nothing to train on.", "Import messages first.")
-        return self._examples
+        return self._examples[known]
 
     def _consent(self, asked: Asked) -> None:
         store = self.vault.store
+        policy = decode(store.get(KEY))
         spent = [store.ledger.spent(guarantee) for guarantee in ("record", "user")]
         so_far = SoFar(*(math.inf if one is None else one.epsilon for one in spent))
-        reasons = reasons_to_decline(decode(store.get(KEY)), asked, surroundings(), so_far)
-        if reasons:
-            self.note(declined=" ".join(reasons))
-            raise DeclinedError(" ".join(reasons))
+        now = surroundings(busy=policy.only_idle)
+        _decline_for(reasons_to_decline(policy, asked, now, so_far))
 
     def _adopt(self, settings: Settings, published: Shared) -> None:
-        """Keep what was published, and say whether it helps this person."""
-        adapters.keep_shared(self.vault.store, settings, published)
-        heldout = self._split(settings)[1]
-        if not heldout:
-            self.note(adapter="new")
-            return
-        backbone = backbone_for(settings)
-        answers = backbone.prepared(heldout)
-        with lora.active(backbone.model):
-            base = backbone.score(answers).metrics()["nll"]
-        lora.write(backbone.model, lora.SHARED, published.plan, BOTH, whole(published))
-        with lora.active(backbone.model, lora.SHARED):
-            shared = backbone.score(answers).metrics()["nll"]
-        self.note(
-            adapter=f"{published.digest()[:12]}; on {len(heldout)} answers it has not seen: "
-            f"{shared:.3f} nats a token, {base:.3f} without it"
-        )
+        """Try what was published, and say whether it helps this person."""
+        store, heldout = self.vault.store, self._split(settings)[1]
+        store.journal_other("adopt", 0)
+        self.note(adapter=adopt(store, settings, published, heldout))
+
+    def _refused(self, leg: str, sent: str, words: str) -> None:
+        """A leg was refused: the federation gets the kind, the person gets the reason."""
+        self.vault.store.journal_other("refusal", len(sent.encode()))
+        kind = "declined" if sent == DeclinedError.__name__ else "refused"
+        self.note(**{kind: f"{leg}, {time.strftime('%Y-%m-%d %H:%M')}: {words}"})
+
+
+def _decline_for(reasons: Sequence[str]) -> None:
+    if reasons:
+        raise DeclinedError(" ".join(reasons))
 
 
 def notes_of(folder: Path) -> dict[str, str]:

@@ -88,6 +88,10 @@ class Store:
                 (*values, upload.at, upload.federation),
             )
 
+    def journal_other(self, what: str, size: int) -> None:
+        """Enter a message that belongs to no round."""
+        self.journal(Upload("", 0, 0, what, size))
+
     def uploads(self) -> list[Upload]:
         """Everything that left the device, in order."""
         rows = self._db.execute(

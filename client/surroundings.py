@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -10,8 +9,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+import psutil
+
 POWER_SUPPLIES = Path("/sys/class/power_supply")
-IDLE_LOAD = 0.5  # mean load of the last minute, per processor
+IDLE_SHARE, SAMPLE_S = 50.0, 0.5  # percent of all processors, over so long
 QUERY_S = 2.0
 NETWORK_MANAGER = (
     "get-property",
@@ -40,13 +41,17 @@ class Surroundings:
     unmetered: bool | None = None
 
 
-def surroundings() -> Surroundings:
-    """Read the machine's state; takes at most a few seconds."""
+def surroundings(*, busy: bool = True) -> Surroundings:
+    """Read the machine's state; takes at most a few seconds.
+
+    Args:
+        busy: Watch for a moment how busy it is, which this process should not be itself meanwhile.
+    """
     now = datetime.now().astimezone()
     return Surroundings(
         minute=60 * now.hour + now.minute,
-        idle=_idle(),
-        charging=on_mains(POWER_SUPPLIES),
+        idle=psutil.cpu_percent(SAMPLE_S) < IDLE_SHARE if busy else None,
+        charging=on_mains(POWER_SUPPLIES) if POWER_SUPPLIES.is_dir() else _plugged_in(),
         unmetered=_unmetered(),
     )
 
@@ -77,11 +82,12 @@ def _read(file: Path) -> str:
         return ""
 
 
-def _idle() -> bool | None:
-    try:
-        return os.getloadavg()[0] / (os.cpu_count() or 1) < IDLE_LOAD
-    except (OSError, AttributeError):
+def _plugged_in() -> bool | None:
+    """The same where there is no such folder, as on macOS."""
+    if sys.platform.startswith("linux"):
         return None
+    battery = psutil.sensors_battery()
+    return True if battery is None else battery.power_plugged
 
 
 def _unmetered() -> bool | None:

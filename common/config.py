@@ -94,7 +94,7 @@ class Settings:
     accountant: str = _setting(
         "prv", "which of Opacus' accountants adds up a run's releases", choices=ACCOUNTANTS
     )
-    max_grad_norm: float = _setting(0.1, "C, clipping bound of one example's gradient", above=0)
+    max_grad_norm: float = _setting(0.1, "C, clipping bound of one example's gradient", low=1e-6)
     sample_rate: float = _setting(1.0, "q, chance of an example in a step", above=0, high=1)
 
     user_epsilon: float = _setting(
@@ -102,7 +102,7 @@ class Settings:
     )
     user_delta: float = _setting(1e-5, "δ that goes with the person's ε", above=0, high=0.1)
     user_clip: float = _setting(
-        0.05, "largest L2 norm of one person's update with --user-epsilon", above=0
+        0.05, "largest L2 norm of one person's update with --user-epsilon", low=1e-6
     )
 
     evaluation_epsilon: float = _setting(

@@ -66,7 +66,7 @@ def _parse_lines(lines: Iterator[str] | Any, path: Path) -> Iterator[Record]:
 
 def _parse(line: str, where: str) -> Record:
     try:
-        entry = json.loads(line)
+        entry = json.loads(line, parse_constant=_no_number)
         json.dumps(entry, ensure_ascii=False).encode()  # refuses lone surrogates
     except json.JSONDecodeError as error:
         problem = f"{where}: not valid JSON ({error.msg} at column {error.colno})."
@@ -84,15 +84,19 @@ def _parse(line: str, where: str) -> Record:
     return Record(kind, values, _utc(entry.get("at"), where), entry.get("split"))
 
 
+def _no_number(constant: str) -> float:
+    raise ValueError(constant)  # NaN and the infinities are not JSON
+
+
 def _utc(at: str | None, where: str) -> str | None:
     """The time in one form that sorts as text; a time without zone is taken for UTC."""
     if at is None:
         return None
     try:
         time = datetime.fromisoformat(at)
-    except ValueError:
+        return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC).isoformat()
+    except (ValueError, OverflowError):  # the second: beyond the year 9999 in UTC
         raise InputError(f"{where}: 'at' is not an ISO 8601 time.") from None
-    return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC).isoformat()
 
 
 def _check_keys(entry: dict[str, Any], kind: str, where: str) -> None:

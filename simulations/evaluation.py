@@ -12,10 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from client.device import Device
-from client.participation import KEPT
+from client.participation import kept_here
 from client.training import train_personal
 from common.adapter import lora
 from common.adapter.peft_io import save_adapter
@@ -137,6 +135,6 @@ def _use_shared(backbone: Backbone, device: Device, shared: Shared) -> None:
     plan = shared.plan
     lora.write(backbone.model, lora.SHARED, plan, BOTH, plan.initial(BOTH))
     lora.write(backbone.model, lora.SHARED, plan, plan.sent, shared.vector)
-    if kept := device.store.get(KEPT):
-        vector = np.frombuffer(kept, dtype="<f4")
-        lora.write(backbone.model, lora.SHARED, plan, kept_parts(plan.sharing), vector)
+    kept = kept_here(device.store, plan)
+    if kept is not None:
+        lora.write(backbone.model, lora.SHARED, plan, kept_parts(plan.sharing), kept)

@@ -390,7 +390,6 @@ class Federation:
         (words,) = re.findall(r"^privity-client (join .*)$", self.server("invite"), re.MULTILINE)
         said = person.run(*words.split())
         person.member = int(re.findall(r"member (\d+)", said)[0])
-        person.start()
 
     def _obedience(self) -> None:
         folder = self.folder / "obedience"

@@ -84,6 +84,8 @@ def test_settings_that_the_data_or_model_cannot_serve(
         ('{"kind": ["secret"]}', ["unknown kind"]),
         ('{"kind": "fact", "text": "\\ud800"}', ["not usable"]),
         ('{"kind": "fact", "text": "x", "at": "secret"}', ["ISO 8601"]),
+        ('{"kind": "fact", "text": "x", "at": "9999-12-31T23:59:59-12:00"}', ["ISO 8601"]),
+        ('{"kind": "rating", "item": "secret", "title": "x", "value": NaN}', ["usable JSON"]),
         ("[" * 100_000, ["not"]),
     ],
 )

@@ -60,12 +60,13 @@ def test_one_attempt_is_charged_once(tmp_path: Path) -> None:
     assert len(store.ledger.releases()) == len(store.ledger.user_rhos()) == 2
 
 
-def test_a_run_is_charged_for_one_set_of_data(tmp_path: Path) -> None:
+def test_each_release_names_its_data(tmp_path: Path) -> None:
+    """A person's records grow while a federation lives; every row says what it was about."""
     store = Store.open(tmp_path / "device.db")
     store.ledger.charge(charge())
-    with pytest.raises(ProtocolError, match="data on this device changed"):
-        store.ledger.charge(charge(round_=2, data="bb"))
-    assert len(store.ledger.releases()) == 1
+    store.ledger.charge(charge(round_=2, data="bb"))
+    found = store._db.execute("SELECT DISTINCT round, data FROM releases ORDER BY round").fetchall()
+    assert found == [(1, "aa"), (2, "bb")]
 
 
 @pytest.mark.parametrize(
@@ -182,18 +183,25 @@ def test_asked_again_a_device_sends_the_same_bytes_and_is_charged_once(
 
 
 def test_asked_for_the_same_round_with_another_adapter_a_device_drops_out(
-    run: Runner, people: Path, monkeypatch: pytest.MonkeyPatch
+    run: Runner, people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = participation.update
+    real, refused = participation.update, []
 
     def other(device: Any, settings: Any, number: int, inbox: bytes, adapter: bytes) -> bytes:
         real(device, settings, number, inbox, adapter)
-        return real(device, settings, number, inbox, bytes(len(adapter)) + b"")
+        with pytest.raises(PrivityError) as caught:
+            real(device, settings, number, inbox, bytes(len(adapter) - 4) + b"\0\0\x80?")
+        refused.append(caught.value)
+        raise caught.value
 
     monkeypatch.setattr(participation, "update", other)
-    report = run(people, "run", "--rounds", "2")
-    statuses = [entry["status"] for entry in report["rounds_log"]]
-    assert statuses[1] == "abandoned"  # in round 1 the published start is all zeros: the same
+    report = run(people, "run", "--rounds", "1")
+    assert len(refused) == 5
+    assert [entry["status"] for entry in report["rounds_log"]] == ["abandoned"]
+    store = Store.open(tmp_path / "run/devices/00000.db")
+    assert len(store.ledger.releases()) == 1
+    assert [u.what for u in store.uploads()].count("update") == 1
+    store.close()
 
 
 @pytest.mark.parametrize(

@@ -186,7 +186,7 @@ def test_the_policy_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
     assert said(capsys, "policy") == shown
     said(capsys, "policy", "--set", "models=a, b", "--set", "record_epsilon=none")
     shown = said(capsys, "policy")
-    for setting in ("models=a,b ", "record_epsilon=none ", "only_idle=yes ", "least_cohort=8 "):
+    for setting in ("models=a,b ", "record_epsilon=none ", "only_idle=yes ", "least_cohort=6 "):
         assert setting in shown
 
 
@@ -277,6 +277,33 @@ def test_a_simulated_devices_journal_shows_what_its_rounds_cost(
     assert found["messages"] == 10
     assert found["charged_but_not_sent"] == 0
     assert all(row["at"] for row in found["uploads"])
+
+
+@pytest.mark.usefixtures("vault")
+def test_keys_that_another_invite_enrolled_are_made_anew(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a join whose answer was lost, or a leaving that was interrupted."""
+    from client import joining
+    from client.joining import KnownKeysError, Membership
+
+    shown: list[bytes] = []
+
+    def join(url: str, code: str, fingerprint: str, device: Any, *_: Any, journal: Any) -> Any:
+        journal("enrol", 500)
+        shown.append(device.public_key().public_bytes_raw())
+        if len(shown) == 1:
+            raise KnownKeysError("A key of this device is enrolled already.")
+        return Membership(url, b"", 7, b"", b"", "village")
+
+    monkeypatch.setattr(joining, "join", join)
+    invite = ("https://village:1", "CODE", "--ca-fingerprint", "AB", "--no-start")
+    assert "member 7 of 'village'" in said(capsys, "join", *invite)
+    assert len(set(shown)) == 2
+    assert "invite code and public keys" in said(capsys, "uploads")
+    with opened(tmp_path) as vault:
+        assert [upload.what for upload in vault.store.uploads()] == ["enrol", "enrol"]
+    assert "already" in refusal(capsys, "join", *invite)
 
 
 @pytest.mark.usefixtures("vault")

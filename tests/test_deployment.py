@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from deployment import ANSWERS, MODEL, SECRETS, Federation, status, wait_for, zombies
+from deployment import ANSWERS, MODEL, SECRETS, Federation, status, wait_for, write_diary, zombies
 
 from server.registry import RoundEntry
 
@@ -108,7 +108,9 @@ def test_three_devices_make_two_rounds(small: Federation) -> None:
     assert outcomes == [(1, "done", 3), (2, "done", 3)]
     for person in small.people:
         assert person.charged() == {1: 1, 2: 1}
-        assert 0 < person.uploads()["record"]["epsilon"] <= 8
+        uploads = person.uploads()
+        assert 0 < uploads["record"]["epsilon"] <= 8
+        assert uploads["uploads"][0]["what"] == "enrol"
         assert f"member {person.member}" in person.run("status")
         assert "has ended" in person.run("stop")
     assert small.down() == 0
@@ -268,13 +270,27 @@ def test_one_who_declines_is_left_out(five: Federation) -> None:
     assert (outcome.status, outcome.survivors) == ("done", 4)
     assert outcome.round not in person.charged()
     said = person.run("status")
-    assert "Only 5 devices take part, fewer than 8." in said
+    assert "The sum could be of 4 devices only, fewer than 8." in said
     assert "DeclinedError" in five.log()
     assert "fewer than" not in five.log()
     for other in others:
         assert "declined" not in other.notes()
     person.run("policy", "--set", "least_cohort=3")
     comes_back(five)
+
+
+@long
+def test_what_is_imported_while_a_client_runs_is_learnt_from_in_the_next_round(
+    five: Federation,
+) -> None:
+    person, more = five.people[0], five.folder / "more.jsonl"
+    write_diary(more, 0, 20)  # ten of them are known already
+    assert "records" in person.run("import", str(more))
+    outcome = five.make()[-1]
+    assert (outcome.status, outcome.survivors) == ("done", 5)
+    with person.vault() as vault:
+        query = "SELECT COUNT(DISTINCT data) FROM releases WHERE guarantee = 'record'"
+        assert vault.store._db.execute(query).fetchone() == (2,)
 
 
 @long
@@ -330,6 +346,7 @@ def test_who_leaves_and_who_is_revoked(five: Federation) -> None:
     leaver.run("stop")
     assert "has left" in leaver.run("leave")
     assert "in no federation" in leaver.run("start", code=2)
+    assert leaver.uploads()["uploads"][-1]["what"] == "leave"
     five.server("revoke", str(revoked.member))
     wait_for(lambda: revoked.process() is None, 60, "the end of who was revoked")
     assert "refuses this device" in revoked.tail()

@@ -79,7 +79,7 @@ def reply() -> Message:
 def test_a_reply_gets_through_a_busy_moment(faults: tuple[str, ...]) -> None:
     """Whatever call failed, the same reply comes again, under the same number."""
     federation = Federation(*faults)
-    Link(7, federation).send(reply(), 0.1)  # type: ignore[arg-type]
+    Link(7, federation).send(reply())  # type: ignore[arg-type]
     assert len(set(federation.sent)) == 1
     assert federation.objects == set(federation.sent)
 
@@ -87,14 +87,14 @@ def test_a_reply_gets_through_a_busy_moment(faults: tuple[str, ...]) -> None:
 def test_a_reply_whose_announcement_was_not_answered_gets_through() -> None:
     """The second announcement is refused: Flower has the reply, but nothing of its content."""
     federation = Federation("lost")
-    Link(7, federation).send(reply(), 0.1)  # type: ignore[arg-type]
+    Link(7, federation).send(reply())  # type: ignore[arg-type]
     assert federation.objects == set(federation.sent)
 
 
 def test_a_federation_that_stays_away_is_out_of_reach() -> None:
     federation = Federation(*["late"] * 9)
     with pytest.raises(LinkLostError):
-        Link(7, federation).send(reply(), 0.1)  # type: ignore[arg-type]
+        Link(7, federation).send(reply())  # type: ignore[arg-type]
     assert not federation.sent
 
 
@@ -102,4 +102,4 @@ def test_an_object_that_is_never_stored_ends_no_process() -> None:
     """Flower says so with an error of its own, which a device's process does not know."""
     federation = Federation("", "not stored", "not stored", "not stored")
     with pytest.raises(LinkLostError, match="ObjectPushError"):
-        Link(7, federation).send(reply(), 0.1)  # type: ignore[arg-type]
+        Link(7, federation).send(reply())  # type: ignore[arg-type]

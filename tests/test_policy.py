@@ -6,6 +6,7 @@ import dataclasses
 import math
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -36,7 +37,7 @@ def test_the_defaults_take_part_in_a_modest_round_and_agree_with_the_rest() -> N
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
-        ({"cohort": 7}, ["Only 7 devices", "fewer than 8"]),
+        ({"cohort": 5}, ["5 devices only", "fewer than 6"]),
         ({"record_epsilon": 8.1}, ["8.1", "over 8"]),
         ({"record_epsilon": math.inf}, ["infinity", "over 8"]),
         ({"record_epsilon": math.nan}, ["over 8"]),
@@ -236,11 +237,22 @@ def test_metered_networks(
 
 
 def test_the_machine_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine.os, "cpu_count", lambda: 4)
-    monkeypatch.setattr(machine.os, "getloadavg", lambda: (1.9, 9, 9))
+    monkeypatch.setattr(machine.psutil, "cpu_percent", lambda _: 49.0)
     before = time.localtime()
     here = machine.surroundings()
     assert here.idle is True
     assert (here.minute - (60 * before.tm_hour + before.tm_min)) % 1440 in (0, 1)
-    monkeypatch.setattr(machine.os, "getloadavg", lambda: (2.1, 0, 0))
+    monkeypatch.setattr(machine.psutil, "cpu_percent", lambda _: 51.0)
     assert machine.surroundings().idle is False
+    assert machine.surroundings(busy=False).idle is None
+
+
+@pytest.mark.parametrize(("battery", "charging"), [(None, True), ({"power_plugged": False}, False)])
+def test_mains_power_on_another_platform(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, battery: Any, charging: bool
+) -> None:
+    found = battery and SimpleNamespace(**battery)
+    monkeypatch.setattr(machine, "POWER_SUPPLIES", tmp_path / "none")
+    monkeypatch.setattr(machine.sys, "platform", "darwin")
+    monkeypatch.setattr(machine.psutil, "sensors_battery", lambda: found, raising=False)
+    assert machine.surroundings(busy=False).charging is charging

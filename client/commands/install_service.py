@@ -26,6 +26,7 @@ def run(options: argparse.Namespace) -> int:
     """Write the unit for this platform; the person switches it on."""
     from client.vault import read_header
     from common.errors import InputError
+    from common.wheels import cache_dir
 
     folder = home(options)
     secret = options.passphrase_file or os.environ.get(FILE_VARIABLE)
@@ -36,25 +37,27 @@ def run(options: argparse.Namespace) -> int:
     command = [sys.executable, "-m", "client", "--home", str(folder)]
     command += ["--passphrase-file", str(Path(secret).absolute())] if secret else []
     command += ["start", "--foreground"]
-    mac = sys.platform == "darwin"
-    text, file, hint = _launchd(command) if mac else _systemd(command)
+    mac, models = sys.platform == "darwin", cache_dir().absolute()
+    text, file, hint = (_launchd if mac else _systemd)(command, models)
     if options.show:
         print(text, end="")  # noqa: T201
         return 0
-    file.parent.mkdir(parents=True, exist_ok=True)
+    for needed in (file.parent, models):
+        needed.mkdir(parents=True, exist_ok=True)
     file.write_text(text)
     print(f"{file} is written. Switch it on: {hint}")  # noqa: T201
     return 0
 
 
-def _systemd(command: list[str]) -> tuple[str, Path, str]:
+def _systemd(command: list[str], models: Path) -> tuple[str, Path, str]:
     words = " ".join(_quoted(word) for word in command)
     text = (
         "[Unit]\nDescription=Privity: your part of a private federation\n"
         "After=network-online.target\n\n"
         f"[Service]\nExecStart={words}\nRestart=on-failure\nRestartSec=30\nNice=10\n"
         "NoNewPrivileges=yes\nPrivateTmp=yes\nProtectSystem=strict\nUMask=0077\n"
-        f"ReadWritePaths={_quoted(command[4])}\n\n"
+        f"Environment={_quoted(f'PRIVITY_CACHE={models}')}\n"
+        f"ReadWritePaths={_quoted(command[4])} {_quoted(str(models))}\n\n"
         "[Install]\nWantedBy=default.target\n"
     )
     folder = Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser()
@@ -65,7 +68,7 @@ def _systemd(command: list[str]) -> tuple[str, Path, str]:
     )
 
 
-def _launchd(command: list[str]) -> tuple[str, Path, str]:
+def _launchd(command: list[str], models: Path) -> tuple[str, Path, str]:
     words = "".join(f"    <string>{escape(word)}</string>\n" for word in command)
     text = (
         '<?xml version="1.0" encoding="UTF-8"?>\n'
@@ -73,6 +76,8 @@ def _launchd(command: list[str]) -> tuple[str, Path, str]:
         '"http://www.apple.com/DTDs/PropertyList-1.0.dtd">\n'
         f'<plist version="1.0">\n<dict>\n  <key>Label</key><string>{LABEL}</string>\n'
         f"  <key>ProgramArguments</key>\n  <array>\n{words}  </array>\n"
+        f"  <key>EnvironmentVariables</key>\n  <dict><key>PRIVITY_CACHE</key>"
+        f"<string>{escape(str(models))}</string></dict>\n"
         "  <key>RunAtLoad</key><true/>\n  <key>KeepAlive</key>\n"
         "  <dict><key>SuccessfulExit</key><false/></dict>\n"
         "  <key>ProcessType</key><string>Background</string>\n</dict>\n</plist>\n"

@@ -24,14 +24,14 @@ def run(options: argparse.Namespace) -> int:
     from common.errors import PrivityError
 
     with open_vault(options, exclusive=True) as vault:
-        known = membership.membership(vault.store)
+        store, known = vault.store, membership.membership(vault.store)
         try:
-            leave(known, membership.keys(vault.store)[0])
+            leave(known, membership.keys(store)[0], journal=store.journal_other)
         except PrivityError as error:
             if not options.anyway:
                 error.hint = f"{error.hint} Or forget the keys all the same: --anyway.".strip()
                 raise
             print(f"The operator was not told: {error.message}")  # noqa: T201
-        membership.forget(vault.store)
+        membership.forget(store)
     print(f"This device has left {known.federation!r}.")  # noqa: T201
     return 0

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from client.home import asking, home, open_vault
+from client.home import ask_once, home, open_vault
 
 LOG = "client.log"
 UP_WITHIN_S = 60.0
@@ -27,7 +27,7 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Start the process, or be it."""
-    return _serve(options) if options.foreground else _spawn(options)
+    return _serve(options) if options.foreground else begin(options)
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -41,21 +41,17 @@ def _serve(options: argparse.Namespace) -> int:
     return 0
 
 
-def _spawn(options: argparse.Namespace) -> int:
-    """A process of its own, which gets the passphrase through a pipe."""
+def begin(options: argparse.Namespace) -> int:
+    """Start a process of its own, which gets the passphrase through a pipe."""
     from client.membership import membership
     from client.ownership import owner
-    from client.unlocking import PASSPHRASE
-    from client.vault import LOCK, read_header
+    from client.vault import LOCK
     from common.errors import InputError, PrivityError
 
     folder = home(options)
     if running := owner(folder / LOCK):
         raise InputError(f"{folder} is in use by process {running}.", "`privity-client stop`.")
-    passphrase = ""
-    if read_header(folder).get("kept") == PASSPHRASE:
-        passphrase = asking(options)(False)
-        options.passphrase_file, options.passphrase_fd = None, _pipe(passphrase)
+    passphrase = ask_once(options)
     with open_vault(options) as vault:  # a wrong passphrase or no membership is said here
         name = membership(vault.store).federation
     process = _detached(folder, passphrase)

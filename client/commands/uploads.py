@@ -23,6 +23,10 @@ WORDS = {
     "update again": "the same update again",
     "confirm": "signature on who is in the sum",
     "reveal": "shares of masks",
+    "enrol": "invite code and public keys",
+    "leave": "the wish to leave",
+    "refusal": "that a message was refused",
+    "adopt": "that an adapter arrived",
 }
 HEADINGS = ("when", "federation", "run", "round", "what", "bytes", "ε example", "ε person")
 NUMBERS = ("round", "bytes", "ε example", "ε person")
@@ -74,7 +78,8 @@ def summary(found: Row) -> str:
     if not found["messages"] and not found["charged_but_not_sent"]:
         return "Nothing has left this device."
     words = [
-        f"In all {found['messages']} messages left this device, {found['bytes']:,} bytes.",
+        f"In all {found['messages']} messages left this device, {found['bytes']:,} bytes. Not"
+        " listed: asking for messages and saying that the device is there, which tell its number.",
         "None holds a record of yours or your personal adapter: an update is masked, and only the"
         " sum of many devices' updates can be read.",
         f"What they can tell of any one of your examples is {_bound('record', found)}.",

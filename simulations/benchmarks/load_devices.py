@@ -87,7 +87,7 @@ class Crowd:
 
     def take_part(self) -> None:
         """Connect everybody; returns when all are connected."""
-        client_app.serve(self._opened)
+        client_app.serve(self._opened, client_app.unheard)
         for device in self.devices.values():
             thread = threading.Thread(target=self._serve, args=(device,), daemon=True)
             thread.start()

@@ -48,7 +48,6 @@ def _person(folder: Path, number: int, join: list[str]) -> Iterator[None]:
     say(folder, "client", "import", str(records), home=home)
     say(folder, "client", "policy", "--set", *POLICY, home=home)
     say(folder, "client", *join, home=home)
-    say(folder, "client", "start", home=home)
     try:
         yield
     finally:

@@ -1,0 +1,350 @@
+"""What was agreed on in the first leg holds in the others, whatever run a message says it is of."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.supercore.task_identity import TaskIdentity
+
+import common.backbone
+from client import adapters, membership, participation
+from client import app as client_app
+from client.device import Device, Identity
+from client.joining import Membership
+from client.ledger import Charge
+from client.node import Node
+from client.participation import kept_here
+from client.policy import KEY, Asked, Policy, SoFar, reasons_to_decline
+from client.service import Service
+from client.store import Store
+from client.surroundings import Surroundings
+from common.adapter.state import Personal, Shared, encode_shared
+from common.backbone import adapter_plans
+from common.config import Settings
+from common.errors import DeclinedError, PrivityError, ProtocolError
+from common.privacy.accountant import Release
+from common.records import Record
+from common.secagg import Aggregator, certify
+from common.secagg.quantize import from_ring
+from common.tasks.chat import Turn
+from common.terms import round_terms
+
+SETTINGS = Settings(model="tiny", users=3, examples=4, layers=1)
+MEMBERS = (1, 2, 3)
+ANSWERS = tuple(Turn(f"and what of {n}?", f"the garden, {n} times") for n in range(4))
+
+
+class Federation:
+    """Three devices with the protocol's own code, and a server that asks what it likes."""
+
+    def __init__(
+        self, folder: Path, settings: Settings, consent: Callable[[Asked], None] = lambda _: None
+    ) -> None:
+        self.settings, self.plan = settings, adapter_plans(settings)[0]
+        self.authority = Ed25519PrivateKey.generate()
+        self.start = Shared(self.plan, self.plan.initial(self.plan.sent))
+        self.devices = {}
+        for member in MEMBERS:
+            key = Ed25519PrivateKey.generate()
+            certificate = certify(self.authority, member, key.public_key())
+            self.devices[member] = Device(
+                member, ANSWERS, ANSWERS[:1], Store.open(folder / f"{member}.db"),
+                Identity(key, certificate, self.authority.public_key()), consent=consent,
+            )  # fmt: skip
+
+    def prepared(self, number: int) -> tuple[Aggregator, dict[int, bytes]]:
+        """Legs 1 and 2 of a round: what each device gets with leg 3."""
+        multiplier = 2.0 if self.settings.user_epsilon else 0.0
+        terms = round_terms(self.settings, self.plan.dimension, "run", number, 0, 3, multiplier)
+        self.terms = terms
+        server = Aggregator(terms, self.authority.public_key())
+        keys = {
+            member: participation.advertise(device, self.settings, terms.encode())
+            for member, device in self.devices.items()
+        }
+        shares = {
+            member: participation.share(self.devices[member], number, roster)
+            for member, roster in server.roster(keys).items()
+        }
+        inboxes = server.inboxes(shares)
+        server.bind(bytes.fromhex(self.start.digest()))
+        return server, inboxes
+
+    def update(self, member: int, settings: Settings, number: int, inbox: bytes) -> bytes:
+        adapter = encode_shared(self.start)
+        return participation.update(self.devices[member], settings, number, inbox, adapter)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"dp": False}, {"learning_rate": 1e-30}, {"epsilon": 100.0}, {"model": "someone/elses"}],
+)
+def test_a_device_trains_under_no_other_settings_than_it_agreed_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: dict[str, Any]
+) -> None:
+    """Other settings for each member would make the sum one member's own update (2111.07380)."""
+    made = Federation(tmp_path, SETTINGS)
+    _, inboxes = made.prepared(1)
+    looked: list[str] = []
+    monkeypatch.setattr(common.backbone, "skeleton", looked.append)
+    with pytest.raises(ProtocolError, match="not those that round 1 was agreed on"):
+        made.update(1, dataclasses.replace(SETTINGS, **changed), 1, inboxes[1])
+    store = made.devices[1].store
+    assert looked == []
+    assert store.ledger.entries() == []
+    assert "update" not in [upload.what for upload in store.uploads()]
+    assert made.update(2, SETTINGS, 1, inboxes[2])  # the same asked rightly
+
+
+def test_what_is_left_of_the_policys_budget_is_asked_when_it_is_spent(tmp_path: Path) -> None:
+    """Two rounds that were prepared before either update: the second knows of the first."""
+    policy = Policy(record_epsilon=8.0, least_cohort=3, models=("tiny",))
+    settings = dataclasses.replace(SETTINGS, epsilon=12.0)
+
+    def consent(asked: Asked) -> None:
+        spent = made.devices[1].store.ledger.spent("record")
+        assert spent
+        if reasons := reasons_to_decline(
+            policy, asked, Surroundings(0), SoFar(spent.epsilon, math.inf)
+        ):
+            raise DeclinedError(" ".join(reasons))
+
+    made = Federation(tmp_path, settings, consent)
+    inboxes = {number: made.prepared(number)[1] for number in (1, 2)}
+    assert made.update(1, settings, 1, inboxes[1][1])
+    with pytest.raises(DeclinedError, match="over 8"):
+        made.update(1, settings, 2, inboxes[2][1])
+    spent = made.devices[1].store.ledger.spent("record")
+    assert spent
+    assert 6 < spent.epsilon <= 8
+
+
+def test_a_person_who_is_hidden_in_the_sum_never_refuses_because_of_their_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An update that is not finite counts as zero and is sent with its noise like any other."""
+    settings = dataclasses.replace(SETTINGS, dp=False, user_epsilon=8.0)
+    made = Federation(tmp_path, settings)
+    server, inboxes = made.prepared(1)
+    terms = made.terms
+    size, levels = made.plan.dimension, terms.levels
+    changes = iter((np.full(size, np.nan), np.full(size, np.inf), np.full(size, 1e-4)))
+
+    def trained(_: Any, published: Shared, *__: Any) -> Any:
+        sent = (published.vector + next(changes)).astype(np.float32)
+        return SimpleNamespace(sent=sent, kept=np.zeros(0), loss=0.0, tokens=0)
+
+    monkeypatch.setattr(participation, "train_shared", trained)
+    masked = {member: made.update(member, settings, 1, inboxes[member]) for member in MEMBERS}
+    lists = server.survivors(masked)
+    confirmed = {m: participation.confirm(made.devices[m], 1, lists[m]) for m in MEMBERS}
+    asked = server.confirmations(confirmed)
+    revealed = {m: participation.reveal(made.devices[m], 1, asked[m]) for m in MEMBERS}
+    total = from_ring(server.unmask(revealed), terms.bits)
+    noise = terms.noise * math.sqrt(3)
+    assert np.abs(total).max() < 1e-4 / settings.user_clip * levels + 8 * noise
+    assert np.std(total) > noise / 2
+
+
+def test_what_a_device_keeps_of_a_shared_adapter_belongs_to_its_plan(tmp_path: Path) -> None:
+    """FedSA's B of one rank is not taken for that of another."""
+    first = dataclasses.replace(SETTINGS, sharing="fedsa", rank=1)
+    made = Federation(tmp_path / "one", first)
+    made.update(1, first, 1, made.prepared(1)[1][1])
+    store = made.devices[1].store
+    kept = kept_here(store, made.plan)
+    assert kept is not None
+    second = dataclasses.replace(first, rank=2)
+    wider = Federation(tmp_path / "two", second)
+    wider.devices[1] = dataclasses.replace(made.devices[1], identity=wider.devices[1].identity)
+    _, inboxes = wider.prepared(2)
+    assert wider.update(1, second, 2, inboxes[1])
+    assert kept_here(store, wider.plan) is not None
+    np.testing.assert_array_equal(kept_here(store, made.plan), kept)
+
+
+def service(folder: Path, policy: Policy, records: list[Record] | None = None) -> Service:
+    """A person's process over a store and these records."""
+    store = Store.open(folder / "device.db")
+    store.put(KEY, policy.encode())
+    authority = Ed25519PrivateKey.generate().public_key().public_bytes_raw()
+    membership.keep(store, Membership("https://f:1", b"", 1, b"", authority, "f"))
+    held = [] if records is None else records
+    collection = SimpleNamespace(all=lambda: list(held), state=lambda: (len(held), 0))
+    vault = SimpleNamespace(store=store, folder=folder, records=collection)
+    return Service(vault, threading.Event())  # type: ignore[arg-type]
+
+
+def said(count: int) -> list[Record]:
+    return [
+        Record("message", {"text": f"{who} {n}", "author": who, "conversation": "c"})
+        for n in range(count)
+        for who in ("other", "me")
+    ]
+
+
+def context(**settings: Any) -> Any:
+    return SimpleNamespace(run_config=Settings(**settings).to_dict(), run_id=1, node_config={})
+
+
+@pytest.mark.parametrize("leg", ["advertise", "update", "adopt"])
+def test_a_model_that_the_policy_does_not_allow_is_not_even_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leg: str
+) -> None:
+    person, looked = service(tmp_path, Policy(), said(9)), list[str]()
+    elsewhere = context(model="someone/elses")
+    monkeypatch.setattr(common.backbone, "skeleton", looked.append)
+    monkeypatch.setattr(client_app, "_opened", person._device)
+    monkeypatch.setattr(client_app, "_refused", person._refused)
+    answer = client_app._answer(leg, getattr(client_app, f"_{leg}"), elsewhere, {})
+    assert answer == {"refused": "DeclinedError"}
+    assert "'someone/elses' is not one of yours: smollm2-135m" in person._notes["declined"]
+    assert looked == []
+    assert adapters.settings_in_use(person.vault.store) == Settings()
+
+
+def test_new_records_count_from_the_next_message_on(tmp_path: Path) -> None:
+    records = said(10)
+    person = service(tmp_path, Policy(models=("tiny",)), records)
+    settings = Settings(model="tiny")
+    before = [len(part) for part in person._split(settings)]
+    records += said(10)
+    assert [len(part) for part in person._split(settings)] == [2 * size for size in before]
+    fewer = dataclasses.replace(settings, examples=3)
+    assert len(person._split(fewer)[0]) == 3
+
+
+def test_a_device_whose_records_grew_takes_part(tmp_path: Path) -> None:
+    made = Federation(tmp_path, SETTINGS)
+    assert made.update(1, SETTINGS, 1, made.prepared(1)[1][1])
+    more = dataclasses.replace(made.devices[1], train=ANSWERS[1:])
+    made.devices[1] = more
+    assert made.update(1, SETTINGS, 2, made.prepared(2)[1][1])
+
+
+def test_a_federations_settings_do_not_touch_the_persons_own(tmp_path: Path) -> None:
+    """A personal adapter outlives another rank, and another model, which it does not fit."""
+    store = Store.open(tmp_path / "device.db")
+    mine = Settings(model="tiny", personal_rate=0.5)
+    plan = adapter_plans(mine)[1]
+    vector = np.arange(sum(rows * columns for rows, columns in shapes(plan)), dtype=np.float32)
+    adapters.keep_personal(store, mine, Personal(plan, vector))
+    theirs = dataclasses.replace(SETTINGS, personal_rank=9, personal_rate=7.0, layers=0)
+    shared = adapter_plans(theirs)[0]
+    adapters.keep_shared(store, theirs, Shared(shared, shared.initial(shared.sent)))
+    now = adapters.load(store)
+    assert (now.settings.personal_rank, now.settings.personal_rate) == (8, 0.5)
+    assert now.shared is not None
+    adapters.keep_shared(store, mine, Shared(adapter_plans(mine)[0], start_of(mine)))
+    back = adapters.load(store).personal
+    assert back is not None
+    np.testing.assert_array_equal(back.vector, vector)
+
+
+def shapes(plan: Any) -> list[tuple[int, int]]:
+    return [plan.shape(site, part) for site, part, _ in plan.entries(("A", "B"))]
+
+
+def start_of(settings: Settings) -> Any:
+    plan = adapter_plans(settings)[0]
+    return plan.initial(plan.sent)
+
+
+def test_an_adapter_is_used_only_if_it_helps(tmp_path: Path) -> None:
+    person = service(tmp_path, Policy(models=("tiny",)), said(20))
+    plan, store = adapter_plans(SETTINGS)[0], person.vault.store
+    answers = person._split(SETTINGS)[1]
+    random = np.random.default_rng(0)
+    noise = random.normal(0, 0.3, plan.dimension).astype(np.float32)
+    good, _ = trained(person, plan)
+    for vector, used in ((noise * 100, False), (good, True), (noise * 100, False)):
+        before = adapters.load(store).shared
+        person._adopt(SETTINGS, Shared(plan, vector))
+        now = adapters.load(store).shared
+        assert ("in use" in person._notes["adapter"]) is used
+        assert f"{len(answers)} answers" in person._notes["adapter"]
+        if used:
+            assert now is not None
+            np.testing.assert_array_equal(now.vector, vector)
+        else:
+            assert (now is None) == (before is None)
+    assert [upload.what for upload in store.uploads()] == ["adopt"] * 3
+
+
+def trained(person: Service, plan: Any) -> tuple[Any, float]:
+    """An adapter that was fitted to this person, without privacy."""
+    from client.training import train_shared
+    from common.backbone import backbone_for
+
+    settings = dataclasses.replace(
+        SETTINGS, dp=False, optimizer="adamw", local_steps=20, learning_rate=1e-2
+    )
+    backbone = backbone_for(settings)
+    start = Shared(plan, plan.initial(plan.sent))
+    examples = backbone.prepared(person._split(settings)[0])
+    found = train_shared(
+        backbone, start, None, examples, settings, None, np.random.default_rng(1).bytes
+    )
+    return found.sent, found.loss
+
+
+def test_a_refusal_is_told_to_the_person_and_journalled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    person = service(tmp_path, Policy(), said(9))
+    monkeypatch.setattr(client_app, "_opened", person._device)
+    monkeypatch.setattr(client_app, "_refused", person._refused)
+
+    def broken(*_: Any) -> bytes:
+        raise RuntimeError("the words were: garden")
+
+    def spent(*_: Any) -> bytes:
+        raise PrivityError("the budget is spent.")
+
+    for leg, model, sent, key, words in (
+        (broken, "tiny", "DeclinedError", "declined", "'tiny' is not one of yours"),
+        (spent, "smollm2-135m", "PrivityError", "refused", "the budget is spent."),
+        (broken, "smollm2-135m", "RuntimeError at test_agreement.py", "refused", "RuntimeError at"),
+    ):
+        answer = client_app._answer("update", leg, context(model=model), {})
+        assert str(answer["refused"]).startswith(sent)
+        assert words in person._notes[key]
+        assert person._notes[key].startswith("update, 20")
+        assert "garden" not in person._notes[key]
+    uploads = person.vault.store.uploads()
+    assert [upload.what for upload in uploads] == ["refusal"] * 3
+    assert all(upload.bytes for upload in uploads)
+
+
+def test_an_odd_message_does_not_end_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TaskIdentity, "_run_id", 1)
+    monkeypatch.setattr(TaskIdentity, "_task_id", 1)
+    monkeypatch.setattr(TaskIdentity, "_node_id", 1)
+    message = Message(RecordDict({"nothing": ConfigRecord({})}), 7, "query.nothing")
+    node = Node(SimpleNamespace(), client_app.app, lambda _: None)  # type: ignore[arg-type]
+    node._runs = {message.metadata.run_id: Context(1, 7, {}, RecordDict(), {})}
+    reply = node._reply(message)
+    assert dict(reply.content.config_records["nothing"]) == {"refused": "ValueError"}
+
+
+def test_leaving_forgets_the_secrets_of_rounds_too(tmp_path: Path) -> None:
+    made = Federation(tmp_path, SETTINGS)
+    made.prepared(1)
+    store = made.devices[1].store
+    membership.keys(store)
+    store.ledger.charge(Charge("run", 9, 0, Release(1.5, 0.5, 3), 0.25, "aa"))
+    assert store.keys("round/")
+    membership.forget(store)
+    left = store._db.execute("SELECT key FROM state").fetchall()
+    assert [key for (key,) in left if key not in ("loss", "policy")] == []
+    assert len(store.ledger.releases()) == 1
