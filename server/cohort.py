@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -124,7 +125,10 @@ class Messenger:
 
 
 def _messages(asks: Sequence[Ask]) -> list[Message]:
-    """One message for each member that can hear it, with a record for each leg it is asked."""
+    """One message for each member that can hear it, with a record for each leg it is asked.
+
+    Whoever knows a message's digest can have Flower delete it; so nobody can guess one.
+    """
     parts: dict[int, dict[str, Content]] = {}
     for ask in asks:
         for member, content in ask.contents.items():
@@ -135,7 +139,7 @@ def _messages(asks: Sequence[Ask]) -> list[Message]:
             RecordDict({leg: ConfigRecord(dict(content)) for leg, content in legs.items()}),
             dst_node_id=member,
             message_type=MESSAGE_TYPES[next(iter(legs))],
-            group_id=str(asks[0].cohort.number),
+            group_id=f"{asks[0].cohort.number}/{secrets.token_hex(16)}",
         )
         for member, legs in parts.items()
     ]
