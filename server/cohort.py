@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,6 +28,7 @@ ADOPT = "adopt"
 MESSAGE_TYPES = LEGS | {ADOPT: "query.adopt"}
 REGISTRATION_DEADLINE_S = 60.0
 FIRST_LOOK_S, SLOWEST_LOOK_S, LOOK_SHARE = 0.05, 1.0, 1 / 10  # of the time since the asking
+REASON = re.compile(r"[A-Za-z]{1,40}( at [\w.]{1,60}:\d{1,6})?", re.ASCII)  # it gets into the log
 LEISURE = 2  # times as long as a look took
 Lost = Callable[[int, str], bool]
 Content = Mapping[str, ConfigRecordValues]
@@ -157,7 +159,9 @@ def _body(ask: Ask, member: int, reply: Message) -> bytes | None:
     content = reply.content.config_records.get(ask.leg, ConfigRecord())
     body = content.get("body")
     if not isinstance(body, bytes):
-        ask.cohort.refused[member] = str(content.get("refused", "malformed"))[:64]
+        reason = content.get("refused")
+        told = isinstance(reason, str) and REASON.fullmatch(reason)
+        ask.cohort.refused[member] = str(reason) if told else "malformed"
         return None
     return body
 
