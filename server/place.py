@@ -171,7 +171,7 @@ def create(
 
     Raises:
         InputError: The folder is there already and not empty, which is left as it is; or a name
-            cannot be used.
+            or the port cannot be used.
     """
     settings = FederationSettings(name=name), GatewaySettings(names=tuple(names), port=port)
     folder = folder.absolute()
@@ -216,6 +216,7 @@ def _fill(
     for part in (place.keys, place.federation, place.log):
         part.mkdir(mode=SECRET_FOLDER)
     _write(place.settings_file, text(federation, gateway).encode())
+    place.settings()  # what every command will read can be read
     authority = certificates.new_authority(federation.name, now)
     _write(place.ca_key, authority.key_pem())
     _write(place.ca_certificate, authority.certificate_pem())
