@@ -66,6 +66,8 @@ def test_a_reply_passes() -> None:
         ({"created_at": math.inf}, "malformed"),
         ({"ttl": math.nan}, "malformed"),
         ({"ttl": -1.0}, "malformed"),
+        ({"message_type": "query\nforged"}, "malformed"),
+        ({"group_id": "\x1b[2J"}, "malformed"),
         ({"seconds": math.nan}, "malformed"),
         ({"seconds": -1.0}, "malformed"),
         ({"times": 2}, "not one"),
@@ -82,6 +84,13 @@ def test_anything_else_does_not(changed: dict[str, Any], reason: str) -> None:
     with pytest.raises(Refused, match=reason) as refused:
         require_reply(announced(**changed))
     assert refused.value.status == 403
+
+
+def test_content_comes_in_objects() -> None:
+    request = PushMessagesRequest.FromString(announced())
+    request.messages_list[0].content.items.add(key="share")
+    with pytest.raises(Refused, match="malformed"):
+        require_reply(request.SerializeToString())
 
 
 def test_who_is_the_server_is_none_of_its_devices() -> None:

@@ -43,12 +43,14 @@ def require_reply(body: bytes) -> None:
     request = _decoded(PushMessagesRequest, body)
     if len(request.messages_list) != 1 or len(request.message_object_trees) != 1:
         raise Refused(403, "not one reply")
-    about, tree = request.messages_list[0].metadata, request.message_object_trees[0]
+    message, tree = request.messages_list[0], request.message_object_trees[0]
+    about = message.metadata
     if about.src_node_id != request.node.node_id or about.src_node_id == SUPERLINK_NODE_ID:
         raise Refused(403, "a message in another's name")
     if about.dst_node_id != SUPERLINK_NODE_ID or not about.reply_to_message_id:
         raise Refused(403, "not a reply to the server")
-    if not _sound(about, tree) or not all(map(_is_length, request.clientapp_runtime_list)):
+    lengths = all(map(_is_length, request.clientapp_runtime_list))
+    if message.content.ByteSize() or not (_sound(about, tree) and lengths):  # content: in objects
         raise Refused(403, "malformed reply")
 
 
@@ -96,7 +98,9 @@ def _sound(about: Metadata, tree: ObjectTree) -> bool:
     names = _names(tree)
     well_named = all(map(NAME.fullmatch, (*names, about.message_id, about.reply_to_message_id)))
     timed = math.isfinite(about.created_at) and _is_length(about.ttl)
-    return well_named and timed and tree.object_id == about.message_id and len(names) <= MAX_OBJECTS
+    plain = about.message_type.isprintable() and about.group_id.isprintable()
+    whole = tree.object_id == about.message_id and len(names) <= MAX_OBJECTS
+    return well_named and timed and plain and whole
 
 
 def _names(tree: ObjectTree) -> list[str]:
