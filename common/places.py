@@ -8,6 +8,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from common.config import Settings
+from common.errors import InputError
 from common.wheels import cache_dir
 
 PUBLIC = "authority.pub"
@@ -40,6 +41,25 @@ def run_seed(folder: Path) -> int:
 def authority_key(folder: Path) -> Ed25519PrivateKey:
     """The run's enrolment authority, made on first use; readable by its owner alone."""
     return Ed25519PrivateKey.from_private_bytes(_kept(folder / "authority.key", os.urandom(32)))
+
+
+def kept_authority_key(folder: Path, trusting: Path) -> Ed25519PrivateKey:
+    """The authority's key in `folder`, which the run in the folder `trusting` goes by.
+
+    Raises:
+        InputError: There is none, it is damaged, or the run goes by another one.
+    """
+    file, public = folder / "authority.key", trusting / PUBLIC
+    hint = "Restore keys/ from a copy; a new key would admit nobody to this federation's rounds."
+    try:
+        key = Ed25519PrivateKey.from_private_bytes(file.read_bytes())
+    except FileNotFoundError:
+        raise InputError(f"{file} is missing.", hint) from None
+    except ValueError:
+        raise InputError(f"{file} is damaged.", hint) from None
+    if public.exists() and public.read_bytes() != key.public_key().public_bytes_raw():
+        raise InputError(f"{file} is not the key that {public} is the public half of.", hint)
+    return key
 
 
 def authority(folder: Path) -> Ed25519PublicKey:

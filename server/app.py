@@ -37,20 +37,19 @@ def main(grid: Grid, context: Context) -> None:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # the superexec's children forget theirs
     settings = from_mapping(context.run_config)
     folder = run_folder(settings, context.run_id)
-    with written(folder) if read_plan(folder) else nullcontext():
-        plan = adapter_plans(settings)[0]
+    with written(folder) if read_plan(folder) else nullcontext(), making_rounds(folder):
+        plan = adapter_plans(settings)[0]  # may have to fetch the model first
         check_reachable(settings, plan.dimension)
-        with making_rounds(folder):
-            federation = Federation(
-                settings=settings,
-                registry=Registry(folder / "server", plan),
-                authority=authority(folder),
-                run=run_name(folder),
-                online=lambda: sorted(grid.get_node_ids()),
-                last=lambda: _without_pause(settings, folder),
-                messenger=Messenger(grid, settings.deadline_s),
-            )
-            _rounds(federation, grid, folder)
+        federation = Federation(
+            settings=settings,
+            registry=Registry(folder / "server", plan),
+            authority=authority(folder),
+            run=run_name(folder),
+            online=lambda: sorted(grid.get_node_ids()),
+            last=lambda: _without_pause(settings, folder),
+            messenger=Messenger(grid, settings.deadline_s),
+        )
+        _rounds(federation, grid, folder)
 
 
 def _rounds(federation: Federation, grid: Grid, folder: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +28,7 @@ ADOPT = "adopt"
 MESSAGE_TYPES = LEGS | {ADOPT: "query.adopt"}
 REGISTRATION_DEADLINE_S = 60.0
 FIRST_LOOK_S, SLOWEST_LOOK_S, LOOK_SHARE = 0.05, 1.0, 1 / 10  # of the time since the asking
+REASON = re.compile(r"[A-Za-z]{1,40}( at [\w.]{1,60}:\d{1,6})?", re.ASCII)  # it gets into the log
 LEISURE = 2  # times as long as a look took
 Lost = Callable[[int, str], bool]
 Content = Mapping[str, ConfigRecordValues]
@@ -124,7 +127,10 @@ class Messenger:
 
 
 def _messages(asks: Sequence[Ask]) -> list[Message]:
-    """One message for each member that can hear it, with a record for each leg it is asked."""
+    """One message for each member that can hear it, with a record for each leg it is asked.
+
+    Whoever knows a message's digest can have Flower delete it; so nobody can guess one.
+    """
     parts: dict[int, dict[str, Content]] = {}
     for ask in asks:
         for member, content in ask.contents.items():
@@ -135,7 +141,7 @@ def _messages(asks: Sequence[Ask]) -> list[Message]:
             RecordDict({leg: ConfigRecord(dict(content)) for leg, content in legs.items()}),
             dst_node_id=member,
             message_type=MESSAGE_TYPES[next(iter(legs))],
-            group_id=str(asks[0].cohort.number),
+            group_id=f"{asks[0].cohort.number}/{secrets.token_hex(16)}",
         )
         for member, legs in parts.items()
     ]
@@ -153,7 +159,9 @@ def _body(ask: Ask, member: int, reply: Message) -> bytes | None:
     content = reply.content.config_records.get(ask.leg, ConfigRecord())
     body = content.get("body")
     if not isinstance(body, bytes):
-        ask.cohort.refused[member] = str(content.get("refused", "malformed"))[:64]
+        reason = content.get("refused")
+        told = isinstance(reason, str) and REASON.fullmatch(reason)
+        ask.cohort.refused[member] = str(reason) if told else "malformed"
         return None
     return body
 

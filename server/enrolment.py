@@ -93,6 +93,9 @@ class Enrolment:
 
     Args:
         clock: Seconds since 1970.
+
+    Raises:
+        InputError: The file is damaged; every method may say so.
     """
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
@@ -295,6 +298,10 @@ class Enrolment:
         try:
             db.execute("PRAGMA synchronous=FULL")
             yield db
+        except sqlite3.OperationalError:  # in use, or no room
+            raise
+        except sqlite3.DatabaseError as error:
+            raise InputError(f"{self._path} is damaged: {error}.", "Restore a copy.") from None
         finally:
             db.close()
 

@@ -8,6 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
+from common.errors import PrivityError
 from server import figures
 from server.enrolment_desk import Desk
 from server.flower import flower_place, nodes_of
@@ -21,7 +22,13 @@ log = logging.getLogger("privity.gateway")
 
 
 async def serve(place: Place) -> None:
-    """Until SIGTERM or SIGINT; its figures lie in `log/gateway.json` for who wants to look."""
+    """Until SIGTERM or SIGINT; its figures lie in `log/gateway.json` for who wants to look.
+
+    SIGHUP: the certificate is another one.
+
+    Raises:
+        InputError: The address cannot be listened on, or a key is missing or damaged.
+    """
     settings, flower = place.settings(), flower_place(place)
     nodes, enrolment = nodes_of(place), place.enrolment()
     desk = Desk(
@@ -42,9 +49,10 @@ async def serve(place: Place) -> None:
         ),
         settings.limits,
     )
-    ended = asyncio.Event()
+    ended, loop = asyncio.Event(), asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(signum, ended.set)
+        loop.add_signal_handler(signum, ended.set)
+    loop.add_signal_handler(signal.SIGHUP, gateway.reload_certificate)
     host, port = await gateway.start(settings.gateway.host, settings.gateway.port)
     log.info("listening on %s port %d", host, port)
     while not ended.is_set():
@@ -60,4 +68,8 @@ async def serve(place: Place) -> None:
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    asyncio.run(serve(Place(Path(sys.argv[1]))))
+    try:
+        asyncio.run(serve(Place(Path(sys.argv[1]))))
+    except PrivityError as error:
+        log.error("%s", error)
+        sys.exit(error.exit_code)

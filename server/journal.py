@@ -26,12 +26,12 @@ class Journal:
         self._stream = file.open("a", encoding="utf-8", buffering=1)
 
     def write(self, part: str, text: str) -> None:
-        """One line, from any thread."""
+        """One line, from any thread; nothing in it moves a terminal's cursor."""
         at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         if self._as_json:
             line = json.dumps({"at": at, "part": part, "text": text})
         else:
-            line = f"{at} {part:<9} {text}"
+            line = f"{at} {part:<9} {_printable(text)}"
         with self._lock:
             with contextlib.suppress(OSError):  # a full disk: what is buffered follows later
                 if self._stream.tell() > MAX_BYTES:
@@ -50,3 +50,10 @@ class Journal:
         self._stream.close()
         self._file.replace(self._file.with_suffix(".old.log"))
         self._stream = self._file.open("a", encoding="utf-8", buffering=1)
+
+
+def _printable(text: str) -> str:
+    """With escapes in place of what a terminal would obey."""
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
+    )

@@ -5,7 +5,7 @@ privity.toml            settings, edited by a person
 keys/                   ca.key ca.crt · server.key server.crt · authority.key
 enrolment.db            invites and devices
 superlink.db            Flower's own
-federation/             run-id and server/: rounds, adapters, attempts
+federation/             run-id, authority.pub and server/: rounds, adapters, attempts
 log/                    one log a person can read
 ```
 Only its owner can read any of it. A new folder is filled beside its place and then renamed into
@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from common.config import Settings
 from common.enrolment import spell_fingerprint
 from common.errors import InputError
-from common.places import authority_key, run_seed
+from common.places import authority_key, keep_authority, kept_authority_key, run_seed
 from server import certificates
 from server.certificates import Keyed
 from server.enrolment import Enrolment
@@ -109,8 +109,12 @@ class Place:
         return replace(self.settings().run, seed=run_seed(self.federation))
 
     def authority(self) -> Ed25519PrivateKey:
-        """The enrolment authority's key."""
-        return authority_key(self.keys)
+        """The enrolment authority's key.
+
+        Raises:
+            InputError: It is missing or damaged, or not the one that this federation goes by.
+        """
+        return kept_authority_key(self.keys, self.federation)
 
     def ca(self) -> Keyed:
         """The TLS authority.
@@ -167,7 +171,7 @@ def create(
 
     Raises:
         InputError: The folder is there already and not empty, which is left as it is; or a name
-            cannot be used.
+            or the port cannot be used.
     """
     settings = FederationSettings(name=name), GatewaySettings(names=tuple(names), port=port)
     folder = folder.absolute()
@@ -212,11 +216,12 @@ def _fill(
     for part in (place.keys, place.federation, place.log):
         part.mkdir(mode=SECRET_FOLDER)
     _write(place.settings_file, text(federation, gateway).encode())
+    place.settings()  # what every command will read can be read
     authority = certificates.new_authority(federation.name, now)
     _write(place.ca_key, authority.key_pem())
     _write(place.ca_certificate, authority.certificate_pem())
     place.renew(gateway.names, now)
-    place.authority()
+    keep_authority(place.federation, authority_key(place.keys).public_key())
     place.enrolment().close()
 
 

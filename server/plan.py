@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
+
+from common.errors import InputError
 
 FILE, LOCK, ROUND, TURN = "plan.json", "rounds.lock", "round.lock", "turn.lock"
 
@@ -26,9 +28,19 @@ class Plan:
 
 
 def read_plan(folder: Path) -> Plan | None:
-    """What was last asked for, if anything."""
+    """What was last asked for, if anything.
+
+    Raises:
+        InputError: The file is damaged.
+    """
     file = folder / FILE
-    return Plan(**json.loads(file.read_text())) if file.exists() else None
+    if not file.exists():
+        return None
+    try:
+        return _plan(json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, TypeError, RecursionError):
+        hint = "Ask for rounds again with `privity-server run`."
+        raise InputError(f"{file} is damaged.", hint) from None
 
 
 def write_plan(folder: Path, plan: Plan) -> None:
@@ -39,6 +51,13 @@ def write_plan(folder: Path, plan: Plan) -> None:
         scratch.replace(folder / FILE)
     finally:
         scratch.unlink(missing_ok=True)
+
+
+def _plan(found: dict[str, Any]) -> Plan:
+    plan = Plan(**found)
+    if type(plan.until) is not int or not 0 <= plan.every_s < float("inf"):
+        raise ValueError(plan)
+    return plan
 
 
 def rounds_done(folder: Path) -> int:

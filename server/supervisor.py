@@ -14,10 +14,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from common.errors import InputError
 from server.journal import Journal
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S, STEADY_S = 0.5, 30.0, 60.0
-GRACE_S = 10.0
+GRACE_S, LAST_WORDS_S = 10.0, 2.0
 COLORS = re.compile(r"\x1b\[[0-9;]*m")
 PR_SET_PDEATHSIG = 1
 
@@ -45,7 +46,14 @@ class _Running:
     part: Part
     process: subprocess.Popen[str]
     since: float
+    said: list[str]
+    listener: threading.Thread
     pause: float = FIRST_PAUSE_S
+
+    def last_words(self) -> str:
+        """Its last line, once it has ended."""
+        self.listener.join(LAST_WORDS_S)
+        return self.said[-1] if self.said else f"The {self.part.name} refused to start."
 
 
 @dataclass(slots=True)
@@ -61,12 +69,17 @@ class Supervisor:
         """Start everything, each when the one before it is ready.
 
         Raises:
+            InputError: A part ended with the exit code that says that its input is wrong; in its
+                words.
             TimeoutError: A part was not ready in time; the text names it.
         """
         for part in self.parts:
             self._running[part.name] = self._start(part)
             end = time.monotonic() + patience_s
             while not part.ready():
+                running = self._running[part.name]
+                if running.process.poll() == InputError.exit_code:
+                    raise InputError(running.last_words())
                 self.tend()
                 if time.monotonic() > end:
                     raise TimeoutError(part.name)
@@ -87,6 +100,15 @@ class Supervisor:
             fresh = self._start(running.part)
             fresh.pause = FIRST_PAUSE_S if steady else min(2 * pause, LONGEST_PAUSE_S)
             self._running[name] = fresh
+
+    def send(self, name: str, signum: signal.Signals) -> None:
+        """Signal a part, if it runs."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._running[name].process.pid, signum)
+
+    def end(self, name: str) -> None:
+        """End a part; `tend` starts it again."""
+        _end(self._running[name].process)
 
     def running(self) -> dict[str, int]:
         """Process id of each part that runs."""
@@ -111,15 +133,7 @@ class Supervisor:
     def stop(self) -> None:
         """End everything, the last started first; what does not end in time is killed."""
         for running in reversed(list(self._running.values())):
-            process = running.process
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGTERM)
-            try:
-                process.wait(GRACE_S)
-            except subprocess.TimeoutExpired:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+            _end(running.process)
         self._running.clear()
 
     def _start(self, part: Part) -> _Running:
@@ -135,16 +149,31 @@ class Supervisor:
             start_new_session=True,
             preexec_fn=_forget_children if part.parent else die_with_parent,
         )
-        threading.Thread(
-            target=self._listen, args=(part.name, process), name=part.name, daemon=True
-        ).start()
-        return _Running(part, process, time.monotonic())
+        said: list[str] = []
+        listener = threading.Thread(
+            target=self._listen, args=(part.name, process, said), name=part.name, daemon=True
+        )
+        listener.start()
+        return _Running(part, process, time.monotonic(), said, listener)
 
-    def _listen(self, name: str, process: subprocess.Popen[str]) -> None:
+    def _listen(self, name: str, process: subprocess.Popen[str], said: list[str]) -> None:
+        """Pass its lines on, and keep the last one in `said`."""
         assert process.stdout
         for line in process.stdout:
             if words := COLORS.sub("", line).strip():
+                said[:] = [words]
                 self.journal.write(name, words)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+    try:
+        process.wait(GRACE_S)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def die_with_parent() -> None:

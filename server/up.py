@@ -21,6 +21,7 @@ from server.journal import Journal
 from server.place import Place
 from server.plan import maker_of_rounds
 from server.registry import SPARE_BYTES
+from server.renewal import Renewal
 from server.round_log import Follower
 from server.supervisor import Part, Supervisor
 
@@ -51,6 +52,7 @@ def up(place: Place, *, as_json: bool = False, ended: threading.Event | None = N
 def _serve(place: Place, journal: Journal, ended: threading.Event) -> None:
     supervisor = Supervisor(parts(place), journal)
     control: Control | None = None
+    (place.log / figures.GATEWAY).unlink(missing_ok=True)  # of one that was killed
     try:
         try:
             supervisor.start()
@@ -121,10 +123,12 @@ def _tend(
     conductor = Conductor(
         place.federation, control, place.run, lambda words: journal.write("rounds", words)
     )
+    renewal = Renewal(place, supervisor, lambda words: journal.write("up", words))
     said, rounds = "", Follower.from_now(place.federation)
     seen: dict[str, dict[str, int | None]] = {}
     while not ended.wait(TEND_S):
         supervisor.tend()
+        renewal.tend()
         for line in rounds.lines():
             journal.write("rounds", line)
         if (now := supervisor.figures()) != seen:

@@ -37,10 +37,12 @@ from common.enrolment import (
     spell_fingerprint,
 )
 from common.errors import DecodeError, InputError, PrivityError, ProtocolError
+from common.places import authority
 from common.secagg import verify_certificate
 from server import certificates, place, settings
 from server.enrolment import Enrolment, EnrolmentRefused
 from server.enrolment_desk import MAX_WRONG, Desk
+from server.up import up
 
 AUTHORITY = Ed25519PrivateKey.from_private_bytes(b"\x01" * 32)
 
@@ -630,6 +632,29 @@ def test_keys_that_others_can_read(tmp_path: Path) -> None:
         place.existing(made.folder)
     with pytest.raises(InputError, match="not an operator's folder"):
         place.existing(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda file: file.unlink(), "is missing"),
+        (lambda file: file.write_bytes(b""), "is damaged"),
+        (lambda file: file.write_bytes(bytes(32)), "is not the key"),
+    ],
+)
+def test_no_new_authority_takes_the_place_of_one_that_was_lost(
+    spoil: Callable[[Path], None], words: str, tmp_path: Path
+) -> None:
+    made = place.create(tmp_path / "ours")
+    file = made.keys / "authority.key"
+    before = made.authority().public_key()
+    assert authority(made.federation) == before
+    spoil(file)
+    kept = file.exists() and file.read_bytes()
+    with pytest.raises(InputError, match=f"authority.key {words}.*Restore keys/"):
+        up(made)
+    assert (file.exists() and file.read_bytes()) == kept
+    assert authority(made.federation) == before
 
 
 def test_a_pair_torn_by_a_crash_is_renewed(tmp_path: Path) -> None:

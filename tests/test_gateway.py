@@ -21,7 +21,8 @@ import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from flwr.proto.fleet_pb2 import ActivateNodeRequest, ActivateNodeResponse
+from flwr.proto.fleet_pb2 import ActivateNodeRequest, ActivateNodeResponse, PushMessagesRequest
+from flwr.proto.message_pb2 import PushObjectRequest
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
@@ -155,6 +156,14 @@ class World:
             return client.get("/v1/health").status_code == 200
 
 
+def pushed(size: int) -> bytes:
+    """The body of a `push-object` of this size."""
+    name = "0" * 64
+    spare = len(PushObjectRequest(object_id=name, object_content=b"a" * size).SerializeToString())
+    content = b"a" * (2 * size - spare)
+    return PushObjectRequest(object_id=name, object_content=content).SerializeToString()
+
+
 def _rest(connection: socket.socket) -> bytes:
     found = bytearray()
     with suppress(ConnectionError, ssl.SSLError):
@@ -258,7 +267,7 @@ def test_only_known_headers_pass_in_either_direction(world: World) -> None:
 def test_large_bodies_both_ways(world: World) -> None:
     person = Person()
     person.join(world)
-    sent, world.stub.body = b"a" * 20_000_000, b"b" * 20_000_000
+    sent, world.stub.body = pushed(20_000_000), b"b" * 20_000_000
     with world.client() as client:
         answer = client.post("/v1/fleet/push-object", content=sent, headers=person.headers)
         assert answer.content == world.stub.body
@@ -366,6 +375,18 @@ def test_leave(world: World) -> None:
     with world.client() as client:
         answer = client.post("/v1/fleet/get-run", content=b"", headers=person.headers)
         assert answer.status_code == 410
+
+
+def test_what_speaks_in_anothers_name_does_not_pass(world: World) -> None:
+    person = Person()
+    person.join(world)
+    with world.client() as client:
+        for body, status in ((PushMessagesRequest().SerializeToString(), 403), (b"\xff", 400)):
+            answer = client.post("/v1/fleet/push-messages", content=body, headers=person.headers)
+            assert answer.status_code == status
+        answer = client.post("/v1/fleet/pull-object", content=b"", headers=person.headers)
+        assert answer.status_code == 403
+    assert world.stub.requests == []
 
 
 # Enrolment
@@ -603,7 +624,7 @@ def test_a_stranger_takes_no_memory(open_world: Opener) -> None:
     person.join(world)
     with world.client() as client:
         answer = client.post(
-            "/v1/fleet/push-object", content=b"a" * 1_000_000, headers=person.headers
+            "/v1/fleet/push-object", content=pushed(1_000_000), headers=person.headers
         )
         assert answer.status_code == 200
     for holder in holders:
@@ -624,10 +645,10 @@ def test_memory_and_requests_of_one_device_are_bounded(open_world: Opener) -> No
         holder.sendall(head.encode())
     _until(lambda: world.gateway._shared.admission._free_bytes == 2**20)
     with world.client() as client:
-        post = lambda one: client.post("/v1/fleet/push-object", content=b"", headers=one.headers)  # noqa: E731
+        post = lambda one: client.post("/v1/fleet/get-run", content=b"", headers=one.headers)  # noqa: E731
         assert post(greedy).status_code == 503
         assert post(other).status_code == 200
-        full = client.post("/v1/fleet/push-object", content=b"a" * 2**20, headers=other.headers)
+        full = client.post("/v1/fleet/push-object", content=pushed(2**20), headers=other.headers)
         assert full.status_code == 200
     for holder in holders:
         holder.close()
@@ -717,7 +738,7 @@ def test_expect_100_continue(world: World) -> None:
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         with closing(world.connect()) as connection:
             connection.sendall(
-                b"POST /v1/fleet/push-object HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n"
+                b"POST /v1/fleet/get-run HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n"
                 + lines.encode() + b"Content-Length: 3\r\n\r\n"
             )  # fmt: skip
             assert connection.recv(100)[9:12] == wanted

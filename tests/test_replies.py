@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.grid.http_grid import HttpGrid
 
 from server.cohort import Cohort, Messenger
+from server.journal import Journal
 from server.replies import Replies
 from server.setup import ask
 
@@ -145,3 +147,41 @@ def test_an_exchange_ends_at_its_deadline_with_what_is_whole(
     answers, _ = messenger.exchange(ask(cohort, "confirm", {2: b"?", 3: b"?"}))
     assert answers == {3: b"!"}
     assert messenger.silent == {2}
+
+
+@pytest.mark.parametrize(
+    ("refused", "told"),
+    [
+        ("DeclinedError", "DeclinedError"),
+        ("ValueError at training.py:12", "ValueError at training.py:12"),
+        ("x\n2026-01-01 up ready", "malformed"),
+        ("Declined\n", "malformed"),
+        ("\x1b[2J", "malformed"),
+        ("Declined at a.py:1 and more", "malformed"),
+        ("Fehler at \N{LATIN SMALL LETTER U WITH DIAERESIS}.py:1", "malformed"),
+        ("a" * 41, "malformed"),
+        ("", "malformed"),
+        (7, "malformed"),
+        (b"DeclinedError", "malformed"),
+    ],
+)
+def test_the_log_has_no_line_that_a_device_wrote(
+    superlink: SuperLink, grid: HttpGrid, monkeypatch: pytest.MonkeyPatch, refused: Any, told: str
+) -> None:
+    content = RecordDict({"confirm": ConfigRecord({"refused": refused})})
+    superlink.hold(Message(content, reply_to=message(2)))
+    monkeypatch.setattr(HttpGrid, "push_messages", lambda *_: ["to-2"])
+    cohort = Cohort(1, 0, [2], lambda *_: False)
+    assert Messenger(grid, 1.0).exchange(ask(cohort, "confirm", {2: b"?"})) == ({}, {})
+    assert cohort.refused == {2: told}
+
+
+def test_what_a_process_says_moves_no_cursor(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    journal = Journal(tmp_path / "log")
+    journal.write("superlink", "\x1b[2Ja\rb\nc \x9b d\u2028e ε")
+    journal.close()
+    line = (tmp_path / "log").read_text()
+    assert line.endswith("superlink \\x1b[2Ja\\rb\\nc \\x9b d\\u2028e ε\n")
+    assert capsys.readouterr().err == line

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tomllib
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -12,18 +13,20 @@ from typing import Any
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from flwr.app import ConfigRecord, RecordDict
+from flwr.app import ConfigRecord, Context, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
 from common.adapter.plan import AdapterPlan, Site
 from common.adapter.state import Shared
 from common.config import Settings, from_mapping
 from common.errors import InputError, PrivityError, RoundAbandonedError
+from common.places import FEDERATION
 from common.privacy.user_level import user_epsilon
 from common.terms import round_terms
-from server import aggregation
+from server import aggregation, app
 from server.aggregation import RuleState
 from server.cohort import LEGS, Cohort, Messenger, poisson_sample, simulated_losses
+from server.plan import maker_of_rounds
 from server.registry import Registry, RoundEntry
 from server.rounds import hand_out
 from server.setup import Federation, ask
@@ -85,6 +88,25 @@ def test_an_adapter_is_handed_to_those_who_answered_last(
     federation = Federation(Settings(), registry, key, "run", online, lambda: 1, messenger)
     assert hand_out(federation, lambda: False) == 2
     assert grid.asked == [{1, 2, 3}, {1, 2}]
+
+
+def test_who_fetches_a_model_makes_rounds_already(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The conductor stops a run that nobody takes up, and starts another."""
+    makers = []
+
+    def fetch(_: Settings) -> None:
+        makers.append(maker_of_rounds(tmp_path))
+        raise PrivityError("no network")
+
+    monkeypatch.setenv(FEDERATION, str(tmp_path))
+    monkeypatch.setattr(app, "adapter_plans", fetch)
+    context = Context(1, 1, {}, RecordDict(), dict(Settings().to_dict()))
+    with pytest.raises(PrivityError, match="no network"):
+        app.main(None, context)  # type: ignore[arg-type]
+    assert makers == [os.getpid()]
+    assert maker_of_rounds(tmp_path) is None
 
 
 def test_the_registry_remembers_across_processes(tmp_path: Path) -> None:

@@ -17,8 +17,16 @@ def add(commands: Any) -> None:
 
 
 def _act(options: argparse.Namespace) -> int:
+    from common.errors import InputError
+
     place = place_of(options)
-    gateway, enrolment = place.settings().gateway, place.enrolment()
+    gateway = place.settings().gateway
+    if options.count < 1:
+        raise InputError(f"--count {options.count} is no number of codes.", "Give 1 or more.")
+    if not gateway.port:
+        problem = "With [gateway] port = 0 the port is another one at every start."
+        raise InputError(problem, "Set one in privity.toml, which devices can come back to.")
+    enrolment = place.enrolment()
     host = gateway.names[0] if gateway.names else "127.0.0.1"
     host = f"[{host}]" if ":" in host else host
     try:

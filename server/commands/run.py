@@ -12,6 +12,7 @@ from typing import Any
 from server.commands import place_of, with_folder
 
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+LONGEST_DAYS = 366
 
 
 def add(commands: Any) -> None:
@@ -87,5 +88,10 @@ def _seconds(text: str) -> float:
         return 0.0
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
     if not found:
-        raise InputError(f"--every {text!r} is no length of time.", "Give for example 30m or 1h.")
-    return float(found[1]) * UNITS_S[found[2]]
+        raise InputError(
+            f"--every {text[:20]!r} is no length of time.", "Give for example 30m or 1h."
+        )
+    every_s = float(found[1]) * UNITS_S[found[2]]
+    if every_s > LONGEST_DAYS * UNITS_S["d"]:
+        raise InputError(f"--every {text[:20]} is longer than {LONGEST_DAYS} days.")
+    return every_s

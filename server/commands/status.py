@@ -18,7 +18,7 @@ def _act(options: argparse.Namespace) -> int:
     from common.errors import PrivityError
     from server.flower import Control, flower_place
     from server.hold import HOW_TO_GO_ON, on_hold
-    from server.plan import maker_of_rounds, read_plan, rounds_done
+    from server.plan import read_plan, round_under_way, rounds_done
 
     place = place_of(options)
     settings, done = place.settings().run, rounds_done(place.federation)
@@ -31,7 +31,7 @@ def _act(options: argparse.Namespace) -> int:
         control.close()
     asked = read_plan(place.federation)
     wanted = f", {asked.until} asked for" if asked else ""
-    busy = "; a round is being made" if maker_of_rounds(place.federation) else ""
+    busy = "; a round is being made" if round_under_way(place.federation) else ""
     print(f"{place.settings().federation.name}: {up}")  # noqa: T201
     print(f"rounds: {done} of {settings.rounds}{wanted}{busy}")  # noqa: T201
     if hold := on_hold(place.federation):

@@ -199,6 +199,7 @@ class Connection:
     async def _answer(self, route: Route, headers: dict[str, str], body: bytes) -> None:
         services = self._shared.services
         if route.kind is Kind.FLEET:
+            route.require(body)
             await self._pass_on(route, headers, body)
         elif route.kind is Kind.CA:
             await self._reply(route, 200, services.ca_pem, (b"content-type", b"text/plain"))

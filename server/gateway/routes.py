@@ -8,10 +8,18 @@ server registers whoever is enrolled), nor `unregister-node` (a device leaves by
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
 from common.enrolment import MAX_BYTES
+from server.gateway.claims import (
+    require_confirmed,
+    require_nothing,
+    require_pulled,
+    require_pushed,
+    require_reply,
+)
 from server.gateway.limits import KIBIBYTE, MEBIBYTE, Limits
 
 
@@ -27,19 +35,32 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """An open path: who answers, with how large a body at most (bytes)."""
+    """An open path.
+
+    Attributes:
+        kind: Who answers.
+        max_body: Largest body, in bytes.
+        require: Raises `Refused` for a body that is not passed on.
+    """
 
     path: str
     kind: Kind
     max_body: int
+    require: Callable[[bytes], None] = require_nothing
 
 
 FLEET = "/v1/fleet/"
-SMALL_CALLS = (
-    "activate-node", "deactivate-node", "send-node-heartbeat", "pull-messages", "get-run",
-    "pull-object", "confirm-message-received",
-)  # fmt: skip
-LARGE_CALLS = ("push-messages", "push-object")
+SMALL_CALLS = {
+    "activate-node": require_nothing,
+    "deactivate-node": require_nothing,
+    "send-node-heartbeat": require_nothing,
+    "pull-messages": require_nothing,
+    "push-messages": require_reply,
+    "get-run": require_nothing,
+    "pull-object": require_pulled,
+    "confirm-message-received": require_confirmed,
+}
+LARGE_CALLS = {"push-object": require_pushed}
 
 
 def routes(limits: Limits) -> dict[tuple[bytes, bytes], Route]:
@@ -50,7 +71,11 @@ def routes(limits: Limits) -> dict[tuple[bytes, bytes], Route]:
         (b"GET", Route("/v1/health", Kind.HEALTH, 0)),
         (b"POST", Route("/v1/enrol", Kind.ENROL, MAX_BYTES)),
         (b"POST", Route("/v1/leave", Kind.LEAVE, MAX_BYTES)),
-        *((b"POST", Route(FLEET + call, Kind.FLEET, small)) for call in SMALL_CALLS),
-        *((b"POST", Route(FLEET + call, Kind.FLEET, large)) for call in LARGE_CALLS),
+        *((b"POST", route) for route in _fleet(SMALL_CALLS, small)),
+        *((b"POST", route) for route in _fleet(LARGE_CALLS, large)),
     ]
     return {(method, route.path.encode()): route for method, route in table}
+
+
+def _fleet(calls: Mapping[str, Callable[[bytes], None]], max_body: int) -> list[Route]:
+    return [Route(FLEET + call, Kind.FLEET, max_body, require) for call, require in calls.items()]
