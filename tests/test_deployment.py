@@ -286,6 +286,7 @@ def test_what_is_imported_while_a_client_runs_is_learnt_from_in_the_next_round(
     person, more = five.people[0], five.folder / "more.jsonl"
     write_diary(more, 0, 20)  # ten of them are known already
     assert "records" in person.run("import", str(more))
+    more.unlink()
     outcome = five.make()[-1]
     assert (outcome.status, outcome.survivors) == ("done", 5)
     with person.vault() as vault:

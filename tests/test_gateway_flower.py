@@ -213,7 +213,7 @@ def test_a_device_speaks_for_nobody_else(
             asked = link.receive()
             assert asked is not None and asked.metadata.message_type == "query.confirm"
             assert asked.metadata.reply_to_message_id == ""
-            link.send(Message(asked.content, reply_to=asked), 0.1)
+            link.send(Message(asked.content, reply_to=asked))
         assert victim.receive() is None
         replies, came = Replies(grid), set()
         while came < {attacker.node, victim.node}:
