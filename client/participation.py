@@ -88,7 +88,7 @@ def update(device: Device, settings: Settings, number: int, inbox: bytes, adapte
 
     def leg(participant: Participant) -> bytes:
         sent, figure = _train(device, settings, terms, published)
-        integers = _integers(device, settings, terms, sent - published.vector, figure)
+        integers = contribution(device, settings, terms, sent - published.vector, figure)
         binding = bytes.fromhex(published.digest())
         return participant.mask(inbox, to_ring(integers, terms.bits), binding)
 
@@ -200,7 +200,7 @@ def _train(
     return trained.sent, figure
 
 
-def _integers(
+def contribution(
     device: Device, settings: Settings, terms: RoundTerms, change: Vector, figure: Vector
 ) -> NDArray[np.int64]:
     """What is summed: the clipped update and the figure, in levels, with this device's noise."""

@@ -122,7 +122,7 @@ def test_the_moments_of_the_noise_in_a_mean(user_epsilon: float) -> None:
         for _ in range(8):
             noisy = 0.25 + on_device.gaussian(1, evaluation.device_std(settings), random)
             figure = on_device.scaled(noisy, settings)
-            total += participation._integers(
+            total += participation.contribution(
                 _Counting(random), settings, terms, np.zeros(1, np.float32), figure
             )  # type: ignore[arg-type]
         mean = total * (terms.clip / terms.levels) / 8

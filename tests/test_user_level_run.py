@@ -27,7 +27,7 @@ class Watched:
         self.exact: list[np.ndarray] = []  # type: ignore[type-arg]
         self.sums: list[np.ndarray] = []  # type: ignore[type-arg]
         self.terms: list[Any] = []
-        integers, quantised = participation._integers, participation.quantize_towards_zero
+        integers, quantised = participation.contribution, participation.quantize_towards_zero
 
         def watched(device: Any, settings: Any, terms: Any, *vectors: Any) -> Any:
             self.terms.append(terms)
@@ -41,7 +41,7 @@ class Watched:
             self.sums.append(from_ring(total, bits))
             return self.sums[-1]
 
-        monkeypatch.setattr(participation, "_integers", watched)
+        monkeypatch.setattr(participation, "contribution", watched)
         monkeypatch.setattr(participation, "quantize_towards_zero", towards_zero)
         monkeypatch.setattr(server.rounds, "from_ring", unmasked)
 

@@ -17,8 +17,10 @@ from torch import Tensor
 from common.adapter import lora
 from common.backbone import Backbone, Batch, Prepared
 from common.config import Settings
+from common.tasks.chat import Turn
 
 CANARY_BATCH = 256
+CANARY = "\0canary"  # the prompt of a turn that is one
 MODULES = "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj"
 
 
@@ -48,6 +50,11 @@ class CanaryBackbone(Backbone):
 
         super().__init__(settings.model, *adapter_plans(settings), settings.dtype)
         self.strength = strength
+
+    def prepared(self, turns: Sequence[Turn]) -> list[Prepared]:
+        """Real turns as ever, then the canaries that stand for themselves among them."""
+        real = [turn for turn in turns if turn.prompt != CANARY]
+        return [*super().prepared(real), *(_canary(t) for t in turns if t.prompt == CANARY)]
 
     def batches(self, examples: Sequence[Prepared]) -> Iterator[Batch]:
         """Micro-batches of real examples, then of canaries."""
@@ -79,6 +86,10 @@ class CanaryBackbone(Backbone):
         return loss
 
 
-def canary(coordinate: int) -> Canary:
-    """The canary of one coordinate."""
-    return Canary(torch.empty(0), torch.empty(0, dtype=torch.long), coordinate)
+def canary(coordinate: int) -> Turn:
+    """The canary of one coordinate, as a device has it among its examples."""
+    return Turn(CANARY, str(coordinate))
+
+
+def _canary(turn: Turn) -> Canary:
+    return Canary(torch.empty(0), torch.empty(0, dtype=torch.long), int(turn.answer))

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from common.errors import InputError
+from simulations.audit.figure import figure
 from simulations.audit.findings import AuditReport, Finding
 from simulations.audit.influence import influence
 from simulations.audit.memories import memories
@@ -24,7 +25,7 @@ BOTH_LEVELS: tuple[Check, ...] = (record_level, user_level)
 
 # The checks that must tell each variant from the sound system.
 TELLING: dict[str, tuple[Check, ...]] = {
-    "noise-off": BOTH_LEVELS,
+    "noise-off": (*BOTH_LEVELS, figure),
     "clipping-off": BOTH_LEVELS,
     "accountant-reset": BOTH_LEVELS,
     "personal-left-on": (influence,),

@@ -20,10 +20,10 @@ from common.backbone import Backbone, Prepared, adapter_plans
 from common.config import Settings
 from common.privacy.accountant import Release
 from common.tasks.chat import Turn
-from simulations.audit.bound import CONFIDENCE, two_worlds_epsilon
-from simulations.audit.findings import Finding, judged
+from simulations.audit.findings import Finding
 from simulations.audit.scale import CLAIMED_EPSILON, DELTA, Scale
 from simulations.audit.system import System, stream
+from simulations.audit.two_worlds import two_worlds_finding
 
 CHECK = "record level, two worlds"
 # The guarantee holds for any data: somebody who always gives one answer, and one other record.
@@ -71,28 +71,9 @@ def influence(system: System, scale: Scale, seed: int) -> list[Finding]:
         for number, world in enumerate(worlds)
     ]
     shift = float(np.linalg.norm(direction)) * settings.examples / settings.max_grad_norm
-    return [_finding(system, scale.runs, int(sides[0].sum()), int((~sides[1]).sum()), shift)]
-
-
-def _finding(system: System, runs: int, false_alarms: int, misses: int, shift: float) -> Finding:
-    bound = two_worlds_epsilon(false_alarms, misses, runs, DELTA)
-    return Finding(
-        CHECK,
-        system.name,
-        f"with and without one record, {runs} runs each; guess which from what the device sent",
-        f"ε ≥ {bound:.2f} ({CONFIDENCE:.0%}); {false_alarms + misses} of {2 * runs} guesses wrong; "
-        f"the record moves the sum by {shift:.1f} C",
-        f"ε ≤ {CLAIMED_EPSILON:g} at δ = {DELTA:g}; moves it by 1 C at most",
-        judged(system.name, refuted=bound > CLAIMED_EPSILON),
-        {
-            "epsilon_lower": round(bound, 3),
-            "epsilon_claimed": CLAIMED_EPSILON,
-            "false_alarms": false_alarms,
-            "misses": misses,
-            "runs_each": runs,
-            "shift_in_clips": round(shift, 3),
-        },
-    )
+    counts = int(sides[0].sum()), int((~sides[1]).sum()), scale.runs
+    tried = "guess which from what the device sent"
+    return [two_worlds_finding(CHECK, system, tried, counts, (shift, "C"))]
 
 
 def _data(backbone: Backbone) -> tuple[list[Prepared], list[Prepared]]:

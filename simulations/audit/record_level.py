@@ -11,8 +11,8 @@ import numpy as np
 
 from common.adapter.state import Shared
 from common.config import Settings
-from common.privacy.accountant import Release
 from simulations.audit.canaries import MODULES, CanaryBackbone, canary
+from simulations.audit.device import Rounds, Streams, new_device
 from simulations.audit.findings import Finding
 from simulations.audit.one_run import one_run_finding
 from simulations.audit.people import talk, turns_of
@@ -28,20 +28,16 @@ def record_level(system: System, scale: Scale, seed: int) -> list[Finding]:
     settings = _settings(scale)
     backbone = CanaryBackbone(settings, STRENGTH * settings.max_grad_norm)
     included = coins(scale.canaries, stream(seed, "record/coins"))
-    real = backbone.prepared(turns_of(talk(seed, "record/person"), REAL))
+    real = turns_of(talk(seed, "record/person"), REAL)
     examples = [*real, *(canary(int(c)) for c in np.flatnonzero(included))]
+    device = new_device(Streams(seed, "record"), examples)
+    rounds = Rounds(system, device, backbone, settings)
     published = Shared(backbone.shared, backbone.shared.initial(backbone.shared.sent))
-    scores, ledger = np.zeros(scale.canaries), list[Release]()
+    scores = np.zeros(scale.canaries)
     for number in range(1, scale.rounds + 1):
-        release = system.next_release(ledger, settings, number)
-        ledger.append(release)
-        random = stream(seed, f"record/noise/{number}")
-        trained = system.train_shared(
-            backbone, published, None, examples, settings, release, random
-        )
-        update = trained.sent - published.vector
+        update = rounds.update(number, published)
         scores -= update[: scale.canaries]  # descent goes against the gradient
-        published = Shared(published.plan, trained.sent)
+        published = Shared(published.plan, published.vector + update)
     tried = (
         f"{scale.canaries:,} gradient canaries, {scale.rounds} rounds; guess who was in from "
         "what the device sent"

@@ -1,8 +1,8 @@
 """What is audited: the product's own functions, where a broken variant can take their place.
 
-The audit calls nothing else between a person's data and what leaves the device. The secure sum is
-taken in the clear where only its value matters: it equals the plain sum bit for bit, which the
-tests of `common/secagg` show.
+`device.py` puts them where the device calls them; nothing else is between a person's data and what
+leaves. The secure sum is taken in the clear where only its value matters: it equals the plain sum
+bit for bit, which the tests of `common/secagg` show.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 
 from client.budget import next_release
 from client.training import Trained, train_shared
-from common.adapter.plan import Vector
 from common.config import Settings
 from common.privacy.accountant import Release
-from common.privacy.noise import discrete_gaussian
+from common.privacy.noise import discrete_gaussian, gaussian
 from common.randomness import Random
 from common.secagg import Participant
 from common.secagg.quantize import clip_norm, quantize_towards_zero
@@ -27,11 +26,6 @@ from simulations.audit.findings import SOUND
 from simulations.devices import SeededRandomness
 
 AUDITOR = -2  # whose randomness the audit's own coins, people and secrets come from
-
-
-def bounded_levels(update: Vector, clip: float, levels: int) -> NDArray[np.int32]:
-    """A person's update in levels, its L2 norm at most `levels`: the device's own two steps."""
-    return quantize_towards_zero(clip_norm(update, clip), clip, levels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +37,21 @@ class System:
         next_release: Record level: the noisy steps of the next round, by the ledger.
         train_shared: One round's training on one device.
         plan_noise: User level: the noise multiplier of the next round, by what was spent.
-        bounded_levels: User level: clip and quantise.
+        clip_norm: User level: bound a whole update.
+        quantize_towards_zero: User level: in levels, the bound kept.
         noise_share: User level: one member's share of the noise.
+        figure_noise: The noise of an evaluation's figure.
         participant: A member of the secure sum.
     """
 
     name: str = SOUND
-    next_release: Callable[[Sequence[Release], Settings, int], Release] = next_release
+    next_release: Callable[..., Release] = next_release
     train_shared: Callable[..., Trained] = train_shared
     plan_noise: Callable[[Settings, Sequence[float], int], float] = plan_noise
-    bounded_levels: Callable[[Vector, float, int], NDArray[np.int32]] = bounded_levels
+    clip_norm: Callable[..., NDArray[np.floating]] = clip_norm
+    quantize_towards_zero: Callable[..., NDArray[np.int32]] = quantize_towards_zero
     noise_share: Callable[[int, float, Random], NDArray[np.int64]] = discrete_gaussian
+    figure_noise: Callable[[int, float, Random], NDArray[np.float64]] = gaussian
     participant: type[Participant] = Participant
 
 

@@ -10,17 +10,18 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from client import participation
 from common.config import Settings
 from common.secagg import RoundTerms, from_ring, to_ring
 from common.secagg.parameters import honest_in_sum
 from common.terms import graph_for, round_terms, user_rho
+from simulations.audit.device import OneStream, exchanged, new_device
 from simulations.audit.findings import Finding
 from simulations.audit.one_run import one_run_finding
 from simulations.audit.scale import CLAIMED_EPSILON, DELTA, STRENGTH, Scale
 from simulations.audit.system import System, coins, stream
 
 CHECK = "user level, one run"
-BLOCK = 64  # people whose shares of the noise are drawn in one call; they are independent
 
 
 def user_level(system: System, scale: Scale, seed: int) -> list[Finding]:
@@ -33,7 +34,7 @@ def user_level(system: System, scale: Scale, seed: int) -> list[Finding]:
         noise = system.plan_noise(settings, spent, number)
         terms = round_terms(settings, people, "audit", number, 0, scale.cohort, noise)
         spent.append(user_rho(terms))
-        total = honest_sum(system, terms, included, seed)
+        total = honest_sum(system, settings, terms, included, seed)
         scores += total * (terms.clip / terms.levels)
     tried = (
         f"{people:,} people of {scale.cohort:,}, each with a coordinate of their own, "
@@ -43,24 +44,21 @@ def user_level(system: System, scale: Scale, seed: int) -> list[Finding]:
 
 
 def honest_sum(
-    system: System, terms: RoundTerms, included: NDArray[np.bool_], seed: int
+    system: System, settings: Settings, terms: RoundTerms, included: NDArray[np.bool_], seed: int
 ) -> NDArray[np.int64]:
     """The honest members' part of a round's sum, as the server decodes it: [people].
 
     Who is not included sends the zero vector with noise: that is the neighbouring data set.
     """
     random = stream(seed, f"user/noise/{terms.round}")
+    device, figure = new_device(OneStream(random)), np.zeros(0, dtype=np.float32)
     total = np.zeros(terms.dimension, dtype=np.uint32)
-    for start in range(0, len(included), BLOCK):
-        present = included[start : start + BLOCK]
-        shape = (len(present), terms.dimension)
-        shares = system.noise_share(len(present) * terms.dimension, terms.noise, random)
-        levels = shares.reshape(shape)
-        for row, person in enumerate(range(start, start + len(present))):
+    with exchanged(system):
+        for person, present in enumerate(included):
             update = np.zeros(terms.dimension, dtype=np.float32)
-            update[person] = STRENGTH * terms.clip if included[person] else 0.0
-            levels[row] += system.bounded_levels(update, terms.clip, terms.levels)
-        total += to_ring(levels, terms.bits).sum(axis=0, dtype=np.uint32)
+            update[person] = STRENGTH * terms.clip if present else 0.0
+            sent = participation.contribution(device, settings, terms, update, figure)
+            total += to_ring(sent, terms.bits)
     return from_ring(total & np.uint32(2**terms.bits - 1), terms.bits)
 
 

@@ -63,11 +63,21 @@ def _trained_without_clipping(
     return train_shared(backbone, published, kept, examples, loose, noisy, random)
 
 
+def _no_noise(size: int, _std: float, _random: Random) -> NDArray[np.float64]:
+    return np.zeros(size)
+
+
+def _unclipped(update: Vector, _bound: float) -> Vector:
+    return update
+
+
 def _unbounded_levels(update: Vector, clip: float, levels: int) -> NDArray[np.int32]:
     return np.asarray(np.trunc(update * (levels / clip)), dtype=np.int32)
 
 
-def _forgetful_release(_past: Sequence[Release], settings: Settings, _number: int) -> Release:
+def _forgetful_release(
+    _past: Sequence[Release], settings: Settings, _number: int, _evaluations: object = ()
+) -> Release:
     """As if each round were the only one."""
     return next_release([], replace(settings, rounds=1), 1)
 
@@ -97,9 +107,17 @@ def _personal_left_on() -> Iterator[None]:
 
 
 VARIANTS = {
-    "noise-off": System("noise-off", train_shared=_trained_without_noise, noise_share=_no_share),
+    "noise-off": System(
+        "noise-off",
+        train_shared=_trained_without_noise,
+        noise_share=_no_share,
+        figure_noise=_no_noise,
+    ),
     "clipping-off": System(
-        "clipping-off", train_shared=_trained_without_clipping, bounded_levels=_unbounded_levels
+        "clipping-off",
+        train_shared=_trained_without_clipping,
+        clip_norm=_unclipped,
+        quantize_towards_zero=_unbounded_levels,
     ),
     "accountant-reset": System(
         "accountant-reset", next_release=_forgetful_release, plan_noise=_forgetful_noise
