@@ -40,10 +40,10 @@ def load(store: Store, model: str = "") -> Adapters:
     """
     settings = settings_in_use(store, model)
     shared_plan, personal_plan = adapter_plans(settings)
-    shared, personal = store.get(SHARED), store.get(_personal_key(settings))
+    personal = store.get(_personal_key(settings))
     return Adapters(
         settings,
-        decode_shared(shared_plan, shared) if shared else None,
+        shared_in_use(store),
         kept_here(store, shared_plan),
         Personal(personal_plan, np.frombuffer(personal, dtype="<f4")) if personal else None,
     )
@@ -57,6 +57,12 @@ def settings_in_use(store: Store, model: str = "") -> Settings:
     return replace(Settings(), model=model) if model else Settings()
 
 
+def shared_in_use(store: Store) -> Shared | None:
+    """The shared adapter that was kept last. Where there is none, no model is looked for."""
+    content = store.get(SHARED)
+    return decode_shared(adapter_plans(settings_in_use(store))[0], content) if content else None
+
+
 def keep_shared(store: Store, settings: Settings, shared: Shared) -> None:
     """Use this shared adapter from now on.
 
@@ -66,6 +72,11 @@ def keep_shared(store: Store, settings: Settings, shared: Shared) -> None:
     with store.together():
         _put_settings(store, with_own(settings, settings_in_use(store)))
         store.put(SHARED, encode_shared(shared))
+
+
+def follow(store: Store, settings: Settings) -> None:
+    """Use a federation's model and shapes from now on, without an adapter of its."""
+    _put_settings(store, with_own(settings, settings_in_use(store)))
 
 
 def keep_personal(store: Store, settings: Settings, personal: Personal) -> None:

@@ -31,16 +31,16 @@ def adopt(store: Store, settings: Settings, published: Shared, heldout: Sequence
     if not heldout:
         adapters.keep_shared(store, settings, published)
         return f"{name}, in use; there are no held-out answers to try it on"
-    in_use = adapters.load(store)
-    backbone = backbone_for(adapters.with_own(settings, in_use.settings))
+    now, mine = adapters.shared_in_use(store), adapters.settings_in_use(store)
+    backbone = backbone_for(adapters.with_own(settings, mine))
     answers, kept = backbone.prepared(heldout), kept_here(store, published.plan)
-    now = in_use.shared
-    if now and (in_use.settings.model, now.plan) != (settings.model, published.plan):
-        now = None
-    before = _nll(backbone, answers, now, kept)
+    same = now is not None and (mine.model, now.plan) == (settings.model, published.plan)
+    before = _nll(backbone, answers, now if same else None, kept)
     after = _nll(backbone, answers, published, kept)
     if after < before:
         adapters.keep_shared(store, settings, published)
+    elif now is None:
+        adapters.follow(store, settings)
     return (
         f"{name}, {'in use' if after < before else 'not used'}; on {len(heldout)} answers it has "
         f"not seen: {after:.3f} nats a token, {before:.3f} with what was used before"

@@ -260,17 +260,21 @@ def start_of(settings: Settings) -> Any:
     return plan.initial(plan.sent)
 
 
-def test_an_adapter_is_used_only_if_it_helps(tmp_path: Path) -> None:
+def test_an_adapter_is_used_only_if_it_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     person = service(tmp_path, Policy(models=("tiny",)), said(20))
+    looked, real = set[str](), common.backbone.skeleton
+    monkeypatch.setattr(common.backbone, "skeleton", lambda name: (looked.add(name), real(name))[1])
     plan, store = adapter_plans(SETTINGS)[0], person.vault.store
     answers = person._split(SETTINGS)[1]
     random = np.random.default_rng(0)
     noise = random.normal(0, 0.3, plan.dimension).astype(np.float32)
     good, _ = trained(person, plan)
     for vector, used in ((noise * 100, False), (good, True), (noise * 100, False)):
-        before = adapters.load(store).shared
+        before = adapters.shared_in_use(store)
         person._adopt(SETTINGS, Shared(plan, vector))
-        now = adapters.load(store).shared
+        now = adapters.shared_in_use(store)
         assert ("in use" in person._notes["adapter"]) is used
         assert f"{len(answers)} answers" in person._notes["adapter"]
         if used:
@@ -278,7 +282,9 @@ def test_an_adapter_is_used_only_if_it_helps(tmp_path: Path) -> None:
             np.testing.assert_array_equal(now.vector, vector)
         else:
             assert (now is None) == (before is None)
+        assert adapters.settings_in_use(store) == SETTINGS  # the federation's model all the same
     assert [upload.what for upload in store.uploads()] == ["adopt"] * 3
+    assert looked <= {"tiny"}  # not the default model
 
 
 def trained(person: Service, plan: Any) -> tuple[Any, float]:
