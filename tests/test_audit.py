@@ -24,6 +24,7 @@ from test_report_page import ATTACK, Page
 from client import evaluation as client_evaluation
 from client import participation
 from client.budget import next_release
+from client.ledger import Ledger
 from client.training import Trained, train_shared
 from common.adapter import lora
 from common.adapter.state import Shared
@@ -34,11 +35,14 @@ from common.models import load_tokenizer
 from common.privacy.accountant import Release, epsilon
 from common.privacy.user_level import user_epsilon
 from common.secagg import Participant
+from common.secagg.quantize import clip_norm, quantize_towards_zero
 from common.secagg.sealing import Sealer
 from common.tasks.chat import Turn, tokenize
 from common.terms import round_terms
 from server.terms import plan_noise
 from simulations.audit import VARIANTS, AuditReport, Finding, checks, exposure, run_audit, show
+from simulations.audit import device_record as on_one_device
+from simulations.audit import device_user as on_two_devices
 from simulations.audit import record_level as record
 from simulations.audit import user_level as user
 from simulations.audit.bound import (
@@ -51,7 +55,10 @@ from simulations.audit.bound import (
 )
 from simulations.audit.canaries import CanaryBackbone, canary
 from simulations.audit.checks import SOUND_ONLY, TELLING, Check, plan
-from simulations.audit.device import OneStream, new_device
+from simulations.audit.cohort import Cohort, Person
+from simulations.audit.device import OneStream, exchanged, new_device
+from simulations.audit.device_record import device_record
+from simulations.audit.device_user import device_user, noise_size, shifted_epsilon
 from simulations.audit.exposure import Exposure
 from simulations.audit.federation import EXAMPLES, Federation
 from simulations.audit.figure import figure
@@ -72,6 +79,9 @@ from simulations.devices import SeededRandomness
 SMALL = Scale(
     canaries=200, rounds=2, cohort=200, user_rounds=2, runs=20, strangers=50, trials=10
 )  # fmt: skip
+# As many repetitions and canaries as it takes to tell a ledger that forgets.
+ASKED = replace(SMALL, rounds=25, canaries=400)
+REPEATED = (device_record, device_user)
 TRUTHFUL = 1 / (1 + math.exp(-1))  # how often randomised response with ε = 1 tells the truth
 
 
@@ -153,6 +163,36 @@ def test_two_worlds_told_apart_without_a_mistake_by_hand(runs: int, expected: fl
     """ln((1 − x) / x) for x = 1 − 0.025^(1/n)."""
     assert two_worlds_epsilon(0, 0, runs, 0.0) == pytest.approx(expected, abs=1e-4)
     assert two_worlds_epsilon(0, 0, runs, 1e-2) < expected
+
+
+def test_noise_and_the_same_moved_by_hand() -> None:
+    """Two thresholds share 4.9 %: 40 draws apart give ln((1 − x) / x), x = 1 − 0.01225^(1/40)."""
+    noise = np.zeros(40)
+    assert shifted_epsilon(noise, 2.0, (1.0, 9.0)) == pytest.approx(2.1512, abs=1e-4)
+    assert shifted_epsilon(noise, 2.0, (9.0, 9.0)) == 0.0  # nothing of either world is beyond
+    some = np.repeat([0.0, 3.0], [900, 100])
+    expected = two_worlds_epsilon(100, 0, 1000, DELTA, 1 - 0.049)
+    assert shifted_epsilon(some, 3.0, (2.5,)) == pytest.approx(expected)
+
+
+def test_laplace_noise_of_the_hypothesised_epsilon_is_seldom_refuted() -> None:
+    """1,000 audits of 500 draws, ε = 1 at every threshold: at most 4.9 % + 5 σ of 0.68 %."""
+    chance = np.random.default_rng(9)
+    refuted = sum(
+        shifted_epsilon(chance.laplace(size=500), 1.0, (0.5, 2.0 * math.sqrt(2))) > 1.0
+        for _ in range(1000)
+    )
+    assert refuted / 1000 < 0.049 + 5 * 0.0068
+
+
+def test_the_size_of_noise_is_covered_as_often_as_it_says() -> None:
+    """2,000 draws of 50 at 99.9 %: 2 are expected beyond, and 10 would be too many by 5 σ."""
+    chance = np.random.default_rng(10)
+    found = [noise_size(3 * chance.normal(size=50), 3.0) for _ in range(2000)]
+    shares, most = np.array(found).T
+    assert shares.mean() == pytest.approx(1, abs=5 * math.sqrt(2 / 50 / 2000))
+    assert (most < 1).sum() < 10
+    assert noise_size(np.ones(1), 1.0)[1] == pytest.approx(1 / 1.5708e-6, rel=1e-3)  # χ²₁ at 0.1 %
 
 
 def test_either_rate_alone_can_refute() -> None:
@@ -513,8 +553,6 @@ def test_a_figure_that_forgets_its_noise_is_broken(monkeypatch: pytest.MonkeyPat
     real = client_evaluation.coordinate
 
     def bare(*arguments: Any) -> Any:
-        from simulations.audit.device import exchanged
-
         with exchanged(VARIANTS["noise-off"]):
             return real(*arguments)
 
@@ -532,6 +570,79 @@ def test_a_personal_adapter_left_on_moves_the_sum_by_more_than_the_bound() -> No
     assert sound.figures["shift"] <= 1.001
     assert leaking.figures["shift"] > 2
     assert lora.active is active
+
+
+@pytest.mark.parametrize("check", REPEATED)
+def test_a_ledger_that_forgets_shows_when_rounds_are_repeated(check: Check) -> None:
+    assert verdicts(check(VARIANTS["ledger-forgets"], ASKED, 0)) == [CAUGHT]
+    assert verdicts(check(System(), ASKED, 0)) == [HOLDS]
+
+
+def quiet_contribution(
+    _device: Any, settings: Settings, terms: Any, change: Any, figure: Any
+) -> np.typing.NDArray[np.int64]:
+    bounded = np.concatenate([clip_norm(change, settings.user_clip), figure])
+    return quantize_towards_zero(bounded, terms.clip, terms.levels).astype(np.int64)
+
+
+def unclipped_contribution(device: Any, settings: Settings, terms: Any, change: Any, _: Any) -> Any:
+    noise = participation.discrete_gaussian(
+        change.size, terms.noise, device.randomness.stream(f"{terms.attempt}")
+    )
+    return np.trunc(change * (terms.levels / terms.clip)).astype(np.int64) + noise
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "broken", "check"),
+    [
+        (participation, "contribution", quiet_contribution, device_user),
+        (participation, "contribution", unclipped_contribution, device_user),
+        (participation, "_cost", VARIANTS["ledger-forgets"].cost, device_record),
+        (participation, "_cost", VARIANTS["ledger-forgets"].cost, device_user),
+        (Ledger, "charge", lambda *_: None, device_record),
+        (Ledger, "charge", lambda *_: None, device_user),
+        (Ledger, "trainings", lambda _: [], device_record),
+        (Ledger, "user_rhos", lambda _: [], device_user),
+    ],
+)
+def test_a_device_that_forgets_is_broken(
+    monkeypatch: pytest.MonkeyPatch, place: Any, name: str, broken: Any, check: Check
+) -> None:
+    """The client's own glue is exchanged, and nothing that a variant exchanges."""
+    monkeypatch.setattr(place, name, broken)
+    assert verdicts(check(System(), ASKED, 0)) == [BROKEN]
+
+
+def test_the_sum_is_what_the_devices_contribute_and_the_rest_adds_nothing() -> None:
+    """Without noise: minus one clip norm, exactly, in the canary's coordinate; zeros elsewhere."""
+    settings = on_two_devices._settings()
+    backbone = CanaryBackbone(settings, STRENGTH * settings.user_clip)
+    cohort = Cohort(settings, [Person([canary(7)]), Person()], 0, "test")
+    terms = cohort.terms(1, 0, plan_noise(settings, (), 1))
+    with exchanged(
+        System("quiet", noise_share=VARIANTS["noise-off"].noise_share), backbone=backbone
+    ):
+        total = cohort.sum(terms)
+    assert np.flatnonzero(total).tolist() == [7]
+    assert total[7] == -terms.levels
+    honest = [type(member).__name__ for member in cohort._members.values()].count("_Honest")
+    assert honest == on_two_devices._honest(settings)
+
+
+def test_a_sound_device_answers_what_its_ledger_allows_and_no_more() -> None:
+    """Three planned rounds; asked for 25 times, they stay within what is claimed."""
+    settings = on_one_device._settings(replace(ASKED, canaries=10))
+    backbone = CanaryBackbone(settings, STRENGTH * settings.max_grad_norm)
+    cohort = Cohort(settings, [Person([canary(n) for n in range(10)])], 0, "test")
+    before = dict(vars(participation))
+    with exchanged(System(), backbone=backbone):
+        assert len(list(cohort.sums(25))) == on_one_device.ROUNDS
+    assert dict(vars(participation)) == before
+    device: Any = cohort._members[1]
+    spent = device._device.store.ledger.spent("record")
+    assert 0.95 < spent.epsilon <= CLAIMED_EPSILON
+    (found,) = device_user(System(), ASKED, 0)
+    assert found.figures["rounds_answered"] == 1
 
 
 class NoMasks(Participant):
@@ -557,13 +668,13 @@ def test_reconstruction_needs_noise_off_or_masks_off() -> None:
     assert verdicts(reconstruction(quiet, SMALL, 0))[1] == CAUGHT
 
 
-@pytest.mark.parametrize("check", [record_level, user_level, influence, figure])
+@pytest.mark.parametrize("check", [record_level, user_level, influence, figure, *REPEATED])
 def test_the_same_seed_gives_the_same_findings(check: Check) -> None:
     few = replace(SMALL, runs=8)
     first = check(System(), few, 3)
     torch.rand(1), np.random.rand(1)  # no generator but the audit's has a part in them
     assert check(System(), few, 3) == first
-    if check in (record_level, user_level):  # the others' few counts may agree
+    if check in (record_level, user_level, *REPEATED):  # the others' few counts may agree
         assert check(System(), few, 4) != first
 
 
@@ -727,7 +838,7 @@ def quick() -> AuditReport:
 @pytest.mark.parametrize("variant", list(VARIANTS))
 def test_every_check_catches_its_variant(quick: AuditReport, variant: str) -> None:
     found = [finding for finding in quick.findings if finding.system == variant]
-    expected = {"noise-off": 3, "clipping-off": 2}.get(variant, 1)
+    expected = {"noise-off": 3, "clipping-off": 2, "ledger-forgets": 2}.get(variant, 1)
     assert verdicts(found) == [CAUGHT] * expected
     lower = [f.figures["epsilon_lower"] for f in found if "epsilon_lower" in f.figures]
     assert all(bound > CLAIMED_EPSILON for bound in lower)

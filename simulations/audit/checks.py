@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from common.errors import InputError
+from simulations.audit.device_record import device_record
+from simulations.audit.device_user import device_user
 from simulations.audit.figure import figure
 from simulations.audit.findings import AuditReport, Finding
 from simulations.audit.influence import influence
@@ -28,6 +30,7 @@ TELLING: dict[str, tuple[Check, ...]] = {
     "noise-off": (*BOTH_LEVELS, figure),
     "clipping-off": BOTH_LEVELS,
     "accountant-reset": BOTH_LEVELS,
+    "ledger-forgets": (device_record, device_user),
     "personal-left-on": (influence,),
     "weak-mask-seed": (mask_seeds,),
     "both-shares": (both_shares,),

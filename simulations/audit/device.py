@@ -122,13 +122,15 @@ def exchanged(
         participant: In place of the device's part in the secure sum.
         backbone: In place of the one that the settings name.
     """
-    parts = {
+    parts: dict[str, Any] = {
         "next_release": system.next_release,
         "train_shared": system.train_shared,
         "clip_norm": system.clip_norm,
         "quantize_towards_zero": system.quantize_towards_zero,
         "discrete_gaussian": system.noise_share,
     }
+    if system.cost is not None:
+        parts["_cost"] = system.cost
     if participant is not None:
         parts["Participant"] = participant
     if backbone is not None:

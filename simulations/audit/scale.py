@@ -22,7 +22,7 @@ class Scale:
 
     Attributes:
         canaries: Gradient canaries, record level.
-        rounds: Rounds of the record-level run.
+        rounds: Rounds of the record-level run; so often a lying server asks devices for one.
         cohort: People in a round of the user-level run; the canaries are the honest among them.
         user_rounds: Rounds of the user-level run.
         runs: Runs of each of the two worlds.

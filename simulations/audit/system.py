@@ -14,12 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.budget import next_release
+from client.device import Device
+from client.ledger import Charge
 from client.training import Trained, train_shared
 from common.config import Settings
 from common.privacy.accountant import Release
 from common.privacy.noise import discrete_gaussian, gaussian
 from common.randomness import Random
-from common.secagg import Participant
+from common.secagg import Participant, RoundTerms
 from common.secagg.quantize import clip_norm, quantize_towards_zero
 from server.terms import plan_noise
 from simulations.audit.findings import SOUND
@@ -42,6 +44,7 @@ class System:
         noise_share: User level: one member's share of the noise.
         figure_noise: The noise of an evaluation's figure.
         participant: A member of the secure sum.
+        cost: How a device reckons a round by its ledger; None: as it does.
     """
 
     name: str = SOUND
@@ -53,6 +56,7 @@ class System:
     noise_share: Callable[[int, float, Random], NDArray[np.int64]] = discrete_gaussian
     figure_noise: Callable[[int, float, Random], NDArray[np.float64]] = gaussian
     participant: type[Participant] = Participant
+    cost: Callable[[Device, Settings, RoundTerms], Charge] | None = None
 
 
 def stream(seed: int, purpose: str) -> Random:

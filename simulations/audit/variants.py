@@ -6,6 +6,7 @@ what it is: each must be told from the sound one by what comes out of it.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,6 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.budget import next_release
+from client.device import Device
+from client.ledger import Charge
+from client.participation import _cost
+from client.store import Store
 from client.training import Trained, train_shared
 from common.adapter import lora
 from common.adapter.plan import Vector
@@ -23,6 +28,7 @@ from common.backbone import Backbone, Prepared
 from common.config import Settings
 from common.privacy.accountant import Release
 from common.randomness import Random
+from common.secagg import RoundTerms
 from server.terms import plan_noise
 from simulations.attacks.on_privity.broken import BrokenRevealsBoth, BrokenWeakSeeds
 from simulations.audit.system import System
@@ -86,6 +92,12 @@ def _forgetful_noise(settings: Settings, _spent: Sequence[float], _number: int) 
     return plan_noise(replace(settings, rounds=1), (), 1)
 
 
+def _forgetful_cost(device: Device, settings: Settings, terms: RoundTerms) -> Charge:
+    """By an empty ledger; what is charged goes into the device's own, which nobody reads."""
+    empty = Store(sqlite3.connect(":memory:", isolation_level=None), "memory")
+    return _cost(replace(device, store=empty), settings, terms)
+
+
 def _trained_with_personal(*arguments: Any) -> Trained:
     """The personal adapter, fitted without privacy, takes part in the forward passes."""
     with _personal_left_on():
@@ -122,6 +134,7 @@ VARIANTS = {
     "accountant-reset": System(
         "accountant-reset", next_release=_forgetful_release, plan_noise=_forgetful_noise
     ),
+    "ledger-forgets": System("ledger-forgets", cost=_forgetful_cost),
     "personal-left-on": System("personal-left-on", train_shared=_trained_with_personal),
     "weak-mask-seed": System("weak-mask-seed", participant=BrokenWeakSeeds),
     "both-shares": System("both-shares", participant=BrokenRevealsBoth),

@@ -1,0 +1,187 @@
+"""A cohort whose devices run the client's own five legs over real stores, and a server that lies.
+
+The other members collude with that server: they send zeros without noise, so that a sum shows
+exactly what the devices contribute. The server asks for the last round again and again, as after
+failures that it makes up, until a device refuses: only the device's ledger can stop it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from numpy.typing import NDArray
+
+from client import participation
+from client.device import Device, Identity
+from client.store import Store
+from common.adapter.state import Shared, encode_shared
+from common.backbone import adapter_plans
+from common.config import MIN_COHORT, Settings
+from common.errors import BudgetExceededError
+from common.randomness import Random
+from common.secagg import Aggregator, Participant, RoundTerms, certify, from_ring
+from common.tasks.chat import Turn
+from common.terms import round_terms
+from simulations.audit.system import stream
+from simulations.devices import SeededRandomness
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """What one device holds."""
+
+    train: Sequence[Turn] = ()
+    heldout: Sequence[Turn] = ()
+
+
+class Cohort:
+    """The smallest that is allowed: a device for each person, colluders for the rest.
+
+    Args:
+        published: The adapter that every round starts from: whatever the server likes.
+        run: Names the run; all randomness comes from it and the seed.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        people: Sequence[Person],
+        seed: int,
+        run: str,
+        published: Shared | None = None,
+    ) -> None:
+        plan = adapter_plans(settings)[0]
+        self.settings, self._run, self._dimension = settings, run, plan.dimension
+        self._published = published or Shared(plan, plan.initial(plan.sent))
+        self._trusted = _key(stream(seed, f"{run}/authority"))
+        self._authority = self._trusted.public_key()
+        self._members: dict[int, _Member] = {
+            number: self._honest(number, people[number - 1], seed)
+            if number <= len(people)
+            else self._colluder(number, seed)
+            for number in range(1, MIN_COHORT + 1)
+        }
+
+    def terms(self, number: int, attempt: int, noise: float = 0.0) -> RoundTerms:
+        """What the server offers for one attempt at a round, with this noise multiplier."""
+        place = (self._run, number, attempt, MIN_COHORT)
+        return round_terms(self.settings, self._dimension, *place, noise)
+
+    def sum(self, terms: RoundTerms) -> NDArray[np.int64]:
+        """One whole round: what the devices contribute, as the server decodes it: [dimension].
+
+        Raises:
+            BudgetExceededError: A device cannot afford the round.
+        """
+        server, members = Aggregator(terms, self._authority), self._members
+        binding = bytes.fromhex(self._published.digest())
+        keys = {number: member.advertise(terms) for number, member in members.items()}
+        rosters = server.roster(keys)
+        shares = {number: member.share(rosters[number]) for number, member in members.items()}
+        inboxes = server.inboxes(shares)
+        server.bind(binding)
+        masked = {n: member.update(inboxes[n], binding) for n, member in members.items()}
+        lists = server.survivors(masked)
+        signed = {number: member.confirm(lists[number]) for number, member in members.items()}
+        asked = server.confirmations(signed)
+        revealed = {number: member.reveal(asked[number]) for number, member in members.items()}
+        return from_ring(server.unmask(revealed), terms.bits)
+
+    def sums(self, most: int, noise: float = 0.0) -> Iterator[NDArray[np.int64]]:
+        """What the server gets by asking until it is refused: every round, then the last again.
+
+        Args:
+            most: Rounds and repetitions after which it gives up.
+            noise: The noise multiplier that it offers each time.
+        """
+        for asked in range(1, most + 1):
+            number = min(asked, self.settings.rounds)
+            try:
+                yield self.sum(self.terms(number, asked - number, noise))
+            except BudgetExceededError:
+                return
+
+    def _honest(self, number: int, person: Person, seed: int) -> _Member:
+        store = Store(sqlite3.connect(":memory:", isolation_level=None), "memory")
+        identity, randomness = self._identity(number, seed), SeededRandomness(seed, number)
+        device = Device(number, person.train, person.heldout, store, identity, randomness)
+        return _Honest(device, self.settings, encode_shared(self._published))
+
+    def _colluder(self, number: int, seed: int) -> _Member:
+        random = stream(seed, f"{self._run}/{number}/colluder")
+        return _Colluder(number, self._identity(number, seed), random)
+
+    def _identity(self, number: int, seed: int) -> Identity:
+        key = _key(stream(seed, f"{self._run}/{number}/key"))
+        return Identity(key, certify(self._trusted, number, key.public_key()), self._authority)
+
+
+class _Member(Protocol):
+    def advertise(self, terms: RoundTerms) -> bytes: ...
+    def share(self, roster: bytes) -> bytes: ...
+    def update(self, inbox: bytes, binding: bytes) -> bytes: ...
+    def confirm(self, survivors: bytes) -> bytes: ...
+    def reveal(self, confirmations: bytes) -> bytes: ...
+
+
+class _Honest:
+    """A device: each leg is the client's own function."""
+
+    def __init__(self, device: Device, settings: Settings, adapter: bytes) -> None:
+        self._device, self._settings, self._adapter = device, settings, adapter
+        self._number = 0
+
+    def advertise(self, terms: RoundTerms) -> bytes:
+        self._number = terms.round
+        return participation.advertise(self._device, self._settings, terms.encode())
+
+    def share(self, roster: bytes) -> bytes:
+        return participation.share(self._device, self._number, roster)
+
+    def update(self, inbox: bytes, _binding: bytes) -> bytes:
+        return participation.update(
+            self._device, self._settings, self._number, inbox, self._adapter
+        )
+
+    def confirm(self, survivors: bytes) -> bytes:
+        return participation.confirm(self._device, self._number, survivors)
+
+    def reveal(self, confirmations: bytes) -> bytes:
+        return participation.reveal(self._device, self._number, confirmations)
+
+
+class _Colluder:
+    """A member that follows the protocol of the sum and adds nothing to it."""
+
+    def __init__(self, member: int, identity: Identity, random: Random) -> None:
+        self._member, self._identity, self._random = member, identity, random
+
+    def advertise(self, terms: RoundTerms) -> bytes:
+        who = self._identity
+        self._zeros = np.zeros(terms.dimension, dtype=np.uint32)
+        self._round = Participant(
+            terms, self._member, who.key, who.certificate, who.authority, self._random,
+            floor=participation.FLOOR,
+        )  # fmt: skip
+        return self._round.advertise()
+
+    def share(self, roster: bytes) -> bytes:
+        return self._round.share(roster)
+
+    def update(self, inbox: bytes, binding: bytes) -> bytes:
+        return self._round.mask(inbox, self._zeros, binding)
+
+    def confirm(self, survivors: bytes) -> bytes:
+        return self._round.confirm(survivors)
+
+    def reveal(self, confirmations: bytes) -> bytes:
+        return self._round.reveal(confirmations)
+
+
+def _key(random: Random) -> Ed25519PrivateKey:
+    return Ed25519PrivateKey.from_private_bytes(random(32))

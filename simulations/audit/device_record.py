@@ -1,0 +1,54 @@
+"""Record level against a server that repeats rounds: one device, canaries among its examples.
+
+The statistic is that of `record_level`. Here all five legs are the device's, the sum is a real
+secure sum, and how many updates there are is for the device's ledger to decide.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from common.config import Settings
+from simulations.audit.canaries import MODULES, CanaryBackbone, canary
+from simulations.audit.cohort import Cohort, Person
+from simulations.audit.device import exchanged
+from simulations.audit.findings import Finding
+from simulations.audit.one_run import one_run_finding
+from simulations.audit.people import talk, turns_of
+from simulations.audit.record_level import REAL
+from simulations.audit.scale import CLAIMED_EPSILON, DELTA, STRENGTH, Scale
+from simulations.audit.system import System, coins, stream
+
+CHECK = "record level, rounds repeated"
+ROUNDS = 3  # of the plan; the server asks for more
+
+
+def device_record(system: System, scale: Scale, seed: int) -> list[Finding]:
+    """Bound ε of one example from all that a server can get out of a device."""
+    settings = _settings(scale)
+    backbone = CanaryBackbone(settings, STRENGTH * settings.max_grad_norm)
+    included = coins(scale.canaries, stream(seed, "device/coins"))
+    real = turns_of(talk(seed, "device/person"), REAL)
+    person = Person([*real, *(canary(int(c)) for c in np.flatnonzero(included))])
+    cohort = Cohort(settings, [person], seed, "audit/device/record")
+    with exchanged(system, backbone=backbone):
+        sums = list(cohort.sums(scale.rounds))
+    scores = -np.stack(sums)[:, : scale.canaries].sum(axis=0).astype(np.float64)  # descent
+    tried = (
+        f"{scale.canaries:,} gradient canaries, {ROUNDS} rounds, the last asked for again and "
+        f"again: {len(sums)} of {scale.rounds} answered; guess who was in from the sums"
+    )
+    return [one_run_finding(CHECK, system.name, tried, scores, included)]
+
+
+def _settings(scale: Scale) -> Settings:
+    return Settings(
+        model="tiny",
+        modules=MODULES,
+        layers=0,
+        rank=8,
+        rounds=ROUNDS,
+        epsilon=CLAIMED_EPSILON,
+        delta=DELTA,
+        examples=scale.canaries + REAL,
+    )
