@@ -49,7 +49,7 @@ def advertise(device: Device, settings: Settings, offered: bytes) -> bytes:
     """
     terms = RoundTerms.decode(offered)
     check_terms(terms, settings)
-    device.consent(_asked(settings, terms, _cost(device, settings, terms)))
+    device.consent(_asked(settings, terms, cost_of(device, settings, terms)))
     participant = Participant(
         terms,
         device.member,
@@ -119,7 +119,7 @@ def kept_here(store: Store, plan: AdapterPlan) -> Vector | None:
     return None if stored is None else np.frombuffer(stored, dtype="<f4")
 
 
-def _cost(device: Device, settings: Settings, terms: RoundTerms) -> Charge:
+def cost_of(device: Device, settings: Settings, terms: RoundTerms) -> Charge:
     """What the round will cost under both guarantees, and what the ledger comes to with it.
 
     Raises:
@@ -170,7 +170,7 @@ def _train(
     device: Device, settings: Settings, terms: RoundTerms, published: Shared
 ) -> tuple[Vector, Vector]:
     """The weights after this round's steps, and the evaluation's coordinate if there is one."""
-    charge = _cost(device, settings, terms)
+    charge = cost_of(device, settings, terms)
     device.consent(_asked(settings, terms, charge))
     kept = kept_here(device.store, published.plan)
     device.store.ledger.charge(charge)

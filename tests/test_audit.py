@@ -536,7 +536,7 @@ def _without_share(function: Callable[..., Any]) -> Callable[..., Any]:
     ("part", "broken", "check"),
     [
         ("_train", _without_noise, record_level),
-        ("_cost", _without_past, record_level),
+        ("cost_of", _without_past, record_level),
         ("contribution", _without_share, user_level),
     ],
 )
@@ -597,8 +597,8 @@ def unclipped_contribution(device: Any, settings: Settings, terms: Any, change: 
     [
         (participation, "contribution", quiet_contribution, device_user),
         (participation, "contribution", unclipped_contribution, device_user),
-        (participation, "_cost", VARIANTS["ledger-forgets"].cost, device_record),
-        (participation, "_cost", VARIANTS["ledger-forgets"].cost, device_user),
+        (participation, "cost_of", VARIANTS["ledger-forgets"].cost, device_record),
+        (participation, "cost_of", VARIANTS["ledger-forgets"].cost, device_user),
         (Ledger, "charge", lambda *_: None, device_record),
         (Ledger, "charge", lambda *_: None, device_user),
         (Ledger, "trainings", lambda _: [], device_record),

@@ -130,7 +130,7 @@ def exchanged(
         "discrete_gaussian": system.noise_share,
     }
     if system.cost is not None:
-        parts["_cost"] = system.cost
+        parts["cost_of"] = system.cost
     if participant is not None:
         parts["Participant"] = participant
     if backbone is not None:

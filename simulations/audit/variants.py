@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from client.budget import next_release
 from client.device import Device
 from client.ledger import Charge
-from client.participation import _cost
+from client.participation import cost_of
 from client.store import Store
 from client.training import Trained, train_shared
 from common.adapter import lora
@@ -95,7 +95,7 @@ def _forgetful_noise(settings: Settings, _spent: Sequence[float], _number: int) 
 def _forgetful_cost(device: Device, settings: Settings, terms: RoundTerms) -> Charge:
     """By an empty ledger; what is charged goes into the device's own, which nobody reads."""
     empty = Store(sqlite3.connect(":memory:", isolation_level=None), "memory")
-    return _cost(replace(device, store=empty), settings, terms)
+    return cost_of(replace(device, store=empty), settings, terms)
 
 
 def _trained_with_personal(*arguments: Any) -> Trained:
