@@ -31,7 +31,7 @@ from client.surroundings import Surroundings
 from common.adapter.state import Personal, Shared, encode_shared
 from common.backbone import adapter_plans
 from common.config import Settings
-from common.errors import DeclinedError, PrivityError, ProtocolError
+from common.errors import DeclinedError, InputError, PrivityError, ProtocolError
 from common.privacy.accountant import Release
 from common.records import Record
 from common.secagg import Aggregator, certify
@@ -104,6 +104,14 @@ def test_a_device_trains_under_no_other_settings_than_it_agreed_to(
     assert store.ledger.entries() == []
     assert "update" not in [upload.what for upload in store.uploads()]
     assert made.update(2, SETTINGS, 1, inboxes[2])  # the same asked rightly
+
+
+@pytest.mark.parametrize("name", ["max_grad_norm", "user_clip"])
+def test_a_bound_so_small_that_rounding_passes_it_is_refused(name: str) -> None:
+    """Clipping is in float32, whose smallest steps would be larger than the bound allows for."""
+    dataclasses.replace(SETTINGS, **{name: 1e-6})  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="at least 1e-06"):
+        dataclasses.replace(SETTINGS, **{name: 7e-45})  # type: ignore[arg-type]
 
 
 def test_what_is_left_of_the_policys_budget_is_asked_when_it_is_spent(tmp_path: Path) -> None:

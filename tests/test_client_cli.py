@@ -386,6 +386,31 @@ def test_without_a_terminal_it_says_where_to_put_the_passphrase() -> None:
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.usefixtures("vault")
+@pytest.mark.parametrize("platform", ["linux", "darwin"])
+def test_the_service_file_names_vault_and_models(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    platform: str,
+) -> None:
+    """It may write to the vault and to the cache of models, which it may have to fill."""
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setenv("PRIVITY_CACHE", str(tmp_path / "the models"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shown = said(capsys, "install-service", "--show")
+    for words in ("start", "--foreground", str(tmp_path / "home"), str(tmp_path / "the models")):
+        assert words in shown
+    if platform == "linux":
+        assert f'ReadWritePaths="{tmp_path / "home"}" "{tmp_path / "the models"}"' in shown
+        assert f'Environment="PRIVITY_CACHE={tmp_path / "the models"}"' in shown
+    assert not (tmp_path / "the models").exists()
+    file = Path(said(capsys, "install-service").partition(" is written.")[0])
+    assert file.read_text() == shown
+    assert (tmp_path / "the models").is_dir()
+
+
 def test_interrupted(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: Any) -> Any:
         raise KeyboardInterrupt

@@ -31,6 +31,7 @@ class Federation:
         fault = next(self._faults, "")
         if fault == "late":
             raise httpx.ReadTimeout(fault)
+        assert list(request.clientapp_runtime_list) == [0.0]  # how long it took stays here
         known = bool(self.sent)
         self.sent.append(request.messages_list[0].metadata.message_id)
         self.wanted |= set() if known else {request.message_object_trees[0].object_id}
