@@ -358,7 +358,7 @@ def test_secrets_are_in_one_persons_records_as_often_as_they_say() -> None:
 
 @pytest.fixture(scope="module")
 def with_canaries() -> tuple[CanaryBackbone, Settings]:
-    settings = record._settings(FULL)
+    settings = record.canary_settings(FULL)
     made = CanaryBackbone(settings, STRENGTH * settings.max_grad_norm)
     assert made.shared.dimension >= FULL.canaries
     return made, settings

@@ -6,17 +6,19 @@ secure sum, and how many updates there are is for the device's ledger to decide.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from common.config import Settings
-from simulations.audit.canaries import MODULES, CanaryBackbone, canary
+from simulations.audit.canaries import CanaryBackbone, canary
 from simulations.audit.cohort import Cohort, Person
 from simulations.audit.device import exchanged
 from simulations.audit.findings import Finding
 from simulations.audit.one_run import one_run_finding
 from simulations.audit.people import talk, turns_of
-from simulations.audit.record_level import REAL
-from simulations.audit.scale import CLAIMED_EPSILON, DELTA, STRENGTH, Scale
+from simulations.audit.record_level import REAL, canary_settings
+from simulations.audit.scale import STRENGTH, Scale
 from simulations.audit.system import System, coins, stream
 
 CHECK = "record level, rounds repeated"
@@ -42,13 +44,4 @@ def device_record(system: System, scale: Scale, seed: int) -> list[Finding]:
 
 
 def _settings(scale: Scale) -> Settings:
-    return Settings(
-        model="tiny",
-        modules=MODULES,
-        layers=0,
-        rank=8,
-        rounds=ROUNDS,
-        epsilon=CLAIMED_EPSILON,
-        delta=DELTA,
-        examples=scale.canaries + REAL,
-    )
+    return replace(canary_settings(scale), rounds=ROUNDS)

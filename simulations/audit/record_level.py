@@ -25,7 +25,7 @@ REAL = 16  # examples of an ordinary person beside the canaries
 
 def record_level(system: System, scale: Scale, seed: int) -> list[Finding]:
     """Bound ε of one example on one device over a whole run."""
-    settings = _settings(scale)
+    settings = canary_settings(scale)
     backbone = CanaryBackbone(settings, STRENGTH * settings.max_grad_norm)
     included = coins(scale.canaries, stream(seed, "record/coins"))
     real = turns_of(talk(seed, "record/person"), REAL)
@@ -45,7 +45,7 @@ def record_level(system: System, scale: Scale, seed: int) -> list[Finding]:
     return [one_run_finding(CHECK, system.name, tried, scores, included)]
 
 
-def _settings(scale: Scale) -> Settings:
+def canary_settings(scale: Scale) -> Settings:
     """Rank 8 on all modules gives each canary a coordinate; all else is the default."""
     return Settings(
         model="tiny",
