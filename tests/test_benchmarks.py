@@ -7,6 +7,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
+from multiprocessing import Pipe, Process
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from gguf_base import write_base
 
+from common.errors import PrivityError
 from common.models import load_base, load_tokenizer, model_files
 from common.secagg import dequantize
 from simulations import benchmarks
@@ -337,8 +339,9 @@ def test_load_makes_rounds_in_which_every_device_survives(monkeypatch: pytest.Mo
     assert all(key.endswith(UNITS) and value >= 0 for key, value in row["ours"].items())
     for name in ("superlink", "gateway", "serverapp", "devices"):
         assert row["ours"][f"round_{name}_cpu_s"] > 0
-    legs, least_requests = 3, 7  # of a leg: pull, three objects, confirm, push, an object
-    assert row["ours"]["round_requests_count"] >= 5 * legs * least_requests
+    assert row["ours"]["round_requests_count"] > 0
+    legs, least_requests = 5 + 3, 7  # of a leg: pull, three objects, confirm, push, an object
+    assert outcome.whole is not None and outcome.whole.requests >= 5 * legs * least_requests
     assert row["ours"]["serverapp_peak_rss_mb"] > row["ours"]["superlink_peak_rss_mb"] > 50
     assert row["ratios"]["survivors_vs_devices"] == 1
 
@@ -354,3 +357,12 @@ def test_a_load_that_breaks_is_a_row_that_says_why() -> None:
 def test_an_unknown_benchmark_is_the_users_mistake(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "lunch"]) == 2
     assert "lunch" in capsys.readouterr().err
+
+
+def test_a_load_whose_devices_died_says_so() -> None:
+    from simulations.benchmarks.load_run import Crowds
+
+    ours, theirs = Pipe()
+    theirs.close()
+    with pytest.raises(PrivityError, match="not ready: a process of theirs ended"):
+        Crowds([(Process(), ours)]).step(5.0, "not ready")

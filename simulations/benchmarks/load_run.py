@@ -28,6 +28,7 @@ PROCESSES = 2
 ROUNDS = 3
 READY_S, JOIN_S, CONNECT_S = 120.0, 300.0, 120.0  # bounds of the phases
 ROUNDS_S, GRACE_S = 900.0, 60.0
+COUNTS_S = 10.0
 SETTLE_S = 20.0  # until devices that hear nothing look at their slowest pace
 POLL = "/v1/fleet/pull-messages 200"
 
@@ -51,7 +52,8 @@ class Outcome:
     Attributes:
         lost_links: How often a device found the federation out of reach.
         pipelined: From the end of the first round to that of the last.
-        whole: From when rounds were asked for to the end, also of one that was not made.
+        whole: From before rounds were asked for to after the end, also of one that was not made;
+            no request of a round is missing from its counts.
         failures: What ended devices for good.
         trouble: Why this size did not get through; empty where it did.
     """
@@ -137,9 +139,9 @@ def _idle(place: Place, watch: Watch, idle_s: float) -> Window:
 
 def _rounds(place: Place, watch: Watch, outcome: Outcome) -> None:
     """Make the rounds; the window opens when the first has its outcome."""
+    whole = Gauge(place, watch)
     say(place.folder, "server", "run", "--dir", ".", "--no-wait")
     end, gauge, done = time.monotonic() + ROUNDS_S, None, 0
-    whole = Gauge(place, watch)
     while done < outcome.wanted and time.monotonic() < end:
         time.sleep(0.1)
         if (now := rounds_done(place.federation)) > done:
@@ -148,6 +150,7 @@ def _rounds(place: Place, watch: Watch, outcome: Outcome) -> None:
             gauge = gauge or Gauge(place, watch)
             if done > 1:
                 outcome.pipelined = gauge.window()
+    _await_counts(place)
     outcome.whole = whole.window()
     made = entries(place.federation / "server")
     finished = [one for one in made if one.status == "done"]
@@ -156,6 +159,13 @@ def _rounds(place: Place, watch: Watch, outcome: Outcome) -> None:
     if len(finished) < outcome.wanted:
         abandoned = len(made) - len(finished)
         outcome.trouble = f"{abandoned} rounds abandoned, not all made in {ROUNDS_S:.0f} s"
+
+
+def _await_counts(place: Place) -> None:
+    """Wait until the gateway has written its counts once more, or writes no more."""
+    file, begin, end = place.log / figures.GATEWAY, time.time(), time.monotonic() + COUNTS_S
+    while file.exists() and file.stat().st_mtime <= begin and time.monotonic() < end:
+        time.sleep(0.1)
 
 
 class Gauge:
@@ -208,12 +218,15 @@ class Crowds:
             PrivityError: They have not within `within_s`.
         """
         begin = time.monotonic()
-        for _, connection in self.parts:
-            connection.send(None)
-        for _, connection in self.parts:
-            left_s = begin + within_s - time.monotonic()
-            if not connection.poll(max(0.0, left_s)) or not isinstance(connection.recv(), int):
-                raise PrivityError(f"{trouble} in {within_s:.0f} s")
+        try:
+            for _, connection in self.parts:
+                connection.send(None)
+            for _, connection in self.parts:
+                left_s = begin + within_s - time.monotonic()
+                if not connection.poll(max(0.0, left_s)) or not isinstance(connection.recv(), int):
+                    raise PrivityError(f"{trouble} in {within_s:.0f} s")
+        except (EOFError, OSError):
+            raise PrivityError(f"{trouble}: a process of theirs ended") from None
         return time.monotonic() - begin
 
 
