@@ -1,20 +1,16 @@
-"""Made-up people and tiny runs. Nothing here needs the network."""
+"""Fixtures of all tests: made-up people and tiny runs. Nothing here needs the network."""
 
 from __future__ import annotations
 
 import json
 import os
-import random
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from made_up_people import Runner, write_people
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-
-WORDS = ("tea", "rain", "garden", "train", "music", "bread", "winter", "river", "story")
-Runner = Callable[..., dict[str, Any]]
 
 # The longest files, first, so that no worker of a parallel run is left alone with one at the end.
 LONGEST = ("test_deployment.py", "test_audit.py", "test_hosts.py")
@@ -27,22 +23,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["PRIVITY_CACHE"] = str(tmp_path_factory.mktemp("cache"))
-
-
-def write_people(folder: Path, count: int, *, answers: int = 10, seed: int = 0) -> Path:
-    """Synthetic people: random words, one file each."""
-    chance = random.Random(seed)
-    folder.mkdir(parents=True, exist_ok=True)
-    for number in range(count):
-        lines = []
-        for turn in range(answers):
-            for author in ("other", "me"):
-                text = " ".join(chance.choices(WORDS, k=3))
-                at = f"2026-01-{turn + 1:02d}T10:00:0{author == 'me':d}Z"
-                message = {"kind": "message", "text": text, "author": author}
-                lines.append(json.dumps(message | {"conversation": "c", "at": at}))
-        (folder / f"person{number:03d}.jsonl").write_text("\n".join(lines) + "\n")
-    return folder
 
 
 @pytest.fixture

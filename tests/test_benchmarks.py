@@ -264,7 +264,7 @@ def test_without_json_a_table(
 @pytest.fixture
 def tiny_crowd(tmp_path: Path) -> tuple[Any, list[Any]]:
     """Two people and their adapters on the tiny model, which gets a GGUF."""
-    from conftest import write_people
+    from made_up_people import write_people
 
     from common.config import from_mapping
     from simulations.benchmarks import chat_data

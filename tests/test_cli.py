@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import write_people
+from made_up_people import write_people
 
 from simulations.cli import main
 

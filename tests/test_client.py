@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Runner, write_people
+from made_up_people import Runner, write_people
 
 from client import participation
 from client.database import MIGRATIONS

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import write_people
+from made_up_people import write_people
 
 from client import unlocking
 from client.cli import main

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Runner, write_people
+from made_up_people import Runner, write_people
 
 
 @pytest.mark.long

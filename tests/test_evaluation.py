@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Runner, write_people
 from hypothesis import given
 from hypothesis import strategies as some
+from made_up_people import Runner, write_people
 from scipy import stats
 
 from client import evaluation as on_device

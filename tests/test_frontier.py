@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import write_people
+from made_up_people import write_people
 
 from common.errors import InputError
 from simulations.cli import main

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Runner, write_people
+from made_up_people import Runner, write_people
 
 from client import participation
 from common.secagg import RoundTerms, levels_for, quantize, unpack

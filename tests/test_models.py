@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from conftest import Runner
+from made_up_people import Runner
 
 from common import models
 from common.adapter import lora

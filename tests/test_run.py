@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Runner, write_people
+from made_up_people import Runner, write_people
 
 REPORT_KEYS = {
     "scenario", "task", "model", "engine", "seed", "users", "rounds", "sharing", "version",

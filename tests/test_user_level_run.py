@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Runner, write_people
+from made_up_people import Runner, write_people
 from scipy import stats
 
 from client import participation

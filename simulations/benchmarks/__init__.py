@@ -16,7 +16,7 @@ from rich.table import Table
 
 from common.errors import InputError
 from simulations.benchmarks.machine import machine, versions
-from simulations.benchmarks.timing import Row
+from simulations.benchmarks.timing import Row, progress
 
 __all__ = ["NAMES", "measure", "run_benchmark"]
 
@@ -44,11 +44,14 @@ def measure(name: str, *, quick: bool) -> dict[str, Any]:
         InputError: There is no such benchmark.
     """
     surroundings = {"machine": machine(), "versions": versions()}  # before our own load
-    rows = [dataclasses.asdict(row) for row in _rows(name)(quick)]
+    rows = []
+    for row in _rows(name)(quick):
+        rows.append(dataclasses.asdict(row))
+        progress(f"  {row.case}: {json.dumps(row.ours)}")  # a long run may be cut short
     return {"name": name, **surroundings, "rows": rows}
 
 
-def _rows(name: str) -> Callable[[bool], list[Row]]:
+def _rows(name: str) -> Callable[[bool], Iterator[Row]]:
     if name == "secagg":
         from simulations.benchmarks import secagg
 

@@ -6,6 +6,7 @@ log-likelihoods of held-out answers in both engines (chat_agreement.py).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from time import perf_counter
 
 import torch
@@ -27,7 +28,7 @@ QUESTION: list[Message] = [
 ]
 
 
-def rows(quick: bool) -> list[Row]:
+def rows(quick: bool) -> Iterator[Row]:
     """Speed, then agreement."""
     before = torch.get_num_threads()
     torch.set_num_threads(THREADS)
@@ -36,8 +37,8 @@ def rows(quick: bool) -> list[Row]:
         settings = settings_for(1 if quick else PERSONS)
         crowd = list(people(settings, QUICK_HELDOUT if quick else HELDOUT))
         progress("  decoding")
-        speed = speed_row(settings, crowd[0], QUICK_DECODED if quick else DECODED)
-        return [speed, chat_agreement.row(settings, crowd, THREADS)]
+        yield speed_row(settings, crowd[0], QUICK_DECODED if quick else DECODED)
+        yield chat_agreement.row(settings, crowd, THREADS)
     finally:
         torch.set_num_threads(before)
 

@@ -57,11 +57,12 @@ class Case:
         )
 
 
-def rows(quick: bool) -> list[Row]:
+def rows(quick: bool) -> Iterator[Row]:
     """One row for each model and adapter."""
     models = (TINY_MODEL,) if quick else (TINY_MODEL, DEFAULT_MODEL)
     cases = [case for m in models for case in (Case(m), Case(m, 8, "q_proj,v_proj"))]
-    return [row(case, QUICK_REPEATS if quick else REPEATS) for case in cases]
+    for case in cases:
+        yield row(case, QUICK_REPEATS if quick else REPEATS)
 
 
 def row(case: Case, repeats: int) -> Row:

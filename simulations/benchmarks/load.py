@@ -8,7 +8,7 @@ processors is shown. A size has a bounded time; the sweep ends at the first that
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
 
 from simulations.benchmarks.load_run import Outcome, Window, run
 from simulations.benchmarks.timing import Figures, Row, progress
@@ -17,19 +17,16 @@ SIZES, QUICK_SIZES = (50, 100, 200, 400, 800), (10,)
 PARTS = ("superlink", "gateway", "superexec", "serverapp", "dashboard", "up")
 
 
-def rows(quick: bool) -> list[Row]:
+def rows(quick: bool) -> Iterator[Row]:
     """One case a size, up to the first at which not all rounds are made."""
-    found: list[Row] = []
     for devices in QUICK_SIZES if quick else SIZES:
         progress(f"{devices} devices")
         outcome = run(devices, idle_s=5.0 if quick else 20.0)
-        found.append(row(outcome))
-        progress(f"  {json.dumps(found[-1].ours)}")  # a sweep takes long, and may be cut short
+        yield row(outcome)
         for words in filter(None, [*outcome.failures[:3], outcome.trouble]):
             progress(f"  {words}")
         if outcome.trouble:
             break
-    return found
 
 
 def row(outcome: Outcome) -> Row:

@@ -8,6 +8,7 @@ this machine, one after the other in the same run.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from statistics import median
 
 from simulations.benchmarks import rounds_flower, rounds_ours
@@ -17,14 +18,14 @@ DEVICES, ROUNDS = 5, 6
 QUICK_DEVICES, QUICK_ROUNDS = 3, 2
 
 
-def rows(quick: bool) -> list[Row]:
+def rows(quick: bool) -> Iterator[Row]:
     """One case: cold and pipelined rounds against stock ones."""
     devices, rounds = (QUICK_DEVICES, QUICK_ROUNDS) if quick else (DEVICES, ROUNDS)
     progress("a stock Flower federation")
     stock = rounds_flower.round_seconds(devices, rounds)
     progress("ours")
     ours = rounds_ours.round_seconds(devices, rounds)
-    return [_row(devices, ours, stock)]
+    yield _row(devices, ours, stock)
 
 
 def _row(devices: int, ours: list[float], stock: list[float]) -> Row:

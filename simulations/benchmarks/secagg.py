@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from simulations.benchmarks import secagg_member, secagg_server
 from simulations.benchmarks.secagg_member import MemberCase
 from simulations.benchmarks.secagg_server import ServerCase
@@ -22,13 +24,11 @@ QUICK_MEMBER_CASES = (MemberCase(members=9, dimension=100_000, repeats=3),)
 QUICK_SERVER_CASES = (ServerCase(members=10, dimension=100_000),)
 
 
-def rows(quick: bool) -> list[Row]:
+def rows(quick: bool) -> Iterator[Row]:
     """One row for each case."""
-    measured = []
     for member in QUICK_MEMBER_CASES if quick else MEMBER_CASES:
         progress(f"a member: {member}")
-        measured.append(secagg_member.row(member))
+        yield secagg_member.row(member)
     for server in QUICK_SERVER_CASES if quick else SERVER_CASES:
         progress(f"a whole round: {server}")
-        measured.append(secagg_server.row(server))
-    return measured
+        yield secagg_server.row(server)

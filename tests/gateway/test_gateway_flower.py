@@ -83,7 +83,7 @@ def superlink(tmp_path: Path) -> Iterator[tuple[place.Place, int]]:
         try:
             yield made, port
         finally:
-            process.terminate()
+            process.kill()
             process.wait(60)
 
 

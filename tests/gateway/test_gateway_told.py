@@ -1,0 +1,152 @@
+"""What a device is told when the server is wrong, away or hanging."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from contextlib import closing, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from gateway_world import Opener, Person, World, until
+
+from client import joining
+from client.joining import join
+from common.enrolment import new_code, spell_code
+from common.errors import InputError, PrivityError
+from server import certificates, place
+from server.gateway.front import Gateway
+
+
+def test_wrong_fingerprint_sends_nothing(world: World) -> None:
+    code = world.enrolment.invite()
+    with pytest.raises(InputError, match="not the one given"):
+        Person().join(world, code, ca_fingerprint="00" * 32)
+    until(lambda: world.gateway.figures()["answers"] == {"/v1/ca 200": 1})
+    assert world.refusals == {}
+    Person().join(world, code)
+
+
+def test_a_server_of_another_authority(open_world: Opener, tmp_path: Path) -> None:
+    """Somebody in between who hands out the true authority's certificate, which anybody can get."""
+    world = open_world()
+    other = place.create(tmp_path / "other")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(other.server_certificate, other.server_key)
+    seen: list[bytes] = []
+    listener = socket.create_server(("127.0.0.1", 0))
+    ca_pem = world.made.ca_certificate.read_bytes()
+
+    def serve() -> None:
+        for _ in range(2):
+            plain, _address = listener.accept()
+            with suppress(OSError), closing(context.wrap_socket(plain, server_side=True)) as tls:
+                seen.append(tls.recv(65536))
+                tls.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(ca_pem) + ca_pem)
+
+    threading.Thread(target=serve, daemon=True).start()
+    code = world.enrolment.invite()
+    between = f"https://127.0.0.1:{listener.getsockname()[1]}"
+    with pytest.raises(PrivityError, match="not the authority's"):
+        Person().join(world, code, url=between)
+    assert len(seen) == 1 and seen[0].startswith(b"GET /v1/ca ")
+    listener.close()
+
+
+def test_a_server_that_lies_about_the_certificate(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    genuine = joining.EnrolAnswer.decode
+
+    def other_member(data: bytes) -> Any:
+        answer = genuine(data)
+        return type(answer)(
+            answer.member + 1, answer.certificate, answer.authority, answer.federation
+        )
+
+    monkeypatch.setattr(joining.EnrolAnswer, "decode", other_member)
+    with pytest.raises(PrivityError, match="another device's"):
+        Person().join(world)
+
+
+@pytest.mark.parametrize(("days", "words"), [(-500, "has expired"), (10, "not valid yet")])
+def test_clocks_that_disagree(open_world: Opener, tmp_path: Path, days: int, words: str) -> None:
+    now = datetime.now(UTC) + timedelta(days=days)
+    wrong = place.create(tmp_path / "wrong")
+    server = certificates.new_server(wrong.ca(), [], now)
+    wrong.server_key.write_bytes(server.key_pem())
+    wrong.server_certificate.write_bytes(server.certificate_pem())
+    world = open_world()
+    world.do(_use(world.gateway, wrong))
+    with pytest.raises(PrivityError, match=words) as caught:
+        Person().join(world, ca_fingerprint=wrong.fingerprint())
+    assert "date and time" in caught.value.hint
+
+
+async def _use(gateway: Gateway, other: place.Place) -> None:
+    gateway._certificate, gateway._key = other.server_certificate, other.server_key
+    gateway.reload_certificate()
+    services = gateway._shared.services
+    object.__setattr__(services, "ca_pem", other.ca_certificate.read_bytes())
+
+
+def test_addresses_that_lead_nowhere(world: World) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        with pytest.raises(PrivityError, match="did not answer in time"):
+            join(
+                f"127.0.0.1:{port}", spell_code(new_code()), "00" * 32, Person().key,
+                Person().node, 0.3,
+            )  # fmt: skip
+    with pytest.raises(PrivityError, match="cannot be reached"):
+        Person().join(world, url=f"127.0.0.1:{port}")
+    for url in ("http://a", "https://", "a/b", "https://u:p@a", "https://a?x", "a:99999", "a b"):
+        with pytest.raises(InputError):
+            Person().join(world, url=url)
+
+
+def test_proxies_of_the_environment_are_not_asked(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    monkeypatch.setenv("SSL_CERT_FILE", "/nowhere")
+    Person().join(world)
+
+
+def test_a_flower_that_is_down(world: World) -> None:
+    person = Person()
+    person.join(world)
+    world.stub.close()
+    with world.client() as client:
+        answer = client.post("/v1/fleet/get-run", content=b"", headers=person.headers)
+        assert answer.status_code == 502
+    assert world.healthy()
+
+
+def test_a_flower_that_hangs(world: World) -> None:
+    person = Person()
+    person.join(world)
+    world.stub.delay_s = 6
+    with world.client() as client:
+        answer = client.post("/v1/fleet/get-run", content=b"", headers=person.headers)
+        assert answer.status_code == 504
+    assert world.healthy()
+
+
+def test_a_flower_that_breaks_off(world: World) -> None:
+    """A device must not take half an answer for a whole one."""
+    person = Person()
+    person.join(world)
+    world.stub.missing = 5
+    with world.client() as client, pytest.raises(httpx.RemoteProtocolError):
+        client.post("/v1/fleet/get-run", content=b"", headers=person.headers)
+    world.stub.missing, world.stub.status = 0, 401
+    with world.client() as client:
+        answer = client.post("/v1/fleet/get-run", content=b"", headers=person.headers)
+        assert (answer.status_code, answer.content) == (401, b"answer")
+    assert world.healthy()
