@@ -73,7 +73,7 @@ class RefusedError(PrivityError):
 
 
 class RunOverError(PrivityError):
-    """The run that a message belongs to has ended."""
+    """What a message was for has ended: its run, or the time in which it is answered."""
 
 
 @dataclass(slots=True)
@@ -265,7 +265,7 @@ def _translated() -> Iterator[None]:
     except httpx.HTTPStatusError as error:
         status = error.response.status_code
         if status == httpx.codes.FORBIDDEN:  # so Flower says it
-            raise RunOverError("The run has ended.") from None
+            raise RunOverError("The run or the round has ended.") from None
         if status in (httpx.codes.UNAUTHORIZED, httpx.codes.GONE):
             raise RefusedError(
                 f"The federation refuses this device (HTTP {status}).",

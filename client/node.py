@@ -80,7 +80,7 @@ class Node:
                 return False
             self.link.send(self._reply(message))
         except RunOverError:
-            self.report("a run ended before its message was answered")
+            self.report("an answer came too late: what it was for has ended")
         return True
 
     def _reply(self, message: Message) -> Message:

@@ -2,13 +2,14 @@
 
 Legs 1 and 2 of a round may come along with legs 3 and 4 of the one before, so the state of each
 round is kept by its number. It is in the device's store, so that a restart neither loses a round
-nor masks twice. The ledger is charged before the masked update exists.
+nor masks twice. The ledger is charged before the masked update exists. Asked once more what it was
+asked last in a round, because the first answer got lost, a device sends the same bytes.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,7 @@ from common.secagg.quantize import clip_norm, quantize_towards_zero
 from common.terms import user_rho
 
 STATE, TERMS, ASKED = OF_ROUNDS = "round/", "terms/", "asked/"  # each with a round's number
+DIGEST_BYTES = 32  # of what was asked; the answer follows
 KEPT = "kept/"
 LOSS, TOKENS, CLIPPED, COORDINATES = "loss", "trained-tokens", "clipped", "coordinates"
 FLOOR = Floor(cohort=MIN_COHORT)
@@ -48,6 +50,9 @@ def advertise(device: Device, settings: Settings, offered: bytes) -> bytes:
         DeclinedError: Its own policy says no.
     """
     terms = RoundTerms.decode(offered)
+    asked = _digest("advertise", offered)
+    if (answered := _again(device, terms.round, "advertise", asked)) is not None:
+        return answered
     check_terms(terms, settings)
     device.consent(_asked(settings, terms, cost_of(device, settings, terms)))
     participant = Participant(
@@ -63,26 +68,21 @@ def advertise(device: Device, settings: Settings, offered: bytes) -> bytes:
     with device.store.together():
         _forget_but(device, {terms.round - 1, terms.round})
         device.store.put(f"{TERMS}{terms.round}", offered)
-        return _answer(device, terms, participant, "advertise", message)
+        return _answer(device, terms, participant, "advertise", asked, message)
 
 
 def share(device: Device, number: int, roster: bytes) -> bytes:
     """Leg 2: everybody's keys in, encrypted shares of this device's secrets out."""
-    return _leg(device, number, "share", lambda participant: participant.share(roster))
+    return _leg(device, number, "share", [roster], lambda member: member.share(roster))
 
 
 def update(device: Device, settings: Settings, number: int, inbox: bytes, adapter: bytes) -> bytes:
     """Leg 3: charge the ledger, score the published adapter, train from it, mask, answer.
 
-    Asked the same again, it answers with the same bytes, which were kept.
-
     Raises:
         ProtocolError: The settings are not those that leg 1 agreed on.
         BudgetExceededError, DeclinedError: As in leg 1; rounds made since then count.
     """
-    asked = hashlib.sha256(inbox + adapter).digest()
-    if device.store.get(f"{ASKED}{number}") == asked:
-        return _again(device, number)
     terms = _agreed(device, settings, number)
     published = decode_shared(adapter_plans(settings)[0], adapter)
 
@@ -92,18 +92,20 @@ def update(device: Device, settings: Settings, number: int, inbox: bytes, adapte
         binding = bytes.fromhex(published.digest())
         return participant.mask(inbox, to_ring(integers, terms.bits), binding)
 
-    return _leg(device, number, "update", leg, {f"{ASKED}{number}": asked})
+    return _leg(device, number, "update", [inbox, adapter], leg)
 
 
 def confirm(device: Device, number: int, survivors: bytes) -> bytes:
     """Leg 4: sign the one list of survivors."""
-    return _leg(device, number, "confirm", lambda participant: participant.confirm(survivors))
+    return _leg(device, number, "confirm", [survivors], lambda member: member.confirm(survivors))
 
 
 def reveal(device: Device, number: int, confirmations: bytes) -> bytes:
     """Leg 5: for each neighbour its self-mask share or its key share, never both."""
-    answer = _leg(device, number, "reveal", lambda participant: participant.reveal(confirmations))
-    _forget(device, number)
+    answer = _leg(
+        device, number, "reveal", [confirmations], lambda member: member.reveal(confirmations)
+    )
+    device.store.drop(f"{STATE}{number}")
     return answer
 
 
@@ -259,35 +261,51 @@ def _leg(
     device: Device,
     number: int,
     stage: str,
+    given: Sequence[bytes],
     step: Callable[[Participant], bytes],
-    also: Mapping[str, bytes] | None = None,
 ) -> bytes:
-    """Take one step; its message, with the state after it and `also` kept before it is sent."""
+    """Take one step; its message, with the state after it, is kept before it is sent."""
+    asked = _digest(stage, *given)
+    if (answered := _again(device, number, stage, asked)) is not None:
+        return answered
     terms, participant = _load(device, number, stage)
     try:
         message = step(participant)
     except BaseException:
         _forget(device, number)  # no second try with the same keys
         raise
-    with device.store.together():
-        for key, value in (also or {}).items():
-            device.store.put(key, value)
-        return _answer(device, terms, participant, stage, message)
+    return _answer(device, terms, participant, stage, asked, message)
 
 
 def _answer(
-    device: Device, terms: RoundTerms, participant: Participant, stage: str, message: bytes
+    device: Device,
+    terms: RoundTerms,
+    participant: Participant,
+    stage: str,
+    asked: bytes,
+    message: bytes,
 ) -> bytes:
     with device.store.together():
         device.store.put(f"{STATE}{terms.round}", participant.save())
+        device.store.put(f"{ASKED}{terms.round}", asked + message)
         _journal(device, terms, stage, message)
     return message
 
 
-def _again(device: Device, number: int) -> bytes:
-    terms, participant = _load(device, number, "update")
-    _journal(device, terms, "update again", participant.masked)
-    return participant.masked
+def _again(device: Device, number: int, stage: str, asked: bytes) -> bytes | None:
+    """The last answer of a round if it was to this; None: this is another thing to answer."""
+    kept = device.store.get(f"{ASKED}{number}") or b""
+    if kept[:DIGEST_BYTES] != asked:
+        return None
+    message = kept[DIGEST_BYTES:]
+    _journal(device, _terms(device, number), f"{stage} again", message)
+    return message
+
+
+def _digest(stage: str, *given: bytes) -> bytes:
+    """Of everything a leg was asked with, each part with its length."""
+    parts = [len(part).to_bytes(8, "big") + part for part in (stage.encode(), *given)]
+    return hashlib.sha256(b"".join(parts)).digest()
 
 
 def _journal(device: Device, terms: RoundTerms, what: str, message: bytes) -> None:
@@ -303,7 +321,7 @@ def _forget(device: Device, number: int) -> None:
 
 def _forget_but(device: Device, rounds: set[int]) -> None:
     """End what other rounds left behind: a round that was not finished never will be."""
-    for key in device.store.keys(STATE):
-        number = int(key.removeprefix(STATE))
+    for key in device.store.keys(TERMS):
+        number = int(key.removeprefix(TERMS))
         if number not in rounds:
             _forget(device, number)

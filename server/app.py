@@ -47,7 +47,7 @@ def main(grid: Grid, context: Context) -> None:
             run=run_name(folder),
             online=lambda: sorted(grid.get_node_ids()),
             last=lambda: _without_pause(settings, folder),
-            messenger=Messenger(grid, settings.deadline_s),
+            messenger=Messenger(grid, settings.deadline_s, again=read_plan(folder) is not None),
         )
         _rounds(federation, grid, folder)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.app.typing import ConfigRecordValues
@@ -16,6 +18,8 @@ from flwr.superlink.grid.http_grid import HttpGrid
 
 from common.errors import PrivityError
 from server.replies import Replies
+
+log = logging.getLogger("privity.server")
 
 LEGS = {
     "advertise": "query.advertise",
@@ -30,6 +34,8 @@ REGISTRATION_DEADLINE_S = 60.0
 FIRST_LOOK_S, SLOWEST_LOOK_S, LOOK_SHARE = 0.05, 1.0, 1 / 10  # of the time since the asking
 REASON = re.compile(r"[A-Za-z]{1,40}( at [\w.]{1,60}:\d{1,6})?", re.ASCII)  # it gets into the log
 LEISURE = 2  # times as long as a look took
+AGAIN_S, AGAIN_TIMES = 10.0, 4  # the least wait, and times as long as half of them took
+LATE_S = 5.0  # past the deadline a message is still answered
 Lost = Callable[[int, str], bool]
 Content = Mapping[str, ConfigRecordValues]
 
@@ -69,12 +75,20 @@ class Ask:
 class Messenger:
     """Carries asks to the nodes and their answers back, one exchange at a time.
 
+    Flower hands a message out once: where the answer to that is lost on the way, nobody has it any
+    more, and one link in thousands would hold up a round until its deadline. So who is silent for
+    much longer than others took is asked the same once more. A device answers that with the bytes
+    of its first answer.
+
+    Args:
+        again: Ask once more in a leg; for devices that answer one message after another.
+
     Attributes:
         silent: Members that did not answer when they were last asked something.
     """
 
-    def __init__(self, grid: Grid, deadline_s: float) -> None:
-        self._grid, self._deadline_s = grid, deadline_s
+    def __init__(self, grid: Grid, deadline_s: float, *, again: bool = False) -> None:
+        self._grid, self._deadline_s, self._again = grid, deadline_s, again
         self._look: Callable[[set[str]], Iterable[Message]] = (
             Replies(grid).look if isinstance(grid, HttpGrid) else grid.pull_messages
         )
@@ -94,42 +108,75 @@ class Messenger:
             The answers to `now` and to `ahead`, by member; whoever gave none is missing.
         """
         asks = [ask for ask in (now, ahead) if ask]
-        messages = _messages(asks)
-        replied = {one.metadata.src_node_id: one for one in self._replies(messages, enough)}
+        lasts = self._deadline_s + LATE_S if now.leg in LEGS else None
+        messages = _messages(asks, lasts)
+        replied = self._replies(messages, enough, again=self._again and now.leg in LEGS)
         self.silent |= {message.metadata.dst_node_id for message in messages}
         self.silent -= set(replied)
         answers = [_answers(ask, replied) for ask in asks]
         return answers[0], answers[1] if ahead else {}
 
-    def _replies(self, messages: list[Message], enough: Callable[[], bool]) -> list[Message]:
-        """What came back within the deadline and before it was enough.
+    def _replies(
+        self, messages: Sequence[Message], enough: Callable[[], bool], *, again: bool
+    ) -> dict[int, Message]:
+        """What came back within the deadline and before it was enough, by member.
 
         Flower's own `send_and_receive` looks every three seconds. This looks at once, then less and
         less often, so that a fast cohort is not kept waiting and a slow one costs little; and so
         seldom that a SuperLink with much to do has time for the devices.
         """
-        if not messages:
-            return []
-        begin = time.monotonic()
-        end = begin + self._deadline_s
-        waiting = set(self._grid.push_messages(messages))
-        replies: list[Message] = []
+        begin, sent = time.monotonic(), self._push(messages)
+        replies: dict[int, Message] = {}
+        again_s: float | None = None
         while True:
             looked = time.monotonic()
-            came = list(self._look(waiting))
-            replies += came
-            waiting -= {reply.metadata.reply_to_message_id for reply in came}
+            awaited = {name for name, member in sent.items() if member not in replies}
+            for reply in self._look(awaited):
+                replies[sent[reply.metadata.reply_to_message_id]] = reply
+            left = [one for one in messages if one.metadata.dst_node_id not in replies]
             now = time.monotonic()
-            if not waiting or enough() or now > end:
+            waited_s = now - begin
+            if not left or enough() or waited_s > self._deadline_s:
                 return replies
-            pause = max(FIRST_LOOK_S, LOOK_SHARE * (now - begin), LEISURE * (now - looked))
+            if again and again_s is None and len(left) <= len(messages) / 2:
+                again_s = max(AGAIN_S, AGAIN_TIMES * waited_s)
+            if again_s is not None and waited_s >= again_s:
+                log.info("%d of %d devices are asked once more", len(left), len(messages))
+                sent |= self._push([_copy(one, waited_s) for one in left])
+                again_s = inf
+            pause = max(FIRST_LOOK_S, LOOK_SHARE * waited_s, LEISURE * (now - looked))
             time.sleep(min(pause, SLOWEST_LOOK_S))
 
+    def _push(self, messages: Sequence[Message]) -> dict[str, int]:
+        """Send; the members by the names of the messages that Flower took."""
+        names = self._grid.push_messages(messages) if messages else ()
+        members = (one.metadata.dst_node_id for one in messages)
+        return {name: one for name, one in zip(names, members, strict=False) if name}
 
-def _messages(asks: Sequence[Ask]) -> list[Message]:
+
+def _copy(message: Message, age_s: float) -> Message:
+    """The same for the same member, as a message of its own that ends with this one."""
+    outside = message.metadata
+    return Message(
+        message.content,
+        dst_node_id=outside.dst_node_id,
+        message_type=outside.message_type,
+        ttl=outside.ttl - age_s,
+        group_id=_group(outside.group_id.partition("/")[0]),
+    )
+
+
+def _group(number: int | str) -> str:
+    """Whoever knows a message's digest can have Flower delete it; so nobody can guess one."""
+    return f"{number}/{secrets.token_hex(16)}"
+
+
+def _messages(asks: Sequence[Ask], ttl: float | None) -> list[Message]:
     """One message for each member that can hear it, with a record for each leg it is asked.
 
-    Whoever knows a message's digest can have Flower delete it; so nobody can guess one.
+    Args:
+        ttl: Seconds after which nobody is handed it: whoever comes back later is not charged for
+            a round that is over. None: Flower's half day.
     """
     parts: dict[int, dict[str, Content]] = {}
     for ask in asks:
@@ -141,7 +188,8 @@ def _messages(asks: Sequence[Ask]) -> list[Message]:
             RecordDict({leg: ConfigRecord(dict(content)) for leg, content in legs.items()}),
             dst_node_id=member,
             message_type=MESSAGE_TYPES[next(iter(legs))],
-            group_id=f"{asks[0].cohort.number}/{secrets.token_hex(16)}",
+            ttl=ttl,
+            group_id=_group(asks[0].cohort.number),
         )
         for member, legs in parts.items()
     ]

@@ -162,23 +162,31 @@ def test_kill_9_between_charge_and_send_never_under_counts(
     store.close()
 
 
+LEGS = ("advertise", "share", "update", "confirm", "reveal")
+
+
 def test_asked_again_a_device_sends_the_same_bytes_and_is_charged_once(
     run: Runner, people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, sent = participation.update, []
+    def twice(leg: Any, answers: list[tuple[bytes, bytes]]) -> Any:
+        def asked(*arguments: Any) -> bytes:
+            answers.append((leg(*arguments), leg(*arguments)))
+            return answers[-1][0]
 
-    def twice(*arguments: Any) -> bytes:
-        sent.append((real(*arguments), real(*arguments)))
-        return sent[-1][0]
+        return asked
 
-    monkeypatch.setattr(participation, "update", twice)
+    sent: dict[str, list[tuple[bytes, bytes]]] = {leg: [] for leg in LEGS}
+    for leg in LEGS:
+        monkeypatch.setattr(participation, leg, twice(getattr(participation, leg), sent[leg]))
     report = run(people, "run")
-    assert len(sent) == 10
-    assert all(first == second for first, second in sent)
+    assert [len(sent[leg]) for leg in LEGS] == [10] * 5
+    assert all(first == second for answers in sent.values() for first, second in answers)
     assert [entry["status"] for entry in report["rounds_log"]] == ["done", "done"]
     store = Store.open(tmp_path / "run/devices/00000.db")
     assert len(store.ledger.releases()) == 2
-    assert [u.what for u in store.uploads()].count("update again") == 2
+    journal = [upload.what for upload in store.uploads()]
+    assert all(journal.count(leg) == journal.count(f"{leg} again") == 2 for leg in LEGS)
+    assert not store.keys("round/")  # the secrets of both rounds are gone
     store.close()
 
 

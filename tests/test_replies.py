@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -185,3 +186,81 @@ def test_what_a_process_says_moves_no_cursor(
     line = (tmp_path / "log").read_text()
     assert line.endswith("superlink \\x1b[2Ja\\rb\\nc \\x9b d\\u2028e ε\n")
     assert capsys.readouterr().err == line
+
+
+class Forgetful:
+    """A Grid that loses what some nodes are first asked, or answered; a clock for it."""
+
+    def __init__(self, there: set[int], lost: set[int]) -> None:
+        self.there, self.lost, self.now = there, set(lost), 0.0
+        self.asked: list[list[int]] = []
+        self.contents: dict[int, list[Any]] = {}
+        self._waiting: dict[str, Any] = {}
+
+    def push_messages(self, messages: list[Message]) -> list[str | None]:
+        nodes = [one.metadata.dst_node_id for one in messages]
+        names = [f"{len(self.asked)}/{node}" for node in nodes]
+        for node, name, sent in zip(nodes, names, messages, strict=True):
+            self.contents.setdefault(node, []).append((sent.metadata.message_type, sent.content))
+            if node in self.there - self.lost:
+                answer = RecordDict({one: ConfigRecord({"body": b"!"}) for one in sent.content})
+                metadata = SimpleNamespace(src_node_id=node, reply_to_message_id=name)
+                self._waiting[name] = SimpleNamespace(
+                    metadata=metadata, has_error=lambda: False, content=answer
+                )
+        self.lost -= set(nodes)
+        self.asked.append(nodes)
+        return list(names)
+
+    def pull_messages(self, names: set[str]) -> list[Any]:
+        return [self._waiting.pop(name) for name in names if name in self._waiting]
+
+
+def exchanged(
+    grid: Forgetful, monkeypatch: pytest.MonkeyPatch, leg: str, *, again: bool
+) -> dict[int, bytes]:
+    def sleep(seconds: float) -> None:
+        grid.now += seconds
+
+    clock = SimpleNamespace(monotonic=lambda: grid.now, sleep=sleep)
+    monkeypatch.setattr("server.cohort.time", clock)
+    for name in ("run_id", "task_id", "node_id"):
+        monkeypatch.setattr(TaskIdentity, f"_{name}", 1)
+    members = list(range(2, 7))
+    cohort = Cohort(1, 0, members, lambda *_: False)
+    messenger = Messenger(grid, 60.0, again=again)  # type: ignore[arg-type]
+    answers, _ = messenger.exchange(ask(cohort, leg, dict.fromkeys(members, b"?")))
+    return answers
+
+
+@pytest.mark.parametrize("leg", ["advertise", "share", "update", "confirm", "reveal"])
+def test_who_did_not_hear_is_asked_once_more(monkeypatch: pytest.MonkeyPatch, leg: str) -> None:
+    grid = Forgetful({2, 3, 4, 5, 6}, lost={3, 5})
+    assert set(exchanged(grid, monkeypatch, leg, again=True)) == {2, 3, 4, 5, 6}
+    assert grid.asked == [[2, 3, 4, 5, 6], [3, 5]]
+    assert 10 <= grid.now < 12
+    first, second = grid.contents[3]
+    assert first == second
+
+
+def test_who_is_gone_is_not_asked_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    grid = Forgetful({2, 3, 4}, lost=set())
+    assert set(exchanged(grid, monkeypatch, "update", again=True)) == {2, 3, 4}
+    assert grid.asked == [[2, 3, 4, 5, 6], [5, 6]]
+    assert grid.now > 60
+
+
+@pytest.mark.parametrize(
+    ("leg", "again", "lost"),
+    [
+        ("adopt", True, {3}),  # would be tried twice
+        ("update", False, {3}),  # two processes could work for one simulated device at once
+        ("update", True, {3, 4, 5}),  # most are silent: they may need the time
+    ],
+)
+def test_others_are_asked_once(
+    monkeypatch: pytest.MonkeyPatch, leg: str, again: bool, lost: set[int]
+) -> None:
+    grid = Forgetful({2, 3, 4, 5, 6}, lost)
+    assert set(exchanged(grid, monkeypatch, leg, again=again)) == {2, 3, 4, 5, 6} - lost
+    assert len(grid.asked) == 1

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from client.store import Store, Upload
 
 UPDATE = "update"  # the message that the ledger was charged for
+AGAIN = " again"  # the same bytes, as an answer to the same question
 WORDS = {
     "advertise": "keys for one round",
     "share": "encrypted shares of masks",
     UPDATE: "masked update",
-    "update again": "the same update again",
     "confirm": "signature on who is in the sum",
     "reveal": "shares of masks",
     "enrol": "invite code and public keys",
@@ -141,13 +141,18 @@ def _table(rows: Sequence[Row]) -> list[str]:
     ]
 
 
+def _words(what: str) -> str:
+    first = what.removesuffix(AGAIN)
+    return WORDS.get(first, first) + ", once more" * (first != what)
+
+
 def _cells(row: Row) -> tuple[str, ...]:
     return (
         row["at"][:16].replace("T", " ") if row["at"] else "not noted",
         row["federation"] or "-",
         row["run"][:8],
         str(row["round"]),
-        WORDS.get(row["what"]) or row["what"],
+        _words(row["what"]),
         f"{row['bytes']:,}",
         _cell(row["record_epsilon"]),
         _cell(row["user_epsilon"]),

@@ -11,8 +11,10 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -42,11 +44,11 @@ from flwr.supernode.fleet_http_connection import http_request_response
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
 from client.joining import join
-from client.link import Link, connect
+from client.link import Link, RunOverError, connect
 from common.config import Settings
 from common.errors import PrivityError
 from server import place
-from server.cohort import Cohort, _messages
+from server.cohort import Cohort, Messenger, _messages
 from server.enrolment import Enrolment
 from server.enrolment_desk import Desk
 from server.flower import Control, flower_place
@@ -179,7 +181,7 @@ def test_a_device_speaks_for_nobody_else(
         names = dict(zip((attacker.node, victim.node), grid.push_messages(_messages([
             ask(Cohort(1, 0, [attacker.node, victim.node], lambda *_: False), "confirm",
                 {attacker.node: b"?", victim.node: b"?"})
-        ])), strict=True))  # fmt: skip
+        ], 60.0)), strict=True))  # fmt: skip
         mine, theirs = names[attacker.node], names[victim.node]
 
         # As the server to everybody, which Flower would hand on; as the victim; to another device.
@@ -218,6 +220,54 @@ def test_a_device_speaks_for_nobody_else(
         replies, came = Replies(grid), set()
         while came < {attacker.node, victim.node}:
             came |= {one.metadata.src_node_id for one in replies.look({mine, theirs})}
+
+
+@pytest.mark.long
+def test_a_message_that_got_lost_and_one_that_is_late(
+    superlink: tuple[place.Place, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Flower hands a message out once; it is asked once more. One that is over is not answered."""
+    made, port = superlink
+    nodes = Nodes(f"127.0.0.1:{port}", made.ca_certificate.read_bytes())
+    nodes.unregister(registered(nodes, public_key_to_bytes(generate_key_pairs()[1])))
+    with (
+        gateway_before(made, port, nodes) as (address, enrolment),
+        linked(made, address, enrolment) as (losing, unlucky),
+        linked(made, address, enrolment) as (_, lucky),
+    ):
+        grid = running(made, port, monkeypatch)
+        monkeypatch.setattr("server.cohort.AGAIN_S", 1.0)
+        monkeypatch.setattr("client.link.TaskIdentity", SimpleNamespace())  # the server's here
+        members = [unlucky.node, lucky.node]
+        asking = ask(
+            Cohort(1, 0, members, lambda *_: False), "confirm", dict.fromkeys(members, b"?")
+        )
+
+        def take_part() -> None:
+            pulled = PullMessagesRequest(node=Node(node_id=unlucky.node))
+            end = time.monotonic() + 30
+            while not losing.PullMessages(pulled).messages_list and time.monotonic() < end:
+                time.sleep(0.05)
+            for link in (lucky, unlucky):
+                while (asked := link.receive()) is None and time.monotonic() < end:
+                    time.sleep(0.05)
+                assert asked is not None
+                link.send(Message(asked.content, reply_to=asked))
+
+        with ThreadPoolExecutor() as pool:
+            took_part = pool.submit(take_part)
+            answers, _ = Messenger(grid, 60.0, again=True).exchange(asking)
+            took_part.result()
+        assert answers == dict.fromkeys(members, b"?")
+
+        names = [next(iter(grid.push_messages(_messages([asking], 2.0)))) for _ in range(2)]
+        late = unlucky.receive()
+        assert late is not None
+        time.sleep(2.5)
+        with pytest.raises(RunOverError):
+            unlucky.send(Message(late.content, reply_to=late))
+        assert unlucky.receive() is None
+        assert not [one for one in Replies(grid).look(set(names)) if one.has_content()]
 
 
 @contextlib.contextmanager
