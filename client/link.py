@@ -136,15 +136,18 @@ class Link:
     def beat(self) -> None:
         """Tell the federation that this device is here."""
         with _translated():
-            self._client.SendNodeHeartbeat(
-                SendNodeHeartbeatRequest(
-                    node=self._node, heartbeat_interval=HEARTBEAT_DEFAULT_INTERVAL
-                )
-            )
+            _beat(self._client, self.node)
 
     @property
     def _node(self) -> Node:
         return Node(node_id=self.node)
+
+
+def _beat(client: FleetHttpClient, node: int) -> None:
+    interval = HEARTBEAT_DEFAULT_INTERVAL
+    client.SendNodeHeartbeat(
+        SendNodeHeartbeatRequest(node=Node(node_id=node), heartbeat_interval=interval)
+    )
 
 
 @contextlib.contextmanager
@@ -158,8 +161,9 @@ def connect(
         ca_pem: The only certificate authority that is believed.
         key: The node's P-384 key, which the federation enrolled.
         member: The node's number. Flower counts a node as there for a minute after its last word,
-            and admits it no second time; so an earlier link of it that broke is ended first. The
-            caller owns the vault, and is the only one who may be linked.
+            and admits it no second time; so a link of it that broke is taken up again. Were it
+            ended, Flower would give up on the message that is under way. The caller owns the
+            vault, and is the only one who may be linked.
 
     Raises:
         LinkLostError: The gateway cannot be reached.
@@ -168,24 +172,29 @@ def connect(
     with _Client(address, ca_pem, key) as client:
         with _translated():
             node = _activate(client, public_key_to_bytes(key.public_key()), member)
-        link = Link(node, client)
+        link, broken = Link(node, client), False
         try:
             with _heartbeats(link):
                 yield link
+        except LinkLostError:
+            broken = True
+            raise
         finally:
-            with contextlib.suppress(PrivityError), _translated():
-                client.DeactivateNode(DeactivateNodeRequest(node_id=link.node))
+            if not broken:
+                with contextlib.suppress(PrivityError), _translated():
+                    client.DeactivateNode(DeactivateNodeRequest(node_id=link.node))
 
 
 def _activate(client: FleetHttpClient, public: bytes, member: int) -> int:
+    """The node's number, of a node that is online."""
     request = ActivateNodeRequest(public_key=public, heartbeat_interval=HEARTBEAT_DEFAULT_INTERVAL)
     try:
         return int(client.ActivateNode(request).node_id)
     except httpx.HTTPStatusError as error:
         if error.response.status_code != httpx.codes.PRECONDITION_FAILED:
             raise
-    client.DeactivateNode(DeactivateNodeRequest(node_id=member))
-    return int(client.ActivateNode(request).node_id)
+    _beat(client, member)
+    return member
 
 
 class _Client(FleetHttpClient):

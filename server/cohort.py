@@ -75,10 +75,10 @@ class Ask:
 class Messenger:
     """Carries asks to the nodes and their answers back, one exchange at a time.
 
-    Flower hands a message out once: where the answer to that is lost on the way, nobody has it any
-    more, and one link in thousands would hold up a round until its deadline. So who is silent for
-    much longer than others took is asked the same once more. A device answers that with the bytes
-    of its first answer.
+    Flower hands a message out once, and gives up on those whose device was offline for a moment;
+    one link that is cut would lose a device to the round, or hold up all until the deadline. So
+    who is silent for much longer than others took is asked the same once more. A device answers
+    that with the bytes of its first answer.
 
     Args:
         again: Ask once more in a leg; for devices that answer one message after another.
@@ -125,33 +125,57 @@ class Messenger:
         less often, so that a fast cohort is not kept waiting and a slow one costs little; and so
         seldom that a SuperLink with much to do has time for the devices.
         """
-        begin, sent = time.monotonic(), self._push(messages)
-        replies: dict[int, Message] = {}
-        again_s: float | None = None
+        begin, asked = time.monotonic(), Asked(self._grid, messages)
+        again_s: float | None = None if again else inf
         while True:
             looked = time.monotonic()
-            awaited = {name for name, member in sent.items() if member not in replies}
-            for reply in self._look(awaited):
-                replies[sent[reply.metadata.reply_to_message_id]] = reply
-            left = [one for one in messages if one.metadata.dst_node_id not in replies]
+            asked.take(self._look)
             now = time.monotonic()
-            waited_s = now - begin
-            if not left or enough() or waited_s > self._deadline_s:
-                return replies
-            if again and again_s is None and len(left) <= len(messages) / 2:
+            waited_s, left = now - begin, asked.left()
+            given_up = not asked.open and again_s == inf
+            if not left or given_up or enough() or waited_s > self._deadline_s:
+                return asked.replies
+            if again_s is None and (len(left) <= len(messages) / 2 or not asked.open):
                 again_s = max(AGAIN_S, AGAIN_TIMES * waited_s)
             if again_s is not None and waited_s >= again_s:
                 log.info("%d of %d devices are asked once more", len(left), len(messages))
-                sent |= self._push([_copy(one, waited_s) for one in left])
+                asked.send([_copy(one, waited_s) for one in left])
                 again_s = inf
             pause = max(FIRST_LOOK_S, LOOK_SHARE * waited_s, LEISURE * (now - looked))
             time.sleep(min(pause, SLOWEST_LOOK_S))
 
-    def _push(self, messages: Sequence[Message]) -> dict[str, int]:
-        """Send; the members by the names of the messages that Flower took."""
+
+class Asked:
+    """Members who were sent a message each, and what they replied.
+
+    Attributes:
+        open: Members by the name of a message that they may still answer.
+        replies: By member.
+    """
+
+    def __init__(self, grid: Grid, messages: Sequence[Message]) -> None:
+        self._grid, self._messages = grid, messages
+        self.open: dict[str, int] = {}
+        self.replies: dict[int, Message] = {}
+        self.send(messages)
+
+    def send(self, messages: Sequence[Message]) -> None:
+        """Send to some of the members; what Flower does not take nobody can answer."""
         names = self._grid.push_messages(messages) if messages else ()
         members = (one.metadata.dst_node_id for one in messages)
-        return {name: one for name, one in zip(names, members, strict=False) if name}
+        self.open |= {name: one for name, one in zip(names, members, strict=False) if name}
+
+    def take(self, look: Callable[[set[str]], Iterable[Message]]) -> None:
+        """Take what has come. Flower's own word, that a member went offline, is no reply."""
+        for reply in look(set(self.open)):
+            member = self.open.pop(reply.metadata.reply_to_message_id)
+            if reply.metadata.src_node_id == member:
+                self.replies[member] = reply
+        self.open = {name: one for name, one in self.open.items() if one not in self.replies}
+
+    def left(self) -> list[Message]:
+        """The messages of those who have not replied."""
+        return [one for one in self._messages if one.metadata.dst_node_id not in self.replies]
 
 
 def _copy(message: Message, age_s: float) -> Message:

@@ -37,7 +37,7 @@ CLIENT = [sys.executable, "-m", "client"]
 MODEL = os.environ.get("PRIVITY_TEST_MODEL", "tiny")  # any that `privity-sim run` takes
 COMMAND_S, UP_S, ROUND_S = 120.0, 180.0, 300.0
 PASSPHRASE = "correct horse battery"
-ORDER = "order"  # in a client's folder: where it is to die, such as `before confirm`
+ORDER = "order"  # in a client's folder: where it dies, `before confirm`, or loses its link
 
 # What everybody here likes to say, and a word that is one person's own.
 ANSWERS = ("tea by the river, please", "rain in the garden again", "bread and winter music")
@@ -74,7 +74,21 @@ if "--foreground" in sys.orig_argv:
         obey("charged", "update")
     ledger.Ledger.charge = charge
 
+    def lose(*place):
+        if order.exists() and order.read_text().split() == list(place):
+            order.unlink()
+            raise link.LinkLostError("a cut")
+
+    def receive(self, original=link.Link.receive):
+        message = original(self)
+        for name in message.content if message else ():
+            lose("lost", name)
+        return message
+    link.Link.receive = receive
+
     def send(self, *arguments, original=link.Link.send):
+        for name in made:
+            lose("unsent", name)
         original(self, *arguments)
         for name in made:
             obey("sent", name)

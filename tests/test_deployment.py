@@ -238,6 +238,23 @@ def test_the_network_may_go_away(five: Federation) -> None:
 
 
 @long
+@pytest.mark.parametrize("place", ["lost update", "unsent confirm"])
+def test_a_link_may_be_cut_anywhere(five: Federation, place: str) -> None:
+    """What was asked, or the answer, gets lost: the device is asked once more, nobody is missed."""
+    victim = five.people[1]
+    victim.order(*place.split())
+    outcome = five.make()[-1]
+    assert (outcome.status, outcome.survivors) == ("done", 5)
+    assert outcome.seconds < SETTINGS["deadline_s"]
+    assert victim.charged()[outcome.round] == 1
+    with victim.vault() as vault:
+        what = [u.what for u in vault.store.uploads() if u.round == outcome.round]
+    leg = place.split()[1]
+    assert what.count(leg) == 1
+    assert what.count(f"{leg} again") == place.startswith("unsent")
+
+
+@long
 def test_a_clock_that_is_wrong_is_said(five: Federation) -> None:
     """Flower takes signatures that are five minutes old, but only five seconds ahead."""
     person = five.people[0]

@@ -189,10 +189,10 @@ def test_what_a_process_says_moves_no_cursor(
 
 
 class Forgetful:
-    """A Grid that loses what some nodes are first asked, or answered; a clock for it."""
+    """A Grid that loses what some nodes are first asked, or says that they are offline; a clock."""
 
-    def __init__(self, there: set[int], lost: set[int]) -> None:
-        self.there, self.lost, self.now = there, set(lost), 0.0
+    def __init__(self, there: set[int], lost: set[int], *, told: bool = False) -> None:
+        self.there, self.lost, self.told, self.now = there, set(lost), told, 0.0
         self.asked: list[list[int]] = []
         self.contents: dict[int, list[Any]] = {}
         self._waiting: dict[str, Any] = {}
@@ -202,11 +202,13 @@ class Forgetful:
         names = [f"{len(self.asked)}/{node}" for node in nodes]
         for node, name, sent in zip(nodes, names, messages, strict=True):
             self.contents.setdefault(node, []).append((sent.metadata.message_type, sent.content))
-            if node in self.there - self.lost:
+            offline = self.told and node not in self.there - self.lost
+            if offline or node in self.there - self.lost:
                 answer = RecordDict({one: ConfigRecord({"body": b"!"}) for one in sent.content})
-                metadata = SimpleNamespace(src_node_id=node, reply_to_message_id=name)
+                source = 1 if offline else node
+                metadata = SimpleNamespace(src_node_id=source, reply_to_message_id=name)
                 self._waiting[name] = SimpleNamespace(
-                    metadata=metadata, has_error=lambda: False, content=answer
+                    metadata=metadata, has_error=lambda offline=offline: offline, content=answer
                 )
         self.lost -= set(nodes)
         self.asked.append(nodes)
@@ -243,11 +245,23 @@ def test_who_did_not_hear_is_asked_once_more(monkeypatch: pytest.MonkeyPatch, le
     assert first == second
 
 
-def test_who_is_gone_is_not_asked_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    grid = Forgetful({2, 3, 4}, lost=set())
+@pytest.mark.parametrize("lost", [{3, 5}, {2, 3, 4, 5, 6}])
+def test_who_was_offline_for_a_moment_is_asked_once_more(
+    monkeypatch: pytest.MonkeyPatch, lost: set[int]
+) -> None:
+    grid = Forgetful({2, 3, 4, 5, 6}, lost, told=True)
+    assert set(exchanged(grid, monkeypatch, "update", again=True)) == {2, 3, 4, 5, 6}
+    assert grid.asked == [[2, 3, 4, 5, 6], sorted(lost)]
+
+
+@pytest.mark.parametrize(("told", "seconds"), [(False, 60), (True, 10)])
+def test_who_is_gone_is_not_asked_for_ever(
+    monkeypatch: pytest.MonkeyPatch, told: bool, seconds: float
+) -> None:
+    grid = Forgetful({2, 3, 4}, lost=set(), told=told)
     assert set(exchanged(grid, monkeypatch, "update", again=True)) == {2, 3, 4}
     assert grid.asked == [[2, 3, 4, 5, 6], [5, 6]]
-    assert grid.now > 60
+    assert seconds <= grid.now < seconds + 3
 
 
 @pytest.mark.parametrize(
