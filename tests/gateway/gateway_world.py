@@ -131,7 +131,8 @@ class World:
     def talk(self, request: bytes) -> bytes:
         """Send bytes, and what comes back until the gateway closes the connection."""
         with closing(self.connect()) as connection:
-            connection.sendall(request)
+            with suppress(OSError):  # it may be refused and closed before all of it is sent
+                connection.sendall(request)
             return rest(connection)
 
     def client(self, source: str = "127.0.0.1") -> httpx.Client:
