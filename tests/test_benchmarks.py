@@ -333,7 +333,7 @@ def test_load_makes_rounds_in_which_every_device_survives(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(load_run, "SETTLE_S", 0.0)
     outcome = load_run.run(5, idle_s=3.0, rounds=2)
-    assert (outcome.trouble, outcome.least_survivors, outcome.lost_links) == ("", 5, 0)
+    assert (outcome.trouble, outcome.least_survivors, outcome.failures) == ("", 5, [])
     row = dataclasses.asdict(load.row(outcome))
     assert row["case"] == "5 devices, 2 of 2 rounds"
     assert all(key.endswith(UNITS) and value >= 0 for key, value in row["ours"].items())
