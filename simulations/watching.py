@@ -7,12 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import mean
 
+from client.ledger import RECORD, USER
 from client.participation import LOSS
 from client.store import Store
 from common.backbone import adapter_plans
 from common.config import Settings
-from common.privacy.accountant import epsilon
-from common.privacy.user_level import user_epsilon
 from server.registry import Registry
 from simulations.display import LEG_WORDS, Display
 
@@ -38,7 +37,7 @@ def round_watch(
     def report() -> None:
         nonlocal shown
         for entry in _registry(settings).rounds()[shown:]:
-            display.round_done(entry, settings.rounds, *_progress(settings))
+            display.round_done(entry, settings.rounds, *_progress(settings, entry.round))
             shown += 1
 
     with display.bar("rounds", expected) as advance:
@@ -58,21 +57,22 @@ def _registry(settings: Settings) -> Registry:
     return Registry(Path(settings.out) / "server", adapter_plans(settings)[0])
 
 
-def _progress(settings: Settings) -> tuple[float | None, str]:
-    """Mean training loss on the devices, read here only because they are simulated, and ε."""
-    losses, spent, person = [], 0.0, 0.0
+def _progress(settings: Settings, number: int) -> tuple[float | None, str]:
+    """Mean training loss on the devices, read here only because they are simulated, and ε.
+
+    As they were after round `number`: some devices are in the next one already.
+    """
+    losses, spent = [], {RECORD: 0.0, USER: 0.0}
     for file in sorted((Path(settings.out) / "devices").glob("*.db"))[:PEOPLE_READ]:
         store = Store.open(file)
-        if loss := store.get(LOSS):
-            losses.append(float(loss))
-        if settings.dp:
-            spent = max(
-                spent, epsilon(store.ledger.releases(), settings.delta, settings.accountant)
-            )
-        if settings.user_epsilon:
-            person = max(person, user_epsilon(store.ledger.user_rhos(), settings.user_delta))
+        entries, loss = store.ledger.entries(), store.get(LOSS)
         store.close()
-    words = [f"ε {spent:.2f} of {settings.epsilon:g} an example"] if settings.dp else []
+        if loss and all(entry.round <= number for entry in entries):
+            losses.append(float(loss))
+        for entry in entries:
+            if entry.round <= number and entry.spent:
+                spent[entry.guarantee] = max(spent[entry.guarantee], entry.spent.epsilon)
+    words = [f"ε {spent[RECORD]:.2f} of {settings.epsilon:g} an example"] if settings.dp else []
     if settings.user_epsilon:
-        words.append(f"ε {person:.2f} of {settings.user_epsilon:g} a person")
+        words.append(f"ε {spent[USER]:.2f} of {settings.user_epsilon:g} a person")
     return (mean(losses) if losses else None), ", ".join(words) or "no DP"

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import resource
 from pathlib import Path
 from typing import Any
 
 import pytest
 from made_up_people import Runner, write_people
+
+from client.ledger import RECORD, USER
+from client.store import Store
+from simulations.cli import main
 
 REPORT_KEYS = {
     "scenario", "task", "model", "engine", "seed", "users", "rounds", "sharing", "version",
@@ -229,3 +234,24 @@ def test_the_order_in_which_clients_answer_changes_nothing(
     monkeypatch.setattr(LocalGrid, "send_and_receive", backwards)
     turned = run(people, "turned")
     assert untimed(straight) == untimed(turned)
+
+
+def test_each_round_is_told_with_what_it_had_cost_by_then(
+    people: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not with the next round's, in which the first devices are when the line is written."""
+    out = tmp_path / "told"
+    options = ["run", "--data", str(people), "--model", "tiny", "--examples", "8"]
+    options += ["--rounds", "3", "--personal-epochs", "0", "--user-epsilon", "6"]
+    assert main([*options, "--out", str(out)]) == 0
+    words = " ".join(capsys.readouterr().err.split())
+    told = re.findall(r"round \d/3 .*? ε ([\d.]+) of 8 an example, ε ([\d.]+) of 6 a person", words)
+    store = Store.open(out / "devices/00000.db")
+    lines = store.ledger.entries()
+    store.close()
+    spent = [
+        [f"{one.spent.epsilon:.2f}" for one in lines if one.spent and one.guarantee == guarantee]
+        for guarantee in (RECORD, USER)
+    ]
+    assert told == list(zip(*spent, strict=True))
+    assert len(set(told)) == 3
