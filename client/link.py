@@ -56,6 +56,7 @@ from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 from common.errors import PrivityError
 
 BEAT_S = 0.8 * HEARTBEAT_DEFAULT_INTERVAL  # Flower waits for twice the interval
+ANSWER_S = 30.0  # as Flower waits for one
 KEPT_S = 60.0  # less than the gateway keeps an idle connection
 AGAIN_S = (1.0, 3.0)
 ONE = 1  # object at a time: a second connection costs both sides more than it saves
@@ -207,12 +208,11 @@ class _Client(FleetHttpClient):
             RuntimeVersionHttpInterceptor(component_name="SuperNode"),
             NodeAuthHttpInterceptor(key, key.public_key()),
         ]
-        super().__init__(f"https://{address}", interceptors=signed, verify=trust)
-        self._client.close()
+        # Flower's own beginning looks for proxies, and ends at one that it cannot use.
+        self._base_url, self._interceptors = f"https://{address}", tuple(signed)
+        self._retry_invoker = None
         kept = httpx.Limits(max_keepalive_connections=1, keepalive_expiry=KEPT_S)
-        self._client = httpx.Client(
-            verify=trust, timeout=self._client.timeout, limits=kept, trust_env=False
-        )
+        self._client = httpx.Client(verify=trust, timeout=ANSWER_S, limits=kept, trust_env=False)
 
 
 @contextlib.contextmanager

@@ -9,17 +9,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from common.errors import InputError, PrivityError, disk_is_full
+from common.processes import QUIET
 
 INTERRUPTED = 130
 UNUSABLE = (PermissionError, NotADirectoryError, FileExistsError, IsADirectoryError)
-QUIET_ENVIRONMENT = {
-    "FLWR_TELEMETRY_ENABLED": "0",
-    "FLWR_DISABLE_UPDATE_CHECK": "1",
-    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-}
 
 
 class Parser(argparse.ArgumentParser):
@@ -47,7 +40,7 @@ def run_command(
     Returns:
         The exit code: 0 done, 1 our fault, 2 the input's, 130 interrupted.
     """
-    for name, value in QUIET_ENVIRONMENT.items():
+    for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     made = parser()
     given = sys.argv[1:] if arguments is None else arguments

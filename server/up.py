@@ -6,13 +6,13 @@ import contextlib
 import fcntl
 import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 from common.errors import InputError, PrivityError
 from common.places import FEDERATION, keep_authority, run_name, run_seed
+from common.processes import python
 from server import figures
 from server.conductor import Conductor
 from server.files import has_room
@@ -78,8 +78,7 @@ def parts(place: Place) -> list[Part]:
     flower.home.mkdir(mode=0o700, exist_ok=True)
     environment = flower.environment() | {FEDERATION: str(place.federation)}
     gateway, dashboard = (
-        [sys.executable, "-m", f"server.{name}_process", str(place.folder)]
-        for name in ("gateway", "dashboard")
+        python(f"server.{name}_process", str(place.folder)) for name in ("gateway", "dashboard")
     )
     shown = Part("dashboard", dashboard, environment, flower.home)  # nothing waits for it
     return [

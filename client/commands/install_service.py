@@ -10,6 +10,7 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 from client.home import FILE_VARIABLE, home
+from common.processes import NOWHERE, python
 
 NAME = "privity-client"
 LABEL = "org.privity.client"
@@ -34,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
         problem = "Nobody can type this vault's passphrase at login."
         hint = "Name a file with --passphrase-file, or `privity-client passphrase --keyring`."
         raise InputError(problem, hint)
-    command = [sys.executable, "-m", "client", "--home", str(folder)]
+    command = python("client", "--home", str(folder))
     command += ["--passphrase-file", str(Path(secret).absolute())] if secret else []
     command += ["start", "--foreground"]
     mac, models = sys.platform == "darwin", cache_dir().absolute()
@@ -51,13 +52,15 @@ def run(options: argparse.Namespace) -> int:
 
 def _systemd(command: list[str], models: Path) -> tuple[str, Path, str]:
     words = " ".join(_quoted(word) for word in command)
+    vault = command[command.index("--home") + 1]
     text = (
         "[Unit]\nDescription=Privity: your part of a private federation\n"
         "After=network-online.target\n\n"
-        f"[Service]\nExecStart={words}\nRestart=on-failure\nRestartSec=30\nNice=10\n"
+        f"[Service]\nExecStart={words}\nWorkingDirectory={NOWHERE}\n"
+        "Restart=on-failure\nRestartSec=30\nNice=10\n"
         "NoNewPrivileges=yes\nPrivateTmp=yes\nProtectSystem=strict\nUMask=0077\n"
         f"Environment={_quoted(f'PRIVITY_CACHE={models}')}\n"
-        f"ReadWritePaths={_quoted(command[4])} {_quoted(str(models))}\n\n"
+        f"ReadWritePaths={_quoted(vault)} {_quoted(str(models))}\n\n"
         "[Install]\nWantedBy=default.target\n"
     )
     folder = Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser()
@@ -78,6 +81,7 @@ def _launchd(command: list[str], models: Path) -> tuple[str, Path, str]:
         f"  <key>ProgramArguments</key>\n  <array>\n{words}  </array>\n"
         f"  <key>EnvironmentVariables</key>\n  <dict><key>PRIVITY_CACHE</key>"
         f"<string>{escape(str(models))}</string></dict>\n"
+        f"  <key>WorkingDirectory</key><string>{NOWHERE}</string>\n"
         "  <key>RunAtLoad</key><true/>\n  <key>KeepAlive</key>\n"
         "  <dict><key>SuccessfulExit</key><false/></dict>\n"
         "  <key>ProcessType</key><string>Background</string>\n</dict>\n</plist>\n"

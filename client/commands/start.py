@@ -6,13 +6,14 @@ import argparse
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
 from client.home import ask_once, home, open_vault
+from common.processes import NOWHERE, PRIVATE, environment, python
+from common.wheels import cache_dir
 
 LOG = "client.log"
 UP_WITHIN_S = 60.0
@@ -65,7 +66,7 @@ def begin(options: argparse.Namespace) -> int:
 
 
 def _detached(folder: Path, passphrase: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "client", "--home", str(folder)]
+    command = python("client", "--home", str(folder))
     descriptors = []
     if passphrase:
         descriptors = [_pipe(passphrase)]
@@ -74,7 +75,9 @@ def _detached(folder: Path, passphrase: str) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(  # noqa: S603
             [*command, "start", "--foreground"],
-            cwd=folder,
+            cwd=NOWHERE,
+            env=environment({"PRIVITY_CACHE": str(cache_dir().absolute())}),
+            umask=PRIVATE,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

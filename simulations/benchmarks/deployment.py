@@ -6,15 +6,14 @@ What is not set has the default that an operator gets.
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from common.errors import PrivityError
+from common.processes import environment, python
 from server.place import Place
 from server.supervisor import die_with_parent
 from simulations.benchmarks.processes import ended, free_port
@@ -37,7 +36,7 @@ def operator(fed: Path, chosen: Chosen) -> Iterator[Place]:
         choose(place.settings_file, section, values)
     log = (fed.parent / "up.log").open("w")
     up = subprocess.Popen(
-        [sys.executable, "-m", "server", "up", "--dir", str(fed)],
+        python("server", "up", "--dir", str(fed)), cwd=fed.parent, env=environment(),
         stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
         preexec_fn=die_with_parent,
     )  # fmt: skip
@@ -68,12 +67,10 @@ def say(folder: Path, which: str, *words: str, home: Path | None = None) -> str:
     if not secret.exists():
         secret.touch(0o600)
         secret.write_text("only for a benchmark\n")
-    environment = os.environ | {"PRIVITY_PASSPHRASE_FILE": str(secret)}
-    if home:
-        environment["PRIVITY_HOME"] = str(home)
+    own = {"PRIVITY_PASSPHRASE_FILE": str(secret)} | ({"PRIVITY_HOME": str(home)} if home else {})
     done = subprocess.run(
-        [sys.executable, "-m", which, *words],
-        cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        python(which, *words),
+        cwd=folder, env=environment(own), stdin=subprocess.DEVNULL, capture_output=True, text=True,
         timeout=PATIENCE_S, check=False,
     )  # fmt: skip
     if done.returncode:

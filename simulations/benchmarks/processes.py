@@ -7,16 +7,9 @@ import os
 import signal
 import socket
 import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 GRACE_S = 10.0
-
-
-def command(name: str) -> str:
-    """A console script of this installation."""
-    return str(Path(sys.executable).parent / name)
 
 
 def free_port() -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import subprocess
 import tempfile
@@ -14,8 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from common.errors import PrivityError
+from common.processes import environment, script
 from server.flower import QUIET
-from simulations.benchmarks.processes import command, ended, free_port
+from simulations.benchmarks.processes import ended, free_port
 
 PATIENCE_S = 180.0
 MANIFEST = """[project]
@@ -72,8 +72,8 @@ def round_seconds(devices: int, rounds: int) -> list[float]:
     """
     folder = Path(tempfile.mkdtemp(prefix="pv-stock-"))
     try:
-        with _federation(folder, devices) as environment:
-            return _run(folder, environment, devices, rounds)
+        with _federation(folder, devices) as surroundings:
+            return _run(folder, surroundings, devices, rounds)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -82,32 +82,31 @@ def round_seconds(devices: int, rounds: int) -> list[float]:
 def _federation(folder: Path, devices: int) -> Iterator[dict[str, str]]:
     port = free_port()
     (folder / "home").mkdir()
-    environment = os.environ | QUIET | {"FLWR_HOME": str(folder / "home")}
-    environment["PATH"] = f"{Path(command('flwr')).parent}{os.pathsep}{environment['PATH']}"
+    surroundings = environment(QUIET | {"FLWR_HOME": str(folder / "home")})
     (folder / "home/config.toml").write_text(
         f'[superlink]\ndefault = "stock"\n\n[superlink.stock]\naddress = "127.0.0.1:{port}"\n'
         "insecure = true\n"
     )
     address = ["--host", "127.0.0.1", "--port", str(port)]
-    commands = [[command("flower-superlink"), "--insecure", *address]]
+    commands = [script("flower-superlink", "--insecure", *address)]
     for _ in range(devices):
         own_port = ["--port", str(free_port())]
-        node = [command("flower-supernode"), "--insecure", "--superlink", f"127.0.0.1:{port}"]
-        commands.append([*node, *own_port])
+        link = ["--insecure", "--superlink", f"127.0.0.1:{port}"]
+        commands.append(script("flower-supernode", *link, *own_port))
     with contextlib.ExitStack() as stack:
         log = stack.enter_context((folder / "log").open("w"))
         for number, one in enumerate(commands):
             process = subprocess.Popen(
-                one, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                one, cwd=folder, env=surroundings, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True,
             )  # fmt: skip
             stack.callback(ended, process)
             if number == 0:
                 _wait(port)
-        yield environment
+        yield surroundings
 
 
-def _run(folder: Path, environment: dict[str, str], devices: int, rounds: int) -> list[float]:
+def _run(folder: Path, surroundings: dict[str, str], devices: int, rounds: int) -> list[float]:
     app, out = folder / "app", folder / "seconds.json"
     app.mkdir()
     (app / "pyproject.toml").write_text(
@@ -116,8 +115,8 @@ def _run(folder: Path, environment: dict[str, str], devices: int, rounds: int) -
     (app / "stock_server.py").write_text(SERVER)
     (app / "stock_client.py").write_text(CLIENT)
     started = subprocess.run(
-        [command("flwr"), "run", str(app), "stock"],
-        cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        script("flwr", "run", str(app), "stock"),
+        cwd=folder, env=surroundings, stdin=subprocess.DEVNULL, capture_output=True, text=True,
         check=False,
     )  # fmt: skip
     if started.returncode:
@@ -133,11 +132,12 @@ def _run(folder: Path, environment: dict[str, str], devices: int, rounds: int) -
 
 
 def _wait(port: int) -> None:
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     end = time.monotonic() + PATIENCE_S
     while time.monotonic() < end:
         with (
             contextlib.suppress(OSError),
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1),
+            direct.open(f"http://127.0.0.1:{port}/health", timeout=1),
         ):
             return
         time.sleep(0.2)

@@ -14,33 +14,29 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
+
 from common.bundle import manifest
 from common.config import Settings
-from common.errors import PrivityError
+from common.errors import InputError, PrivityError
+from common.processes import environment, script
 from simulations.display import Display
 from simulations.watching import round_watch, rounds_done
 
 CONNECTION = "sim"
 QUIET = {
-    "FLWR_TELEMETRY_ENABLED": "0",
-    "FLWR_DISABLE_UPDATE_CHECK": "1",
-    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
     "FLWR_LOG_LEVEL": "WARNING",
-    "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # silences a warning; leaves GPUs visible
     "PYTHONUNBUFFERED": "1",
 }
-HEALTHY_WITHIN_S = 60
-POLL_S = 0.5
+LONGEST_PLACE = 24  # bytes; Ray adds 83 to it, and an address has at most 107
+POLL_S, HEALTH_ANSWER_S = 0.5, 5.0
 COMPLETED = "finished:completed"
 
 
@@ -51,9 +47,6 @@ class _Place:
     base: Path
     port: int
     environment: dict[str, str]
-
-    def command(self, name: str, *arguments: str) -> list[str]:
-        return [str(Path(sys.executable).parent / name), *arguments]
 
 
 def simulate_with_flower(settings: Settings, display: Display) -> None:
@@ -72,12 +65,9 @@ def simulate_with_flower(settings: Settings, display: Display) -> None:
 
 @contextlib.contextmanager
 def _place(settings: Settings) -> Iterator[_Place]:
-    """Temporary folders for one simulation; Ray puts sockets of ≤ 107 characters there."""
-    base, port = Path(tempfile.mkdtemp(prefix="pv-")), _free_port()
-    environment = os.environ | QUIET
-    environment |= {"FLWR_HOME": str(base / "home"), "RAY_TMPDIR": str(base / "r")}
-    scripts = str(Path(sys.executable).parent)  # Flower starts its own commands by name
-    environment["PATH"] = f"{scripts}{os.pathsep}{environment.get('PATH', '')}"
+    """Temporary folders for one simulation."""
+    base, port = _temporary_folder(), _free_port()
+    own = QUIET | {"FLWR_HOME": str(base / "home"), "RAY_TMPDIR": str(base / "r")}
     for folder in ("home", "r", "cwd", "app"):
         (base / folder).mkdir()
     (base / "home/config.toml").write_text(
@@ -86,21 +76,31 @@ def _place(settings: Settings) -> Iterator[_Place]:
     )
     (base / "app/pyproject.toml").write_text(manifest(settings), encoding="utf-8")
     try:
-        yield _Place(base, port, environment)
+        yield _Place(base, port, environment(own))
     finally:
         _end_processes_of(base)
         shutil.rmtree(base, ignore_errors=True)
 
 
+def _temporary_folder() -> Path:
+    """Where Ray can put its Unix sockets, whose addresses are short; TMPDIR may be too long."""
+    places = [Path(tempfile.gettempdir()), Path("/tmp")]  # noqa: S108
+    for place in places:
+        if len(os.fsencode(place)) <= LONGEST_PLACE and os.access(place, os.W_OK):
+            return Path(tempfile.mkdtemp(prefix="pv-", dir=place))
+    problem = f"The folder for temporary files has too long a name for Ray: {places[0]}."
+    raise InputError(problem, f"Set TMPDIR to one of at most {LONGEST_PLACE} bytes.")
+
+
 @contextlib.contextmanager
 def _superlink(place: _Place) -> Iterator[None]:
-    """A SuperLink of our own; its working folder is empty, since Ray workers import from it."""
+    """A SuperLink of our own; its working folder is empty."""
     arguments = ("--insecure", "--simulation", "--isolation", "subprocess")
     address = ("--host", "127.0.0.1", "--port", str(place.port))
     log = place.base / "superlink.log"
     with log.open("w") as stream:
         process = subprocess.Popen(
-            place.command("flower-superlink", *arguments, *address),
+            script("flower-superlink", *arguments, *address),
             cwd=place.base / "cwd",
             env=place.environment,
             stdin=subprocess.DEVNULL,
@@ -124,7 +124,7 @@ def _flwr_run(place: _Place, settings: Settings) -> None:
         "init-args-log-to-driver=false client-resources-num-cpus=1 client-resources-num-gpus=0.0"
     )
     app = str(place.base / "app")
-    command = place.command("flwr", "run", app, CONNECTION, "--stream")
+    command = script("flwr", "run", app, CONNECTION, "--stream")
     finished = subprocess.run(
         [*command, "--federation-config", federation],
         cwd=place.base / "cwd",
@@ -140,7 +140,7 @@ def _flwr_run(place: _Place, settings: Settings) -> None:
 
 def _verdict(place: _Place) -> tuple[str, str]:
     listed = subprocess.run(
-        place.command("flwr", "ls", CONNECTION, "--format", "json"),
+        script("flwr", "ls", CONNECTION, "--format", "json"),
         cwd=place.base / "cwd",
         env=place.environment,
         stdin=subprocess.DEVNULL,
@@ -159,16 +159,18 @@ def _free_port() -> int:
 
 
 def _wait_until_healthy(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    end = time.monotonic() + HEALTHY_WITHIN_S
-    while time.monotonic() < end:
-        if process.poll() is not None:
-            raise PrivityError(f"flower-superlink ended at once: {log.read_text()[-500:]}")
+    """However long that takes, as long as it lives."""
+    while process.poll() is None:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1):
-                return
-        except (urllib.error.URLError, OSError):
+            return _require_healthy(port)
+        except httpx.HTTPError:
             time.sleep(POLL_S)
-    raise PrivityError(f"flower-superlink was not healthy within {HEALTHY_WITHIN_S} s")
+    raise PrivityError(f"flower-superlink ended at once: {log.read_text()[-500:]}")
+
+
+def _require_healthy(port: int) -> None:
+    url = f"http://127.0.0.1:{port}/health"
+    httpx.get(url, timeout=HEALTH_ANSWER_S, trust_env=False).raise_for_status()
 
 
 def _end_processes_of(base: Path) -> None:
