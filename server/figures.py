@@ -9,7 +9,8 @@ from typing import Any
 
 from common.errors import disk_is_full
 
-GATEWAY, PARTS = "gateway.json", "parts.json"  # in the folder of the log
+GATEWAY, PARTS, ROUNDS = "gateway.json", "parts.json", "rounds.json"  # in the folder of the log
+WAITS = "waits"  # in the last: why no round is being made that was asked for
 
 
 def keep(file: Path, figures: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 FILE = "rounds.log"
 NAME = "privity.server"
+FAILED = "no rounds for now: "
 MAX_BYTES = 1_000_000  # of lines that were carried over, before the file starts anew
 
 
@@ -30,7 +31,7 @@ def written(folder: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        log.error("no rounds for now: %s: %s", type(error).__name__, error)
+        log.error("%s%s: %s", FAILED, type(error).__name__, error)
         raise
     finally:
         log.removeHandler(handler)

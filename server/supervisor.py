@@ -14,14 +14,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from common.errors import InputError
+from common.errors import InputError, PrivityError
 from common.processes import PRIVATE
 from server.journal import Journal
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S, STEADY_S = 0.5, 30.0, 60.0
 GRACE_S, LAST_WORDS_S = 10.0, 2.0
+LOOK_S, MOST_RESTARTS = 0.1, 5  # while a part is not ready
 COLORS = re.compile(r"\x1b\[[0-9;]*m")
 PR_SET_PDEATHSIG = 1
+
+
+class PartFailedError(PrivityError):
+    """A part of the deployment does not start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +59,7 @@ class _Running:
     def last_words(self) -> str:
         """Its last line, once it has ended."""
         self.listener.join(LAST_WORDS_S)
-        return self.said[-1] if self.said else f"The {self.part.name} refused to start."
+        return self.said[-1] if self.said else f"The {self.part.name} said nothing."
 
 
 @dataclass(slots=True)
@@ -66,25 +71,36 @@ class Supervisor:
     _running: dict[str, _Running] = field(default_factory=dict)
     _restarts: dict[str, int] = field(default_factory=dict)
 
-    def start(self, patience_s: float = 60.0) -> None:
-        """Start everything, each when the one before it is ready.
+    def start(self, ended: threading.Event, slow_s: float = 60.0) -> None:
+        """Start everything, each when the one before it is ready, until `ended`.
+
+        One that lives is waited for, however slow it is.
+
+        Args:
+            slow_s: After how long the log says what is waited for, each time again.
 
         Raises:
             InputError: A part ended with the exit code that says that its input is wrong; in its
                 words.
-            TimeoutError: A part was not ready in time; the text names it.
+            PartFailedError: A part died again and again; in its last words.
         """
         for part in self.parts:
             self._running[part.name] = self._start(part)
-            end = time.monotonic() + patience_s
-            while not part.ready():
+            told = time.monotonic()
+            while not part.ready() and not ended.wait(LOOK_S):
                 running = self._running[part.name]
-                if running.process.poll() == InputError.exit_code:
+                code = running.process.poll()
+                if code == InputError.exit_code:
                     raise InputError(running.last_words())
+                if code is not None and self._restarts.get(part.name, 0) >= MOST_RESTARTS:
+                    words = f"The {part.name} ended {MOST_RESTARTS + 1} times before it was ready: "
+                    raise PartFailedError(words + running.last_words())
                 self.tend()
-                if time.monotonic() > end:
-                    raise TimeoutError(part.name)
-                time.sleep(0.1)
+                if time.monotonic() - told > slow_s:
+                    told = time.monotonic()
+                    self.journal.write("up", f"the {part.name} is starting still; it is waited for")
+            if ended.is_set():
+                return
 
     def tend(self) -> None:
         """Restart what has died, each time after a longer pause if it dies soon."""

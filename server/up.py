@@ -12,7 +12,7 @@ from pathlib import Path
 
 from common.errors import InputError, PrivityError
 from common.places import FEDERATION, keep_authority, run_name, run_seed
-from common.processes import python
+from common.processes import ending_signals, python
 from server import figures
 from server.conductor import Conductor
 from server.files import has_room
@@ -22,15 +22,17 @@ from server.place import Place
 from server.plan import maker_of_rounds
 from server.registry import SPARE_BYTES
 from server.renewal import Renewal
-from server.round_log import Follower
-from server.supervisor import Part, Supervisor
+from server.round_log import FAILED, Follower
+from server.supervisor import Part, PartFailedError, Supervisor
 
 LOG, LOCK = "privity.log", "up.lock"
 TEND_S = 0.5
 
 
 def up(place: Place, *, as_json: bool = False, ended: threading.Event | None = None) -> None:
-    """Bring the federation up and keep it up until SIGTERM, SIGINT or `ended`.
+    """Bring the federation up and keep it up until SIGTERM, SIGINT, SIGHUP or `ended`.
+
+    SIGHUP is what a terminal sends that is closed: nothing is left running without one either.
 
     Raises:
         InputError: It is up already, or a setting is wrong.
@@ -52,13 +54,15 @@ def up(place: Place, *, as_json: bool = False, ended: threading.Event | None = N
 def _serve(place: Place, journal: Journal, ended: threading.Event) -> None:
     supervisor = Supervisor(parts(place), journal)
     control: Control | None = None
-    (place.log / figures.GATEWAY).unlink(missing_ok=True)  # of one that was killed
+    for noted in (figures.GATEWAY, figures.ROUNDS):  # by one that was killed
+        (place.log / noted).unlink(missing_ok=True)
     try:
         try:
-            supervisor.start()
-        except TimeoutError as error:
-            words = f"The {error} did not start within a minute."
-            raise PrivityError(words, f"See {place.log / LOG}.") from None
+            supervisor.start(ended)
+        except PartFailedError as error:
+            raise PrivityError(error.message, f"See {place.log / LOG}.") from None
+        if ended.is_set():
+            return
         control = Control(flower_place(place))
         _settle(place, journal)
         journal.write("up", "ready")
@@ -67,7 +71,8 @@ def _serve(place: Place, journal: Journal, ended: threading.Event) -> None:
         journal.write("up", "shutting down")
         _end_rounds(place.federation)
         supervisor.stop()
-        (place.log / figures.PARTS).unlink(missing_ok=True)
+        for noted in (figures.PARTS, figures.ROUNDS):
+            (place.log / noted).unlink(missing_ok=True)
         if control:
             control.close()
 
@@ -123,13 +128,15 @@ def _tend(
         place.federation, control, place.run, lambda words: journal.write("rounds", words)
     )
     renewal = Renewal(place, supervisor, lambda words: journal.write("up", words))
-    said, rounds = "", Follower.from_now(place.federation)
+    said, waits, rounds = "", "", Follower.from_now(place.federation)
     seen: dict[str, dict[str, int | None]] = {}
     while not ended.wait(TEND_S):
         supervisor.tend()
         renewal.tend()
         for line in rounds.lines():
             journal.write("rounds", line)
+            if line.startswith(FAILED):
+                conductor.last_words = line
         if (now := supervisor.figures()) != seen:
             figures.keep(place.log / figures.PARTS, seen := now)
         try:
@@ -140,6 +147,9 @@ def _tend(
             if str(error) != said:
                 journal.write("up", str(error))
             said = str(error)
+        if (now_waits := said or conductor.why) != waits:
+            figures.keep(place.log / figures.ROUNDS, {figures.WAITS: now_waits})
+            waits = now_waits
     conductor.end()
 
 
@@ -178,9 +188,7 @@ def _signals(ended: threading.Event) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {
-        one: signal.signal(one, lambda *_: ended.set()) for one in (signal.SIGTERM, signal.SIGINT)
-    }
+    before = {one: signal.signal(one, lambda *_: ended.set()) for one in ending_signals()}
     try:
         yield
     finally:

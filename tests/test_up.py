@@ -10,7 +10,6 @@ import ssl
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -22,14 +21,14 @@ from deployment import free_port, wait_for
 
 from client.joining import trusting
 from common.errors import InputError, PrivityError
-from server import certificates, figures, renewal
+from server import certificates, figures, renewal, supervisor
 from server.flower import Control, flower_place
 from server.journal import Journal
 from server.place import Place, create
 from server.plan import one_round
 from server.renewal import DAY_S, PATIENCE_S, Renewal
-from server.supervisor import Part, Supervisor
-from server.up import up
+from server.supervisor import Part, PartFailedError, Supervisor
+from server.up import _signals, up
 
 PATIENCE = 60.0
 
@@ -158,21 +157,62 @@ def test_what_a_part_refuses_for_ends_the_start(tmp_path: Path) -> None:
     shaky += " if p.exists() else 0; p.write_text('x' * (n + 1)); sys.exit(1)"
     refusing = "import sys; print('Nothing can listen.', file=sys.stderr); sys.exit(2)"
 
-    def started(code: str, ready: Callable[[], bool]) -> None:
-        command = [sys.executable, "-c", code]
-        supervisor = Supervisor([Part("one", command, os.environ, tmp_path, ready)], journal)
-        try:
-            supervisor.start(PATIENCE)
-        finally:
-            supervisor.stop()
-
-    journal = Journal(tmp_path / "log", aloud=False)
-    started(shaky, lambda: tries.exists() and len(tries.read_text()) == 2)
-    began = time.monotonic()
+    again = threading.Event()
+    started(tmp_path, shaky, again, lambda: tries.exists() and len(tries.read_text()) == 2)
     with pytest.raises(InputError, match=r"^Nothing can listen\.$"):
-        started(refusing, lambda: False)
-    assert time.monotonic() - began < PATIENCE / 2
-    journal.close()
+        started(tmp_path, refusing, again, lambda: False)
+
+
+def started(tmp_path: Path, code: str, ended: threading.Event, ready: Callable[[], bool]) -> str:
+    """What the log says after a part with this code was started."""
+    journal = Journal(tmp_path / "log", aloud=False)
+    command = [sys.executable, "-c", code]
+    parts = Supervisor([Part("one", command, os.environ, tmp_path, ready)], journal)
+    try:
+        parts.start(ended, slow_s=0.0)
+    finally:
+        parts.stop()
+        journal.close()
+    return (tmp_path / "log").read_text()
+
+
+def test_a_part_that_lives_is_waited_for_and_the_log_says_so(tmp_path: Path) -> None:
+    looks = iter([False, False, False, True])
+    log = started(tmp_path, "import time; time.sleep(600)", threading.Event(), lambda: next(looks))
+    assert log.count("the one is starting still") == 3
+
+
+def test_a_part_that_dies_again_and_again_ends_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "MOST_RESTARTS", 1)
+    with pytest.raises(PartFailedError, match="ended 2 times before it was ready: no such library"):
+        started(tmp_path, "exit('no such library')", threading.Event(), lambda: False)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_each_signal_that_asks_to_end_does_also_while_parts_start(
+    tmp_path: Path, signum: signal.Signals
+) -> None:
+    ended = threading.Event()
+    before = signal.signal(signum, signal.SIG_DFL)
+    try:
+        with _signals(ended):
+            os.kill(os.getpid(), signum)
+            log = started(tmp_path, "import time; time.sleep(600)", ended, lambda: False)
+        assert ended.is_set() and "is started again" not in log
+    finally:
+        signal.signal(signum, before)
+
+
+def test_under_nohup_a_lost_terminal_ends_nothing() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with _signals(ended := threading.Event()):
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert not ended.is_set()
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @contextmanager

@@ -6,17 +6,18 @@ import argparse
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
 from client.home import ask_once, home, open_vault
-from common.processes import NOWHERE, PRIVATE, environment, python
+from common.processes import NOWHERE, PRIVATE, ending_signals, environment, python
 from common.wheels import cache_dir
 
 LOG = "client.log"
-UP_WITHIN_S = 60.0
+SLOW_S = 10.0  # then a person is told what is waited for
 
 
 def add(commands: Any) -> None:
@@ -36,7 +37,7 @@ def _serve(options: argparse.Namespace) -> int:
         from client.service import Service
 
         ended = threading.Event()
-        for one in (signal.SIGTERM, signal.SIGINT):
+        for one in ending_signals():
             signal.signal(one, lambda *_: ended.set())
         Service(vault, ended).run()
     return 0
@@ -56,10 +57,13 @@ def begin(options: argparse.Namespace) -> int:
     with open_vault(options) as vault:  # a wrong passphrase or no membership is said here
         name = membership(vault.store).federation
     process = _detached(folder, passphrase)
-    end = time.monotonic() + UP_WITHIN_S
-    while owner(folder / LOCK) != process.pid:
-        if process.poll() is not None or time.monotonic() > end:
+    began, said = time.monotonic(), False
+    while owner(folder / LOCK) != process.pid:  # however slow it is, as long as it lives
+        if process.poll() is not None:
             raise PrivityError("The background process did not start.", f"See {folder / LOG}.")
+        if not said and time.monotonic() - began > SLOW_S:
+            said = True
+            print("Starting takes long; Ctrl-C ends the waiting alone.", file=sys.stderr)  # noqa: T201
         time.sleep(0.05)
     print(f"Taking part in {name!r}, process {process.pid}.")  # noqa: T201
     return 0

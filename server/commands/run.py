@@ -62,11 +62,12 @@ def _watch(folder: Path, done: int, until: int) -> int:
     """Tell each round as it ends, until the last or a hold. Ctrl-C ends the watching, no round."""
     from server.hold import HOW_TO_GO_ON, on_hold
 
-    shown = done
+    shown, told = done, ""
     while shown < until:
         file = folder / "server" / "rounds" / f"{shown + 1:04d}.json"
         if not file.exists():
             time.sleep(0.2)
+            told = _tell_why_not(folder, told)
             continue
         entry = json.loads(file.read_text())
         shown += 1
@@ -79,6 +80,16 @@ def _watch(folder: Path, done: int, until: int) -> int:
             print(f"{hold.why()} {HOW_TO_GO_ON}")  # noqa: T201
             return 1
     return 0
+
+
+def _tell_why_not(folder: Path, told: str) -> str:
+    """Say why no round is being made, if there is a reason that was not told last; the reason."""
+    from server import figures
+
+    waits = str(figures.read(folder.parent / "log" / figures.ROUNDS).get(figures.WAITS, ""))
+    if waits and waits != told:
+        print(f"no round is being made: {waits}", flush=True)  # noqa: T201
+    return waits
 
 
 def _seconds(text: str) -> float:

@@ -7,6 +7,8 @@ from typing import Any
 
 from server.commands import place_of, with_folder
 
+NOT_UP = "not up"
+
 
 def add(commands: Any) -> None:
     """Put it on the command line."""
@@ -16,6 +18,7 @@ def add(commands: Any) -> None:
 
 def _act(options: argparse.Namespace) -> int:
     from common.errors import PrivityError
+    from server import figures
     from server.flower import Control, flower_place
     from server.hold import HOW_TO_GO_ON, on_hold
     from server.plan import read_plan, round_under_way, rounds_done
@@ -26,7 +29,7 @@ def _act(options: argparse.Namespace) -> int:
     try:
         up = f"up; {len(control.online())} devices online"
     except PrivityError:
-        up = "not up"
+        up = NOT_UP
     finally:
         control.close()
     asked = read_plan(place.federation)
@@ -34,6 +37,9 @@ def _act(options: argparse.Namespace) -> int:
     busy = "; a round is being made" if round_under_way(place.federation) else ""
     print(f"{place.settings().federation.name}: {up}")  # noqa: T201
     print(f"rounds: {done} of {settings.rounds}{wanted}{busy}")  # noqa: T201
+    waits = figures.read(place.log / figures.ROUNDS).get(figures.WAITS)
+    if waits and up != NOT_UP:  # what an `up` that was killed had noted is not true for ever
+        print(f"no round is being made: {waits}")  # noqa: T201
     if hold := on_hold(place.federation):
         print(f"{hold.why()} {HOW_TO_GO_ON}")  # noqa: T201
     return 0
