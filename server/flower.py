@@ -12,6 +12,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import httpx
 from flwr.common.serde import fab_to_proto, user_config_to_proto
@@ -58,6 +59,11 @@ class FlowerPlace:
         """`host:port` of all of Flower's APIs."""
         return f"127.0.0.1:{self.port}"
 
+    @property
+    def database_url(self) -> str:
+        """As Flower passes it on to SQLAlchemy, to which `?` and `%` in a path mean something."""
+        return f"sqlite:///{quote(str(self.database))}"
+
     def superlink(self) -> list[str]:
         """The command of the SuperLink."""
         tls = self.certificates
@@ -65,7 +71,7 @@ class FlowerPlace:
             "flower-superlink", "--host", "127.0.0.1", "--port", str(self.port),
             "--ssl-ca-certfile", str(tls.ca), "--ssl-certfile", str(tls.certificate),
             "--ssl-keyfile", str(tls.key), "--isolation", "process",
-            "--enable-supernode-auth", "--database", str(self.database),
+            "--enable-supernode-auth", "--database", self.database_url,
             "--disable-runtime-dependency-installation",
         )  # fmt: skip
 

@@ -175,6 +175,7 @@ def create(
     """
     settings = FederationSettings(name=name), GatewaySettings(names=tuple(names), port=port)
     folder = folder.absolute()
+    _require_speakable(folder)
     _require_free(folder)
     scratch = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
     try:
@@ -195,6 +196,7 @@ def existing(folder: Path) -> Place:
     Raises:
         InputError: There is none, or others can read a key.
     """
+    _require_speakable(folder.absolute())
     place = Place(folder.absolute())
     if not place.settings_file.is_file() or not place.keys.is_dir():
         hint = f"Make one with `privity-server init {folder}`."
@@ -222,7 +224,17 @@ def _fill(
     _write(place.ca_certificate, authority.certificate_pem())
     place.renew(gateway.names, now)
     keep_authority(place.federation, authority_key(place.keys).public_key())
+    place.enrolment_file.touch(SECRET_FILE)
     place.enrolment().close()
+
+
+def _require_speakable(folder: Path) -> None:
+    """Flower's database has an address in UTF-8, which every name but these can be part of."""
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        problem = f"The name of {str(folder).encode(errors='replace').decode()} is not UTF-8."
+        raise InputError(problem, "Name another folder, or rename this one.") from None
 
 
 def _require_free(folder: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import Any
 
+from common.processes import PRIVATE
 from server.commands import place_of, with_folder
 
 
@@ -18,5 +20,6 @@ def add(commands: Any) -> None:
 def _act(options: argparse.Namespace) -> int:
     from server.up import up
 
+    os.umask(PRIVATE)
     up(place_of(options), as_json=options.json_logs)
     return 0
