@@ -1,9 +1,10 @@
 """The device's side of one federated round: five legs, each a function from bytes to bytes.
 
 What comes before leg 3 of a round may come along with legs 3, 4 and 5 of the one before, so the
-state of each round is kept by its number. It is in the device's store, so that a restart neither loses a round
-nor masks twice. The ledger is charged before the masked update exists. Asked once more what it was
-asked last in a round, because the first answer got lost, a device sends the same bytes.
+state of each round is kept by its number. It is in the device's store, so that a restart neither
+loses a round nor masks twice. The ledger is charged before the masked update exists, and after
+all that others sent was checked. Asked once more what it was asked last in a round, because the
+first answer got lost, a device sends the same bytes.
 """
 
 from __future__ import annotations

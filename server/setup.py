@@ -1,7 +1,7 @@
 """What comes before a round's training: a cohort is drawn, its members exchange keys and shares.
 
-Cold, these are three exchanges of their own. Otherwise they ride on the exchanges of the round before
-(common/secagg/SPEC.md, section 5), and the round starts with training.
+Cold, these are three exchanges of their own. Otherwise they ride on the exchanges of the round
+before (common/secagg/SPEC.md, section 5), and the round starts with training.
 """
 
 from __future__ import annotations

@@ -123,6 +123,7 @@ class Aggregator:
             if self._survivors:
                 raise ProtocolError("Masked inputs have come already.")
             unopened = self._take_all(opened, self._open_opened)
+            require_quorum(self._terms, unopened)
             here = set(unopened)
             self._shares = {m: sent for m, sent in self._shares.items() if m in here}
             while lost := self._without_keepers(unopened):
