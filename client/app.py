@@ -58,8 +58,14 @@ def confirm(message: Message, context: Context) -> Message:
 
 @app.query("reveal")
 def reveal(message: Message, context: Context) -> Message:
-    """Leg 5: signatures in, mask shares out."""
-    return _reply(message, context, {"reveal": _reveal})
+    """Leg 5: signatures in, mask shares out; with it, the inbox of the next round."""
+    return _reply(message, context, {"reveal": _reveal, "open": _open})
+
+
+@app.query("open")
+def open_inbox(message: Message, context: Context) -> Message:
+    """Between legs 2 and 3: shares in, whose of them do not open out."""
+    return _reply(message, context, {"open": _open})
 
 
 @app.query("adopt")
@@ -74,6 +80,10 @@ def _advertise(device: Device, settings: Settings, asked: dict[str, Any]) -> byt
 
 def _share(device: Device, _: Settings, asked: dict[str, Any]) -> bytes:
     return participation.share(device, asked["round"], asked["body"])
+
+
+def _open(device: Device, _: Settings, asked: dict[str, Any]) -> bytes:
+    return participation.open_inbox(device, asked["round"], asked["body"])
 
 
 def _update(device: Device, settings: Settings, asked: dict[str, Any]) -> bytes:

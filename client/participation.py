@@ -1,9 +1,10 @@
 """The device's side of one federated round: five legs, each a function from bytes to bytes.
 
-Legs 1 and 2 of a round may come along with legs 3 and 4 of the one before, so the state of each
-round is kept by its number. It is in the device's store, so that a restart neither loses a round
-nor masks twice. The ledger is charged before the masked update exists. Asked once more what it was
-asked last in a round, because the first answer got lost, a device sends the same bytes.
+What comes before leg 3 of a round may come along with legs 3, 4 and 5 of the one before, so the
+state of each round is kept by its number. It is in the device's store, so that a restart neither
+loses a round nor masks twice. The ledger is charged before the masked update exists, and after
+all that others sent was checked. Asked once more what it was asked last in a round, because the
+first answer got lost, a device sends the same bytes.
 """
 
 from __future__ import annotations
@@ -76,8 +77,20 @@ def share(device: Device, number: int, roster: bytes) -> bytes:
     return _leg(device, number, "share", [roster], lambda member: member.share(roster))
 
 
+def open_inbox(device: Device, number: int, inbox: bytes) -> bytes:
+    """Between legs 2 and 3: whose shares do not open, before anybody trains. Nothing is kept.
+
+    Raises:
+        ProtocolError: What leg 3 would refuse as well.
+    """
+    terms, participant = _load(device, number, "open")
+    message = participant.open(inbox)
+    _journal(device, terms, "open", message)
+    return message
+
+
 def update(device: Device, settings: Settings, number: int, inbox: bytes, adapter: bytes) -> bytes:
-    """Leg 3: charge the ledger, score the published adapter, train from it, mask, answer.
+    """Leg 3: check the inbox, charge the ledger, score the published adapter, train, mask, answer.
 
     Raises:
         ProtocolError: The settings are not those that leg 1 agreed on.
@@ -87,6 +100,7 @@ def update(device: Device, settings: Settings, number: int, inbox: bytes, adapte
     published = decode_shared(adapter_plans(settings)[0], adapter)
 
     def leg(participant: Participant) -> bytes:
+        participant.open(inbox)  # what is wrong with it is found before anything is charged
         sent, figure = _train(device, settings, terms, published)
         integers = contribution(device, settings, terms, sent - published.vector, figure)
         binding = bytes.fromhex(published.digest())

@@ -24,6 +24,7 @@ log = logging.getLogger("privity.server")
 LEGS = {
     "advertise": "query.advertise",
     "share": "query.share",
+    "open": "query.open",
     "update": "train.update",
     "confirm": "query.confirm",
     "reveal": "query.reveal",
@@ -275,7 +276,7 @@ def simulated_losses(
     dropout: float, seed: int, number: int, attempt: int, nodes: list[int]
 ) -> Lost:
     """A share `dropout` of the nodes is lost in this round, each at a random leg."""
-    legs = list(LEGS)
+    legs = [leg for leg in LEGS if leg != "open"]  # what a seed drops stays what it was
     position = {node: index for index, node in enumerate(nodes)}
     lost_at: dict[int, str] = {}
     for node, index in position.items():

@@ -136,7 +136,8 @@ def secure_mean(federation: Federation, setup: Setup, shared: Shared, ahead: Ahe
     signed, shares = exchange(ask(cohort, "confirm", survivors), ahead.next)
     ahead.take(shares)
     confirmations = aggregator.confirmations(signed)
-    revealed, _ = exchange(ask(cohort, "reveal", confirmations))
+    revealed, opened = exchange(ask(cohort, "reveal", confirmations), ahead.next)
+    ahead.take(opened)
     total = aggregator.unmask(revealed)
 
     terms = setup.terms

@@ -1,7 +1,7 @@
-"""The first two legs of a round: a cohort is drawn, its members exchange keys and shares.
+"""What comes before a round's training: a cohort is drawn, its members exchange keys and shares.
 
-Cold, they are two exchanges of their own. Otherwise they ride on the exchanges of the round before
-(common/secagg/SPEC.md, section 5), and the round starts with training.
+Cold, these are three exchanges of their own. Otherwise they ride on the exchanges of the round
+before (common/secagg/SPEC.md, section 5), and the round starts with training.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Federation:
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """A round whose members hold each other's shares; `inboxes` goes out with the adapter."""
+    """A round whose members hold each other's shares; `inboxes` go out with the adapter."""
 
     cohort: Cohort
     terms: RoundTerms
@@ -68,9 +68,13 @@ class Drawn:
         """Leg 2, put to everybody who advertised."""
         return ask(self.cohort, "share", self.aggregator.roster(adverts))
 
-    def ready(self, shares: Mapping[int, bytes]) -> Setup:
+    def open(self, shares: Mapping[int, bytes]) -> Ask:
+        """Whether they can open what was sealed for them, put to everybody who shared."""
+        return ask(self.cohort, "open", self.aggregator.inboxes(shares))
+
+    def ready(self, opened: Mapping[int, bytes]) -> Setup:
         """What leg 3 starts from."""
-        inboxes = self.aggregator.inboxes(shares)
+        inboxes = self.aggregator.settle(opened)
         return Setup(self.cohort, self.terms, self.aggregator, inboxes)
 
 
@@ -106,14 +110,15 @@ def ask(cohort: Cohort, leg: str, bodies: Mapping[int, bytes], **more: bytes) ->
 
 
 def cold(messenger: Messenger, drawn: Drawn) -> Setup:
-    """Two exchanges.
+    """Three exchanges.
 
     Raises:
-        RoundAbandonedError: Too few members advertised or shared.
+        RoundAbandonedError: Too few members advertised, shared, or opened what others shared.
     """
     adverts, _ = messenger.exchange(drawn.advertise())
     shares, _ = messenger.exchange(drawn.share(adverts))
-    return drawn.ready(shares)
+    opened, _ = messenger.exchange(drawn.open(shares))
+    return drawn.ready(opened)
 
 
 class Ahead:
@@ -152,8 +157,11 @@ class Ahead:
             self.next = None
 
     def _step(self, drawn: Drawn, leg: str, answers: Mapping[int, bytes]) -> None:
-        if leg == "share":
+        if leg == "open":
             self.setup, self.next = drawn.ready(answers), None
+            return
+        if leg == "share":
+            self.next = drawn.open(answers)
             return
         if 2 * len(answers) < drawn.terms.cohort + drawn.terms.least:
             raise RoundAbandonedError(f"{len(answers)} of {drawn.terms.cohort} advertised.")

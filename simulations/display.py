@@ -29,6 +29,7 @@ from simulations.promises import promises, secure_sum
 LEG_WORDS = {
     "query.advertise": "keys",
     "query.share": "shares",
+    "query.open": "shares opened",
     "train.update": "training",
     "query.confirm": "survivors",
     "query.reveal": "unmasking",

@@ -169,7 +169,7 @@ def _counted(run: Path, key: str) -> int:
 
 
 def _upload_bytes(run: Path) -> int:
-    """Bytes of all five messages of one client in one whole round; the largest there was."""
+    """Bytes of all messages of one client in one whole round; the largest there was."""
     totals: dict[tuple[str, int, int], int] = {}
     for number, file in enumerate(sorted((run / "devices").glob("*.db"))):
         store = Store.open(file)

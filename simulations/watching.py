@@ -16,7 +16,7 @@ from server.registry import Registry
 from simulations.display import LEG_WORDS, Display
 
 FIRST_EXCHANGES = ("query.advertise", "train.update")  # of a cold round, of one set up before
-RIDDEN_EXCHANGES = 3  # the others' two ride on the round before
+RIDDEN_EXCHANGES = 3  # the other three ride on the round before
 PEOPLE_READ = 64  # enough for a mean loss on the terminal
 
 

@@ -167,7 +167,7 @@ def test_a_round_after_the_first_takes_three_exchanges(
     report = run(people, "run", "--rounds", "4")
     assert [entry["survivors"] for entry in report["rounds_log"]] == [5] * 4
     later = ["train.update"] * 5 + ["query.confirm"] * 5 + ["query.reveal"] * 5
-    cold = ["query.advertise"] * 5 + ["query.share"] * 5 + later
+    cold = ["query.advertise"] * 5 + ["query.share"] * 5 + ["query.open"] * 5 + later
     assert heard == cold + later * 3
 
 
@@ -191,7 +191,7 @@ def test_newcomers_join_while_the_round_before_goes_on(
 def test_after_many_losses_the_next_round_starts_cold(
     run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two of eight lost before they could advertise: everybody is asked again, in five legs."""
+    """Two of eight lost before they could advertise: everybody is asked again, from the start."""
     import server.setup
 
     def lost(_: float, __: int, number: int, attempt: int, nodes: list[int]) -> Any:

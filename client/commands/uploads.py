@@ -20,6 +20,7 @@ AGAIN = " again"  # the same bytes, as an answer to the same question
 WORDS = {
     "advertise": "keys for one round",
     "share": "encrypted shares of masks",
+    "open": "whose shares do not open",
     UPDATE: "masked update",
     "confirm": "signature on who is in the sum",
     "reveal": "shares of masks",

@@ -102,17 +102,60 @@ class Aggregator:
             RoundAbandonedError: Too few shared.
         """
         with self._leg(_Stage.SHARES, _Stage.MASKED):
-            opened = self._take_all(shares, self._open_shares)
-            self._holders = {member: tuple(sent.sealed) for member, sent in opened.items()}
-            self._choosers = choosers(self._holders)
-            self._require_enough(opened)
-            self._commitments = {member: sent.commitment for member, sent in opened.items()}
+            self._shares = self._take_all(shares, self._open_shares)
             self._total = np.zeros(self._terms.dimension, dtype=np.uint32)
-            sealed = {
-                member: {sender: opened[sender].sealed[member] for sender in self._choosers[member]}
-                for member in opened
-            }
-            return messages.encode_inboxes(self._digest, opened, sealed)
+            return self._settled({})
+
+    def settle(self, opened: Mapping[int, bytes]) -> dict[int, bytes]:
+        """Go on with those who could open their inbox; each gets the inbox that holds.
+
+        To be called once, after `inboxes` and before the first masked input, or not at all: then a
+        member whose shares do not open costs a whole round. Who has fewer than t holders with its
+        shares is not part of the round.
+
+        Args:
+            opened: What members answered to their inbox.
+
+        Raises:
+            RoundAbandonedError: Too few are left.
+        """
+        with self._leg(_Stage.MASKED, _Stage.MASKED):
+            if self._survivors:
+                raise ProtocolError("Masked inputs have come already.")
+            unopened = self._take_all(opened, self._open_opened)
+            require_quorum(self._terms, unopened)
+            here = set(unopened)
+            self._shares = {m: sent for m, sent in self._shares.items() if m in here}
+            while lost := self._without_keepers(unopened):
+                for member in lost:
+                    self.refused[member] = "too few holders have its shares"
+                    del self._shares[member]
+            inboxes = self._settled(unopened)
+            self._shares = {}  # they are the most that a large cohort's server holds
+            return inboxes
+
+    def _without_keepers(self, unopened: Mapping[int, Collection[int]]) -> list[int]:
+        """Sharers whose secrets could not be rebuilt."""
+        t = self._terms.threshold
+        return [m for m in sorted(self._shares) if len(self._keepers_of(m, unopened)) < t]
+
+    def _keepers_of(self, member: int, unopened: Mapping[int, Collection[int]]) -> set[int]:
+        """The holders of a sharer who are sharers too and do not say that its shares fail."""
+        holders = self._shares[member].sealed.keys() & self._shares.keys()
+        return {holder for holder in holders if member not in unopened.get(holder, ())}
+
+    def _settled(self, unopened: Mapping[int, Collection[int]]) -> dict[int, bytes]:
+        """Everybody's inbox, with those who share from now on."""
+        self._holders = {member: tuple(sent.sealed) for member, sent in self._shares.items()}
+        self._keepers = {member: self._keepers_of(member, unopened) for member in self._shares}
+        self._commitments = {member: sent.commitment for member, sent in self._shares.items()}
+        self._choosers = choosers(self._holders)
+        self._require_enough(self._shares)
+        sealed = {
+            member: {chose: self._shares[chose].sealed[member] for chose in self._choosers[member]}
+            for member in self._shares
+        }
+        return messages.encode_inboxes(self._digest, self._shares, sealed)
 
     def bind(self, binding: bytes) -> None:
         """Say what the vectors are updates of, once and before the first of them.
@@ -153,6 +196,7 @@ class Aggregator:
             self._require_enough(self._survivors)
             encoded = messages.encode_survivors(self._bound, self._survivors)
             self._statement = self._transcript()
+            self._shares = {}
             return dict.fromkeys(sorted(self._survivors), encoded)
 
     def confirmations(self, signed: Mapping[int, bytes]) -> dict[int, bytes]:
@@ -176,7 +220,7 @@ class Aggregator:
         """
         with self._leg(_Stage.REVEALS, _Stage.DONE):
             opened = self._take_all(revealed, self._open_reveal)
-            require_neighbourhoods(self._terms, self._holders, opened)
+            require_neighbourhoods(self._terms, self._keepers, opened)
             for masks in self._unmasking(opened).masks():
                 prg.add_masks(self._total, masks)
             self._total &= np.uint32(2**self._terms.bits - 1)
@@ -218,9 +262,17 @@ class Aggregator:
         require_holders(self._terms, self._roster, member, shares.sealed)
         return shares
 
+    def _open_opened(self, member: int, data: bytes) -> frozenset[int]:
+        if member not in self._shares:
+            raise ProtocolError(f"Member {member} opened an inbox but never shared.")
+        unopened = messages.decode_opened(self._digest, member, data)
+        if not unopened <= self._choosers[member]:
+            raise ProtocolError(f"Member {member} names shares that were not sent to it.")
+        return unopened
+
     def _require_enough(self, present: Collection[int]) -> None:
         require_quorum(self._terms, present)
-        require_neighbourhoods(self._terms, self._holders, present)
+        require_neighbourhoods(self._terms, self._keepers, present)
 
     def _require_bound(self) -> None:
         if not self._bound:
@@ -252,8 +304,8 @@ class Aggregator:
             peer: Secret.SELF_MASK if peer in self._survivors else Secret.MASK_KEY
             for peer in self._choosers[member]
         }
-        if {peer: secret for peer, (secret, _) in shares.items()} != expected:
-            raise ProtocolError(f"Member {member} did not reveal the shares that were due.")
+        if not {peer: secret for peer, (secret, _) in shares.items()}.items() <= expected.items():
+            raise ProtocolError(f"Member {member} revealed shares that were not due.")
         for _, share in shares.values():
             shamir.decode_share(share)
         return shares

@@ -1,6 +1,6 @@
-"""The nine messages of a round, byte by byte as in SPEC.md.
+"""The ten messages of a round, byte by byte as in SPEC.md.
 
-Each starts with version, kind and a digest: T of the terms up to the inbox, T1 of terms and
+Each starts with version, kind and a digest: T of the terms until shares are opened, T1 of terms and
 binding from the masked input on. Lists are counted, their entries have a fixed width and ascend
 by member id, so each message has one encoding.
 """
@@ -38,6 +38,7 @@ class Kind(IntEnum):
     CONFIRMATION = 7
     CONFIRMATIONS = 8
     REVEAL = 9
+    OPENED = 10  # comes after the inbox
 
 
 class Secret(IntEnum):
@@ -151,6 +152,19 @@ def decode_inbox(terms: bytes, data: bytes) -> Inbox:
     return Inbox(sharers, _only_table(reader, SEALED_BYTES))
 
 
+def encode_opened(terms: bytes, member: int, unopened: Iterable[int]) -> bytes:
+    """Member to server: whose sealed shares in its inbox it could not open."""
+    return _header(Kind.OPENED, terms) + u64(member) + encode_members(unopened)
+
+
+def decode_opened(terms: bytes, member: int, data: bytes) -> frozenset[int]:
+    """Whose shares `member` could not open."""
+    reader = _open_from(member, Kind.OPENED, terms, data)
+    unopened = _read_members(reader)
+    reader.end()
+    return frozenset(unopened)
+
+
 def masked_header(bound: bytes, member: int) -> bytes:
     """Member to server: its masked vector, packed to b bits, follows these bytes."""
     return _header(Kind.MASKED, bound) + u64(member)
@@ -238,7 +252,8 @@ def _open(kind: Kind, digest: bytes, data: bytes) -> Reader:
     reader = Reader(data, kind.name.capitalize())
     reader.expect(u8(VERSION), "version")
     reader.expect(u8(kind), "kind")
-    reader.expect(digest, "terms digest" if kind <= Kind.INBOX else "digest of terms and binding")
+    bound = Kind.MASKED <= kind <= Kind.REVEAL
+    reader.expect(digest, "digest of terms and binding" if bound else "terms digest")
     return reader
 
 

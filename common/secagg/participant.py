@@ -115,8 +115,27 @@ class Participant:
             shares = Shares(seed_commitment, sealed)
             return self._send(messages.encode_shares(self._digest, self._member, shares))
 
+    def open(self, inbox: bytes) -> bytes:
+        """Check an inbox before anything is spent on the round: whose shares do not open.
+
+        Nothing is changed or kept, so that it can be asked any number of times. An inbox that is
+        answered here is not refused by `mask`.
+
+        Raises:
+            ProtocolError: Malformed, or the lists do not fit; or called out of order.
+            RoundAbandonedError: Too few shared.
+        """
+        if self._state.stage is not Stage.SHARED:
+            raise ProtocolError(f"Stage is {self._state.stage.name.lower()}, not shared.")
+        sealed = self._checked_inbox(inbox).sealed
+        unopened = sealed.keys() - self._sealer().unseal(sealed).keys()
+        return messages.encode_opened(self._digest, self._member, unopened)
+
     def mask(self, inbox: bytes, vector: NDArray[np.uint32], binding: bytes) -> bytes:
         """Mask the vector towards own holders and choosers. One vector in a lifetime.
+
+        A chooser whose shares do not open is masked towards like the others: then the sum is right
+        as soon as enough of that member's other holders have its shares.
 
         Args:
             inbox: The server's inbox message.
@@ -124,8 +143,7 @@ class Participant:
             binding: SHA-256 of the published adapter that the vector is an update of, 32 bytes.
 
         Raises:
-            ProtocolError: Malformed inbox, shares that do not authenticate, or a vector or
-                binding of another type or shape.
+            ProtocolError: Malformed inbox, or a vector or binding of another type or shape.
             RoundAbandonedError: Too few shared.
         """
         with self._leg(Stage.SHARED, Stage.MASKED):
@@ -133,10 +151,8 @@ class Participant:
                 raise ProtocolError(f"Vector is {vector.dtype} {vector.shape}.")
             self._state.inbox, self._state.binding = inbox, binding
             self._bound = bound_digest(self._digest, binding)
-            opened = self._open_inbox()
-            self._require_enough(opened.sharers)
-            self._sealer().unseal(opened.sealed)  # refused here rather than when it is too late
-            partners = set(self._holders).intersection(opened.sharers) | opened.sealed.keys()
+            received = self._checked_inbox(inbox)
+            partners = set(self._holders).intersection(received.sharers) | received.sealed.keys()
             masks = self._sealer().masks(self._bound, partners)
             header, bits = messages.masked_header(self._bound, self._member), self._terms.bits
             ring = np.ascontiguousarray(vector)
@@ -161,7 +177,7 @@ class Participant:
             return self._send(messages.encode_confirmation(self._bound, self._member, signature))
 
     def reveal(self, confirmations: bytes) -> bytes:
-        """For each sharer that chose this member, one of its two shares and never both.
+        """For each sharer that chose this member and whose shares opened, one of the two.
 
         The share of its self-mask seed if it survived, that of its mask key if it dropped.
 
@@ -260,13 +276,14 @@ class Participant:
         members = self._roster.adverts
         return choose_holders(self._member, members, self._terms.degree(len(members)), self._random)
 
-    def _open_inbox(self) -> Inbox:
-        inbox = messages.decode_inbox(self._digest, self._state.inbox)
+    def _checked_inbox(self, data: bytes) -> Inbox:
+        inbox = messages.decode_inbox(self._digest, data)
         sharers = frozenset(inbox.sharers)
         if self._member not in sharers or not sharers <= self._roster.adverts.keys():
             raise ProtocolError(f"The {len(sharers)} sharers do not fit the roster.")
         if not inbox.sealed.keys() <= sharers - {self._member}:
             raise ProtocolError(f"Shares of {len(inbox.sealed)} members do not fit who shared.")
+        self._require_enough(inbox.sharers)
         return inbox
 
     def _require_enough(self, present: tuple[int, ...]) -> None:
@@ -274,7 +291,7 @@ class Participant:
         require_neighbourhoods(self._terms, {self._member: self._holders}, present)
 
     def _sharers(self) -> tuple[int, ...]:
-        return self._open_inbox().sharers
+        return messages.decode_inbox(self._digest, self._state.inbox).sharers
 
     def _survivors(self) -> tuple[int, ...]:
         return messages.decode_survivors(self._bound, self._state.survivors)
@@ -290,7 +307,8 @@ class Participant:
 
     def _shares_to_reveal(self) -> dict[int, tuple[Secret, bytes]]:
         survivors = set(self._survivors())
-        opened = self._sealer().unseal(self._open_inbox().sealed)
+        inbox = messages.decode_inbox(self._digest, self._state.inbox)
+        opened = self._sealer().unseal(inbox.sealed)
         return {
             peer: (Secret.SELF_MASK, of_seed) if peer in survivors else (Secret.MASK_KEY, of_key)
             for peer, (of_seed, of_key) in opened.items()

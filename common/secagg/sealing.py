@@ -1,8 +1,10 @@
 """A member's secrets at work: sealed shares for its holders, and the keys of its masks."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
+from common.errors import ProtocolError
 from common.secagg._hazmat import keys, shamir
 from common.secagg.roster import Roster
 from common.secagg.state import State
@@ -39,13 +41,14 @@ class Sealer:
     def unseal(self, sealed: Mapping[int, bytes]) -> dict[int, tuple[bytes, bytes]]:
         """By sender, the share of its self-mask seed and the share of its mask key.
 
-        Raises:
-            ProtocolError: The sender did not seal this for this member under this roster.
+        A sender is missing if it did not seal this for this member under this roster, or if what
+        it sealed are no shares.
         """
-        width = shamir.SHARE_BYTES
-        boxes = self._share_keys(sealed, outgoing=False)
-        opened = {peer: keys.unseal(key, sealed[peer]) for peer, key in boxes.items()}
-        return {peer: (shares[:width], shares[width:]) for peer, shares in opened.items()}
+        opened = {}
+        for peer, key in self._share_keys(sealed, outgoing=False).items():
+            with suppress(ProtocolError):
+                opened[peer] = _shares(keys.unseal(key, sealed[peer]))
+        return opened
 
     def masks(self, bound: bytes, partners: Collection[int]) -> list[tuple[bytes, int]]:
         """Keys and signs of the masks in y_i, `bound` being T1.
@@ -77,3 +80,15 @@ class Sealer:
             rho = self.roster.digest
             derived[peer] = keys.share_key(self.digest, secret, rho, sender, receiver)
         return derived
+
+
+def _shares(opened: bytes) -> tuple[bytes, bytes]:
+    """Two shares that stand one behind the other.
+
+    Raises:
+        ProtocolError: They are not elements of the field.
+    """
+    both = opened[: shamir.SHARE_BYTES], opened[shamir.SHARE_BYTES :]
+    for share in both:
+        shamir.decode_share(share)
+    return both

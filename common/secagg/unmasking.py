@@ -30,7 +30,7 @@ class Unmasking:
         choosers: For each sharer the sharers that chose it.
         commitments: For each sharer the hash of its self-mask seed.
         survivors: Whose inputs are in the sum.
-        revealed: By holder, the share that it revealed of each member that chose it.
+        revealed: By holder, the shares that it revealed of members that chose it.
     """
 
     digest: bytes
@@ -81,7 +81,11 @@ class Unmasking:
         """The secret that fits. Each run of t holders is tried, so one wrong share among more
         than t does no harm.
         """
-        holders = [holder for holder in sorted(self.holders[member]) if holder in self.revealed]
+        holders = [h for h in sorted(self.holders[member]) if member in self.revealed.get(h, {})]
+        if len(holders) < self.threshold:
+            raise RoundAbandonedError(
+                f"{len(holders)} shares of member {member} came, {self.threshold} are needed."
+            )
         for start in range(len(holders)):
             chosen = (holders[start:] + holders[:start])[: self.threshold]
             try:

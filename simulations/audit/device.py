@@ -57,6 +57,10 @@ class InTheClear:
         """No shares."""
         return b""
 
+    def open(self, _inbox: bytes) -> bytes:
+        """Nothing to open."""
+        return b""
+
     def mask(self, _inbox: bytes, ring: NDArray[np.uint32], _binding: bytes) -> bytes:
         """What is to be masked."""
         return ring.tobytes()

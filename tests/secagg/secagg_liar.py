@@ -176,6 +176,7 @@ class Judge:
         self.sharers: set[int] = set()
         self.survivors: set[int] = set()
         self.senders: set[int] = set()
+        self.unopened: set[int] = set()
 
     def judge(self, leg: int, message: bytes, answer: bytes) -> None:
         [self.advert, self.shares, self.masked, self.confirmation, self.reveal][leg](
@@ -207,8 +208,8 @@ class Judge:
         self._enough(self.sharers)
         assert ME in self.sharers <= set(self.reading.mask_key)
         assert boxes.keys() <= self.sharers - {ME}
-        assert boxes.items() <= self.genuine.items()
-        self.senders = set(boxes)
+        self.unopened = {m for m, box in boxes.items() if self.genuine.get(m) != box}
+        self.senders = {m for m, box in boxes.items() if self.genuine.get(m) == box}
 
     def bind(self, binding: bytes, genuine: dict[int, bytes]) -> None:
         """What the next leg is about, and what was sealed for the member in truth."""

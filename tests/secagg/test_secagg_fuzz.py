@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -40,6 +41,7 @@ from common.secagg.state import decode_state, encode_state
 from common.secagg.terms import bound_digest
 
 T, BOUND = SOME.digest(), bound_digest(SOME.digest(), BINDING)
+ELSEWHERE_T = replace(SOME, attempt=1).digest()
 
 
 def masked_again(data: bytes) -> bytes:
@@ -94,6 +96,11 @@ DECODERS: dict[str, tuple[bytes, bytes, Again]] = {
         ROUND.received[2][ME],
         ELSEWHERE.received[2][ME],
         lambda data: messages.encode_inbox(T, messages.decode_inbox(T, data)),
+    ),
+    "opened": (
+        messages.encode_opened(T, ME, [3, 200]),
+        messages.encode_opened(ELSEWHERE_T, ME, [3]),
+        lambda data: messages.encode_opened(T, ME, messages.decode_opened(T, ME, data)),
     ),
     "masked": (ROUND.sent[2][ME], ELSEWHERE.sent[2][ME], masked_again),
     "survivors": (
@@ -173,15 +180,28 @@ class LyingServer(RuleBasedStateMachine):
         """Hand a message over; what comes of it is right, or is a typed error and the end."""
         due = len(self.sent) == leg and not self.dead
         self.seen.append(message)
+        opened = self.opened(message) if leg == 2 else None
         try:
             answer = step(self.terms, leg, self.who, ME, message, binding=self.binding)
         except ProtocolError:
+            assert opened is None or not due
             self.dead = True
             return
         assert due
         self.sent.append(answer)
         self.given.append(message)
         self.judge.judge(leg, message, answer)
+        assert opened is None or opened == self.judge.unopened
+
+    def opened(self, inbox: bytes) -> set[int] | None:
+        """Whose shares do not open; None where that was refused. Nothing is changed by it."""
+        before = self.who.save()
+        try:
+            answer = messages.decode_opened(self.terms.digest(), ME, self.who.open(inbox))
+        except ProtocolError:
+            answer = None
+        assert self.who.save() == before
+        return None if answer is None else set(answer)
 
     def due(self, data: st.DataObject, honest: bool) -> bytes:
         """The message that comes next, to a member that may have been restarted."""
