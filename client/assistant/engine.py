@@ -19,6 +19,7 @@ from common.config import Settings
 from common.errors import InputError
 from common.models import gguf_file
 from common.tasks.chat import Tokens
+from common.tokens import answer_ids, prompt_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -185,12 +186,7 @@ def conversation_ids(
     head = list(messages[:1]) if messages[0]["role"] == "system" else []
     rest = list(messages[len(head) :])
     while rest or head:
-        text = tokenizer.apply_chat_template(
-            [dict[str, str](**message) for message in head + rest],
-            tokenize=False,
-            add_generation_prompt=True,
-        )
-        ids: list[int] = tokenizer.encode(str(text), add_special_tokens=False)
+        ids = prompt_ids(head + rest, tokenizer)
         if len(ids) <= room:
             return ids
         if len(rest) <= 1:
@@ -215,7 +211,6 @@ def answer_tokens(
     """A conversation whose last message, and its end, carry the labels."""
     if len(messages) < 2 or messages[-1]["role"] != "assistant":
         raise InputError("The last message must be an answer of the assistant.")
-    text = f"{messages[-1]['content']}{tokenizer.eos_token}"
-    answer = tokenizer.encode(text, add_special_tokens=False)
+    answer = answer_ids(messages[-1]["content"], tokenizer)
     prompt = conversation_ids(messages[:-1], tokenizer, context - len(answer))
     return Tokens(tuple(prompt + answer), (-1,) * len(prompt) + tuple(answer))

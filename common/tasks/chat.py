@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from common.records import Record
+from common.tokens import answer_ids, prompt_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -116,15 +117,11 @@ def _most(limit: int) -> int:
 
 def tokenize(turn: Turn, tokenizer: PreTrainedTokenizerBase) -> Tokens:
     """Chat template, prompt and answer; the middle of a long prompt and a long answer's end go."""
-    text = tokenizer.apply_chat_template(
-        [{"role": "user", "content": turn.prompt}], tokenize=False, add_generation_prompt=True
-    )
-    prompt = tokenizer.encode(str(text), add_special_tokens=False)
+    prompt = prompt_ids([{"role": "user", "content": turn.prompt}], tokenizer)
     if (excess := len(prompt) - MAX_PROMPT_TOKENS) > 0:
         keep = MAX_PROMPT_TOKENS // 3  # the template's head stays, and the message's end
         prompt = prompt[:keep] + prompt[keep + excess :]
-    answer = tokenizer.encode(f"{turn.answer}{tokenizer.eos_token}", add_special_tokens=False)
-    answer = answer[:MAX_ANSWER_TOKENS]
+    answer = answer_ids(turn.answer, tokenizer)[:MAX_ANSWER_TOKENS]
     return Tokens(tuple(prompt + answer), (-1,) * len(prompt) + tuple(answer))
 
 

@@ -27,6 +27,7 @@ from common.config import Settings
 from common.errors import PrivityError
 from common.models import gguf_file, load_tokenizer
 from common.tasks.chat import Turn
+from common.tokens import answer_ids, prompt_ids
 from simulations import devices
 from simulations.benchmarks.chat_data import DATA, Person
 from simulations.benchmarks.gguf_float32 import write_float32
@@ -137,9 +138,11 @@ def llamacpp_differs(model: str, turns: Sequence[Turn]) -> str:
             )
             if ask("/apply-template", {"messages": messages})["prompt"] != text:
                 return "chat template"
-            for part in (text, f"{turn.answer}{tokenizer.eos_token}"):
+            for part, ids in (
+                (text, prompt_ids(messages, tokenizer)),
+                (f"{turn.answer}{tokenizer.eos_token}", answer_ids(turn.answer, tokenizer)),
+            ):
                 request = {"content": part, "add_special": False, "parse_special": True}
-                ids = tokenizer.encode(part, add_special_tokens=False)
                 if ask("/tokenize", request)["tokens"] != ids:
                     return "tokenizer"
     return ""
