@@ -131,11 +131,22 @@ class Cohort:
 
 
 class Member(Protocol):
-    def advertise(self, terms: RoundTerms) -> bytes: ...
-    def share(self, roster: bytes) -> bytes: ...
-    def update(self, inbox: bytes, binding: bytes) -> bytes: ...
-    def confirm(self, survivors: bytes) -> bytes: ...
-    def reveal(self, confirmations: bytes) -> bytes: ...
+    """One member's five legs."""
+
+    def advertise(self, terms: RoundTerms) -> bytes:
+        """Leg 1."""
+
+    def share(self, roster: bytes) -> bytes:
+        """Leg 2."""
+
+    def update(self, inbox: bytes, binding: bytes) -> bytes:
+        """Leg 3."""
+
+    def confirm(self, survivors: bytes) -> bytes:
+        """Leg 4."""
+
+    def reveal(self, confirmations: bytes) -> bytes:
+        """Leg 5."""
 
 
 class _Honest:

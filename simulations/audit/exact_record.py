@@ -32,7 +32,9 @@ from simulations.audit.witness import Asks, Seen, Witness, asked
 CHECK = "record level, one example more"
 ASKS: Asks = ((1, 0), (1, 1), (2, 0), (3, 0))
 ROUNDING = 2.0**-19  # float32 weights and sums, relative to the largest
-EPSILON = 40.0  # little noise, so that rounding is far below C; the sensitivity does not depend on it
+EPSILON = (
+    40.0  # little noise, so that rounding is far below C; the sensitivity does not depend on it
+)
 RUN = "audit/exact/record"
 
 
@@ -59,7 +61,7 @@ class Probing:
         return asked(Witness(self.settings, [Person(train)], seed, RUN), asks)
 
 
-def exact_record(system: System, scale: Scale, seed: int) -> list[Finding]:
+def exact_record(system: System, _scale: Scale, seed: int) -> list[Finding]:
     """Every kind of example, with every way to share and more than one step."""
     evidence, largest = Evidence(), 0.0
     plans = (("ffa", 1), ("ffa", 3), ("fedsa", 2), ("lora", 1))

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from client.device import Device, Randomness
+from client.policy import Asked
 from client.store import Store
 from common.adapter.plan import Vector
 from common.adapter.state import Shared
@@ -68,10 +69,12 @@ class Recorded:
     """Randomness that writes down what is asked of it.
 
     Args:
-        silent: Streams whose purpose contains this give zeros: a Gaussian of such bytes is 0.
+        silent: Streams whose purpose contains one of these give zeros: a Gaussian of them is 0.
     """
 
-    def __init__(self, sound: Randomness, rows: Callable[[], int], silent: str = "") -> None:
+    def __init__(
+        self, sound: Randomness, rows: Callable[[], int], silent: Sequence[str] = ()
+    ) -> None:
         self._sound, self._rows, self._silent = sound, rows, silent
         self.drawn: dict[str, int] = {}
         self.rows_before: dict[str, int] = {}
@@ -79,7 +82,7 @@ class Recorded:
     def stream(self, purpose: str) -> Random:
         """As a device asks for it."""
         sound = self._sound.stream(purpose)
-        if self._silent and self._silent in purpose:
+        if any(part in purpose for part in self._silent):
             sound = bytes
 
         def read(size: int) -> bytes:
@@ -100,10 +103,11 @@ class Witness(Cohort):
         seed: int,
         run: str,
         published: Shared | None = None,
-        silent: str = "",
+        silent: Sequence[str] = (),
     ) -> None:
         self._silent = silent
         self.devices: dict[int, Device] = {}
+        self.asked: list[Asked] = []  # what the first device's policy was asked
         self._databases: dict[int, sqlite3.Connection] = {}
         self._recorded: dict[int, Recorded] = {}
         super().__init__(settings, people, seed, run, published)
@@ -148,7 +152,8 @@ class Witness(Cohort):
 
         randomness = Recorded(SeededRandomness(seed, number), rows, self._silent)
         self._recorded[number] = randomness
-        self.devices[number] = self._device(number, person, seed, store, randomness)
+        device = self._device(number, person, seed, store, randomness)
+        self.devices[number] = replace(device, consent=self.asked.append) if number == 1 else device
         return self._member(self.devices[number])
 
 
@@ -166,4 +171,3 @@ def claimed_noise(row: Row) -> list[tuple[float, float, int]]:
     if row.get("steps") is None:
         return others
     return [(row["noise_multiplier"], row["sample_rate"], row["steps"]), *others]
-
