@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from simulations.audit.findings import Finding, judged
+from simulations.audit.findings import SOUND, Finding, judged
 
 RISK = 0.001  # of one check of a sound system; docs/audit.md adds them up
 POWER = 0.99  # with which the stated deviations are caught
@@ -21,11 +21,13 @@ class Evidence:
     """What one check saw.
 
     Attributes:
+        system: Whose facts these are.
         violated: Exact limits that were passed, in words.
         tests: The p-value of each tested fact, by name.
         figures: Numbers for the report.
     """
 
+    system: str = SOUND
     violated: list[str] = field(default_factory=list)
     tests: dict[str, float] = field(default_factory=dict)
     figures: dict[str, float] = field(default_factory=dict)
@@ -52,7 +54,12 @@ class Evidence:
         limit = RISK / max(1, len(self.tests))
         return [f"{what} (p = {p:.1e})" for what, p in self.tests.items() if p < limit]
 
-    def finding(self, check: str, system: str, tried: str, claimed: str, power: str) -> Finding:
+    @property
+    def enough(self) -> bool:
+        """A broken system is caught, so that more facts of the same kind add nothing."""
+        return self.system != SOUND and bool(self.violated)
+
+    def finding(self, check: str, tried: str, claimed: str, power: str) -> Finding:
         """One line of the audit.
 
         Args:
@@ -73,8 +80,8 @@ class Evidence:
             "least_p": min(self.tests.values(), default=1.0),
             "risk": RISK if self.tests else 0.0,
         }
-        verdict = judged(system, refuted=bool(wrong))
-        return Finding(check, system, tried, measured, claimed, verdict, figures, power)
+        verdict = judged(self.system, refuted=bool(wrong))
+        return Finding(check, self.system, tried, measured, claimed, verdict, figures, power)
 
 
 def two_sided_chi2(total: float, freedom: int) -> float:

@@ -39,10 +39,12 @@ MOST_EQUAL = 8  # figures of 2,500 that are equal to another, in float32; below 
 
 def exact_figure(system: System, _scale: Scale, seed: int) -> list[Finding]:
     """Gains on both sides of the range, at it, none, not finite; few answers and many."""
-    evidence, settings, largest = Evidence(), figure_settings(), 0.0
+    evidence, settings, largest = Evidence(system.name), figure_settings(), 0.0
     backbone = ProbeBackbone(settings)
     with exchanged(system, backbone=backbone):
         for name, base, more in _pairs(most_counted(settings)):
+            if evidence.enough:
+                break
             worlds = [
                 asked(Witness(settings, [Person((), _answers(backbone, g))], seed, RUN), ASKS)
                 for g in (base, [*base, *more])
@@ -56,7 +58,6 @@ def exact_figure(system: System, _scale: Scale, seed: int) -> list[Finding]:
     return [
         evidence.finding(
             SHIFT,
-            system.name,
             "devices with and without one held-out answer, with the same noise: gains beyond the "
             "range on both sides, at it, within, not finite; 0 answers to K; another personal "
             "adapter",
@@ -68,7 +69,7 @@ def exact_figure(system: System, _scale: Scale, seed: int) -> list[Finding]:
 
 def noise_figure(system: System, _scale: Scale, seed: int) -> list[Finding]:
     """χ² and shape of many figures, with answers and without any."""
-    evidence, settings = Evidence(), figure_settings()
+    evidence, settings = Evidence(system.name), figure_settings()
     backbone = ProbeBackbone(settings)
     published = Shared(backbone.shared, backbone.shared.initial(backbone.shared.sent))
     answers = _answers(backbone, [0.5, -0.25])
@@ -90,7 +91,6 @@ def noise_figure(system: System, _scale: Scale, seed: int) -> list[Finding]:
     return [
         evidence.finding(
             NOISE,
-            system.name,
             f"{DRAWS:,} figures without answers, {WITH_ANSWERS} with two",
             "N(mean, σ²R²/K²) with the σ that the ledger charges, each drawn anew",
             f"a variance {caught[0]:.0%} off without answers, {caught[1]:.0%} with; a seed of 16 "

@@ -63,12 +63,14 @@ class Probing:
 
 def exact_record(system: System, _scale: Scale, seed: int) -> list[Finding]:
     """Every kind of example, with every way to share and more than one step."""
-    evidence, largest = Evidence(), 0.0
+    evidence, largest = Evidence(system.name), 0.0
     plans = (("ffa", 1), ("ffa", 3), ("fedsa", 2), ("lora", 1))
     for sharing, steps in plans:
         probing = Probing.of(settings_for(sharing, steps))
         with exchanged(system, backbone=probing.backbone):
             for name, base, more in _pairs(probing, seed, full=steps == 1 and sharing == "ffa"):
+                if evidence.enough:
+                    break
                 worlds = probing.world(base, seed), probing.world([*base, *more], seed)
                 where = f"{sharing}, {steps} steps, {name}"
                 largest = max(largest, _compare(evidence, probing, where, *worlds))
@@ -76,7 +78,6 @@ def exact_record(system: System, _scale: Scale, seed: int) -> list[Finding]:
     return [
         evidence.finding(
             CHECK,
-            system.name,
             "devices with and without one example, with the same noise: dense, sparse, opposed, "
             "without gradient, not finite; every attempt",
             "moves an update by C at most for each step in the ledger; no refusal depends on it",

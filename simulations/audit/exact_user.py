@@ -39,23 +39,26 @@ RANK, COORDINATES = 16, 4
 
 def exact_user(system: System, _scale: Scale, seed: int) -> list[Finding]:
     """Every kind of update, with an evaluation, and with record-level noise beside it."""
-    evidence, longest = Evidence(), 0.0
-    for dp in (False, True):
-        settings = _settings(dp=dp, evaluation=2.0)
+    evidence, longest = Evidence(system.name), 0.0
+    for dp, scored in ((False, 0.0), (False, 2.0), (True, 2.0)):
+        settings = _settings(dp=dp, evaluation=scored)
         backbone = ProbeBackbone(settings)
         noise = plan_noise(settings, (), 1)
         with exchanged(system, backbone=backbone):
             silent = Witness(settings, [Person()], seed, RUN, silent=QUIET)
             reference = asked(silent, ASKS, noise)
-            for name, person in _people(backbone, settings, seed, few=dp):
+            for name, person in _people(backbone, settings, seed, few=bool(scored)):
+                if evidence.enough:
+                    break
                 world = asked(Witness(settings, [person], seed, RUN), ASKS, noise)
                 for zero, one in zip(reference, world, strict=True):
-                    longest = max(longest, _compare(evidence, f"{name}, dp {dp}", zero, one))
+                    longest = max(
+                        longest, _compare(evidence, f"{name}, {dp:d} {scored:g}", zero, one)
+                    )
     evidence.figures["largest_shift_in_clips"] = round(longest, 6)
     return [
         evidence.finding(
             SHIFT,
-            system.name,
             "devices with and without all records, with the same noise: updates far beyond the "
             "clip, at it, dense, sparse, not finite; figures on both sides",
             "integers with an L2 norm of the terms' levels at most; ρ and rows as the terms say",
@@ -66,7 +69,7 @@ def exact_user(system: System, _scale: Scale, seed: int) -> list[Finding]:
 
 def noise_user(system: System, _scale: Scale, seed: int) -> list[Finding]:
     """χ² on size, shape, correlations, between devices too, repeated values, randomness drawn."""
-    evidence, settings = Evidence(), _settings(dp=False, evaluation=0.0)
+    evidence, settings = Evidence(system.name), _settings(dp=False, evaluation=0.0)
     backbone, noise = ProbeBackbone(settings), plan_noise(settings, (), 1)
     with exchanged(system, backbone=backbone):
         worlds = [
@@ -91,7 +94,6 @@ def noise_user(system: System, _scale: Scale, seed: int) -> list[Finding]:
     return [
         evidence.finding(
             NOISE,
-            system.name,
             f"{count:,} values of two devices' shares in {len(ASKS)} attempts, and {DRAWS:,} "
             "small ones",
             "independent, with the standard deviation of the terms, all of it drawn anew",

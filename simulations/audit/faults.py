@@ -69,7 +69,7 @@ def _per_layer(_sound: Any) -> Any:
             sample = self._get_flat_grad_sample(parameter)
             norms = sample.flatten(1).norm(dim=1).clamp(min=1e-12)
             factor = (self.max_grad_norm / norms).clamp(max=1.0)
-            _add(self, parameter, torch.einsum("i,i...", factor, sample))
+            _add(parameter, torch.einsum("i,i...", factor, sample))
 
     return clip
 
@@ -79,12 +79,12 @@ def _per_coordinate(_sound: Any) -> Any:
         bound = self.max_grad_norm
         for parameter in self.params:
             sample = self._get_flat_grad_sample(parameter)
-            _add(self, parameter, sample.clamp(-bound, bound).sum(dim=0))
+            _add(parameter, sample.clamp(-bound, bound).sum(dim=0))
 
     return clip
 
 
-def _add(optimizer: Any, parameter: Any, total: torch.Tensor) -> None:
+def _add(parameter: Any, total: torch.Tensor) -> None:
     summed = parameter.summed_grad
     parameter.summed_grad = total if summed is None else summed + total
     training._mark_as_processed(parameter.grad_sample)
@@ -171,10 +171,7 @@ def _short_share(size: int, noise: float, random: Random) -> NDArray[np.int64]:
 
 
 def _not_finite_passes(_sound: Any) -> Any:
-    def samples(optimizer: Any) -> int:
-        return len(optimizer.params[0].grad_sample)
-
-    return samples
+    return lambda optimizer: len(optimizer.params[0].grad_sample)
 
 
 def _other_delta(sound: Any) -> Any:

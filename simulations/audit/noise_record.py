@@ -31,7 +31,7 @@ DRAWS = 1500  # of 16-bit seeds, all are different with a probability of 4e-8
 
 def noise_record(system: System, _scale: Scale, seed: int) -> list[Finding]:
     """χ² on size, shape, correlations, repeated values, randomness drawn."""
-    evidence, count = Evidence(), 0
+    evidence, count = Evidence(system.name), 0
     for sharing, steps in (("ffa", 3), ("fedsa", 1)):
         probing = Probing.of(settings_for(sharing, steps, rank=RANK))
         backbone = probing.backbone
@@ -47,7 +47,6 @@ def noise_record(system: System, _scale: Scale, seed: int) -> list[Finding]:
     return [
         evidence.finding(
             CHECK,
-            system.name,
             f"{count:,} values of pure noise from {2 * len(ASKS)} releases, attempts repeated, "
             f"and {DRAWS:,} small ones",
             "independent N(0, σ²C²) for each step of the ledger's row, all of it drawn anew",

@@ -27,7 +27,7 @@ NEAR = 0.02  # of C, that a difference may be from a whole number of it
 
 def sampling(system: System, _scale: Scale, seed: int) -> list[Finding]:
     """Rate, independence of examples and of steps."""
-    evidence = Evidence()
+    evidence = Evidence(system.name)
     settings = settings_for(
         "ffa", STEPS, sample_rate=RATE, rounds=ROUNDS, examples=PROBES, rank=4, epsilon=60.0
     )
@@ -58,7 +58,6 @@ def sampling(system: System, _scale: Scale, seed: int) -> list[Finding]:
     return [
         evidence.finding(
             CHECK,
-            system.name,
             f"{PROBES} examples with a coordinate each, {ROUNDS} rounds of {STEPS} steps, with and "
             "without them under the same noise: who was in which batch",
             f"each in each step with probability {RATE}, independently",

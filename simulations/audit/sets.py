@@ -30,9 +30,9 @@ def chosen(examples: Sequence[Turn], limit: int) -> tuple[Sequence[Turn], Sequen
     return split(examples, limit)
 
 
-def choice(_system: System, _scale: Scale, seed: int) -> list[Finding]:
+def choice(system: System, _scale: Scale, seed: int) -> list[Finding]:
     """Archives with and without one example, and one message."""
-    evidence, chance = Evidence(), talk(seed, "sets")
+    evidence, chance = Evidence(system.name), talk(seed, "sets")
     worst = {"example": 0, "message": 0}
     for number in range(ARCHIVES):
         archive = messages(chance, chance.choice((3, 8, 30, 90)), timed=bool(number % 2))
@@ -50,7 +50,6 @@ def choice(_system: System, _scale: Scale, seed: int) -> list[Finding]:
     return [
         evidence.finding(
             CHECK,
-            "sound",
             f"{ARCHIVES} archives with and without one example, one message; at most {LIMIT} "
             "examples",
             f"{EXAMPLE_EDITS} answer changes sets by one example, {MESSAGE_EDITS} by one message",
