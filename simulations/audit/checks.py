@@ -7,14 +7,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from common.errors import InputError
+from simulations.audit.account import account
 from simulations.audit.device_record import device_record
 from simulations.audit.device_user import device_user
+from simulations.audit.exact_figure import exact_figure, noise_figure
+from simulations.audit.exact_record import exact_record
+from simulations.audit.exact_user import exact_user, noise_user
 from simulations.audit.figure import figure
 from simulations.audit.findings import AuditReport, Finding
 from simulations.audit.influence import influence
 from simulations.audit.memories import memories
+from simulations.audit.noise_record import noise_record
 from simulations.audit.reconstruction import reconstruction
 from simulations.audit.record_level import record_level
+from simulations.audit.sampling import sampling
 from simulations.audit.scale import FULL, QUICK, Scale
 from simulations.audit.sums import both_shares, mask_seeds
 from simulations.audit.system import System
@@ -25,6 +31,28 @@ Check = Callable[[System, Scale, int], list[Finding]]
 ALL, NONE = "all", "none"
 BOTH_LEVELS: tuple[Check, ...] = (record_level, user_level)
 
+# Single faults, by the check that must catch them.
+PLANTED_FOR: dict[Check, tuple[str, ...]] = {
+    exact_record: (
+        "clip-doubled",
+        "extra-step",
+        "clip-per-layer",
+        "clip-per-coordinate",
+        "own-divisor",
+        "not-a-number",
+    ),
+    noise_record: ("record-noise-halved", "record-noise-same", "record-noise-16-bits"),
+    exact_user: ("user-clip-per-coordinate",),
+    noise_user: ("share-noise-halved", "share-noise-same", "share-noise-16-bits"),
+    exact_figure: ("figure-lower-clip-off", "figure-own-count"),
+    noise_figure: ("figure-noise-off", "figure-noise-16-bits"),
+    account: (
+        "wrong-delta",
+        "retries-uncharged",
+        "rho-quartered",
+        "rho-quartered-everywhere",
+    ),
+}
 # The checks that must tell each variant from the sound system.
 TELLING: dict[str, tuple[Check, ...]] = {
     "noise-off": (*BOTH_LEVELS, figure),
@@ -34,8 +62,9 @@ TELLING: dict[str, tuple[Check, ...]] = {
     "personal-left-on": (influence,),
     "weak-mask-seed": (mask_seeds,),
     "both-shares": (both_shares,),
+    **{name: (check,) for check, names in PLANTED_FOR.items() for name in names},
 }
-SOUND_ONLY: tuple[Check, ...] = (memories, reconstruction)
+SOUND_ONLY: tuple[Check, ...] = (sampling, memories, reconstruction)
 # A user-level run of a few rounds cannot show that a budget was spent again in each.
 SLOW = {("accountant-reset", user_level): "accountant-reset at user level, which takes 25 rounds"}
 

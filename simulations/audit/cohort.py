@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
 from client import participation
-from client.device import Device, Identity
+from client.device import Device, Identity, Randomness
 from client.store import Store
 from common.adapter.state import Shared, encode_shared
 from common.backbone import adapter_plans
@@ -60,7 +60,7 @@ class Cohort:
         self._published = published or Shared(plan, plan.initial(plan.sent))
         self._trusted = _key(stream(seed, f"{run}/authority"))
         self._authority = self._trusted.public_key()
-        self._members: dict[int, _Member] = {
+        self._members: dict[int, Member] = {
             number: self._honest(number, people[number - 1], seed)
             if number <= len(people)
             else self._colluder(number, seed)
@@ -106,13 +106,22 @@ class Cohort:
             except BudgetExceededError:
                 return
 
-    def _honest(self, number: int, person: Person, seed: int) -> _Member:
+    def _honest(self, number: int, person: Person, seed: int) -> Member:
         store = Store(sqlite3.connect(":memory:", isolation_level=None), "memory")
-        identity, randomness = self._identity(number, seed), SeededRandomness(seed, number)
-        device = Device(number, person.train, person.heldout, store, identity, randomness)
+        return self._member(
+            self._device(number, person, seed, store, SeededRandomness(seed, number))
+        )
+
+    def _device(
+        self, number: int, person: Person, seed: int, store: Store, randomness: Randomness
+    ) -> Device:
+        identity = self._identity(number, seed)
+        return Device(number, person.train, person.heldout, store, identity, randomness)
+
+    def _member(self, device: Device) -> Member:
         return _Honest(device, self.settings, encode_shared(self._published))
 
-    def _colluder(self, number: int, seed: int) -> _Member:
+    def _colluder(self, number: int, seed: int) -> Member:
         random = stream(seed, f"{self._run}/{number}/colluder")
         return _Colluder(number, self._identity(number, seed), random)
 
@@ -121,12 +130,23 @@ class Cohort:
         return Identity(key, certify(self._trusted, number, key.public_key()), self._authority)
 
 
-class _Member(Protocol):
-    def advertise(self, terms: RoundTerms) -> bytes: ...
-    def share(self, roster: bytes) -> bytes: ...
-    def update(self, inbox: bytes, binding: bytes) -> bytes: ...
-    def confirm(self, survivors: bytes) -> bytes: ...
-    def reveal(self, confirmations: bytes) -> bytes: ...
+class Member(Protocol):
+    """One member's five legs."""
+
+    def advertise(self, terms: RoundTerms) -> bytes:
+        """Leg 1."""
+
+    def share(self, roster: bytes) -> bytes:
+        """Leg 2."""
+
+    def update(self, inbox: bytes, binding: bytes) -> bytes:
+        """Leg 3."""
+
+    def confirm(self, survivors: bytes) -> bytes:
+        """Leg 4."""
+
+    def reveal(self, confirmations: bytes) -> bytes:
+        """Leg 5."""
 
 
 class _Honest:

@@ -11,7 +11,6 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any, Self
 
 import numpy as np
@@ -145,11 +144,14 @@ def exchanged(
         if backbone is not None:
             stack.enter_context(_in_place(evaluation, "backbone_for", parts["backbone_for"]))
         stack.enter_context(_in_place(evaluation, "gaussian", system.figure_noise))
+        for swap in system.swaps:
+            broken = swap.made(getattr(swap.place, swap.name))
+            stack.enter_context(_in_place(swap.place, swap.name, broken))
         yield
 
 
 @contextmanager
-def _in_place(module: ModuleType, name: str, part: Any) -> Iterator[None]:
+def _in_place(module: Any, name: str, part: Any) -> Iterator[None]:
     sound = getattr(module, name)
     setattr(module, name, part)
     try:

@@ -24,6 +24,7 @@ class Finding:
         claimed: What the system promises about it.
         verdict: One of the five above.
         figures: Numbers behind `measured` and `claimed`; units in the names.
+        power: The smallest deviation that is caught with 99 %, in words.
     """
 
     check: str
@@ -33,6 +34,7 @@ class Finding:
     claimed: str
     verdict: str
     figures: Mapping[str, float] = field(default_factory=dict)
+    power: str = ""
 
 
 def judged(system: str, *, refuted: bool) -> str:

@@ -18,18 +18,19 @@ from numpy.typing import NDArray
 
 from common.adapter import lora
 from common.backbone import Backbone, Prepared
-from simulations.audit.bound import CONFIDENCE, interval
+from simulations.audit.bound import VERDICT, interval
 from simulations.audit.findings import SHOWN, Finding, judged
 from simulations.audit.scale import CLAIMED_EPSILON, DELTA
 
 CHECK = "membership inference"
+REACH = 3.2905  # standard errors: 99.9 %
 LOWEST_RATE, LEAST_FALSE_ALARMS = 0.001, 10
 Scores = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Separation:
-    """How well a score tells members from strangers; intervals at 95 %."""
+    """How well a score tells members from strangers; intervals at 99.9 %."""
 
     auc: float
     auc_interval: tuple[float, float]
@@ -43,7 +44,7 @@ class Separation:
 def separation(members: Scores, strangers: Scores) -> Separation:
     """AUC (DeLong et al. 1988 interval) and TPR at 0.1 % FPR, or at what the strangers allow."""
     auc, deviation = auc_of(members, strangers)
-    reach = 1.959964 * deviation
+    reach = REACH * deviation
     rate = max(LOWEST_RATE, LEAST_FALSE_ALARMS / len(strangers))
     limit = np.sort(strangers)[-int(rate * len(strangers))]
     hits = int((members > limit).sum())
@@ -52,7 +53,7 @@ def separation(members: Scores, strangers: Scores) -> Separation:
         (max(0.0, auc - reach), min(1.0, auc + reach)),
         rate,
         hits / len(members),
-        interval(hits, len(members)),
+        interval(hits, len(members), VERDICT),
         len(strangers),
         len(members),
     )
@@ -104,7 +105,7 @@ def membership_finding(
         "lowers the loss",
         f"AUC {found.auc:.3f} ({found.auc_interval[0]:.3f} to {found.auc_interval[1]:.3f}), TPR "
         f"{found.hits:.1%} at {found.rate:.1%} FPR ({found.hits_interval[0]:.1%} to "
-        f"{found.hits_interval[1]:.1%}, {CONFIDENCE:.0%})",
+        f"{found.hits_interval[1]:.1%}, {VERDICT:.1%})",
         promised if claim else claimed,
         judged(system, refuted=refuted) if claim else SHOWN,
         {

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,15 @@ AUDITOR = -2  # whose randomness the audit's own coins, people and secrets come 
 
 
 @dataclass(frozen=True, slots=True)
+class Swap:
+    """One name of a module or class, and what is made of the sound part in its place."""
+
+    place: Any
+    name: str
+    made: Callable[[Any], Any]
+
+
+@dataclass(frozen=True, slots=True)
 class System:
     """The sound system by default.
 
@@ -45,6 +55,7 @@ class System:
         figure_noise: The noise of an evaluation's figure.
         participant: A member of the secure sum.
         cost: How a device reckons a round by its ledger; None: as it does.
+        swaps: What else is exchanged, wherever it is.
     """
 
     name: str = SOUND
@@ -57,6 +68,7 @@ class System:
     figure_noise: Callable[[int, float, Random], NDArray[np.float64]] = gaussian
     participant: type[Participant] = Participant
     cost: Callable[[Device, Settings, RoundTerms], Charge] | None = None
+    swaps: tuple[Swap, ...] = ()
 
 
 def stream(seed: int, purpose: str) -> Random:

@@ -31,6 +31,7 @@ from common.randomness import Random
 from common.secagg import RoundTerms
 from server.terms import plan_noise
 from simulations.attacks.on_privity.broken import BrokenRevealsBoth, BrokenWeakSeeds
+from simulations.audit.faults import PLANTED
 from simulations.audit.system import System
 
 UNCLIPPED = 1e6  # a bound that nothing reaches
@@ -138,4 +139,5 @@ VARIANTS = {
     "personal-left-on": System("personal-left-on", train_shared=_trained_with_personal),
     "weak-mask-seed": System("weak-mask-seed", participant=BrokenWeakSeeds),
     "both-shares": System("both-shares", participant=BrokenRevealsBoth),
+    **PLANTED,
 }

@@ -1,0 +1,179 @@
+"""Record level, exact: by how much one example more or less moves what leaves a device.
+
+Two worlds with the same randomness have the same noise, so their difference is what the example
+moved. Its L2 norm must be at most C for each noisy step that the ledger names, in every attempt at
+every round, whatever the example: far above the clip, at it and below, dense over all layers or in
+one, against all others or with them, without any gradient, or with one that is no number. Whether
+and with what error a device refuses must not depend on it either.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.config import Settings
+from common.tasks.chat import Turn
+from simulations.audit.canaries import MODULES
+from simulations.audit.cohort import Person
+from simulations.audit.device import exchanged
+from simulations.audit.evidence import Evidence
+from simulations.audit.findings import Finding
+from simulations.audit.people import talk, turns_of
+from simulations.audit.probes import ProbeBackbone
+from simulations.audit.scale import DELTA, Scale
+from simulations.audit.system import System
+from simulations.audit.witness import Asks, Seen, Witness, asked
+
+CHECK = "record level, one example more"
+ASKS: Asks = ((1, 0), (1, 1), (2, 0), (3, 0))
+ROUNDING = 2.0**-19  # float32 weights and sums, relative to the largest
+EPSILON = (
+    40.0  # little noise, so that rounding is far below C; the sensitivity does not depend on it
+)
+RUN = "audit/exact/record"
+
+
+@dataclass(frozen=True, slots=True)
+class Probing:
+    """Settings of the product, a backbone that takes probes, and C in units of the update."""
+
+    settings: Settings
+    backbone: ProbeBackbone
+
+    @classmethod
+    def of(cls, settings: Settings) -> Probing:
+        """Load the model."""
+        return cls(settings, ProbeBackbone(settings))
+
+    @property
+    def unit(self) -> float:
+        """One clipped gradient in what one step adds to the update."""
+        s = self.settings
+        return s.learning_rate * s.max_grad_norm / (s.sample_rate * s.examples)
+
+    def world(self, train: Sequence[Turn], seed: int, asks: Asks = ASKS) -> list[Seen]:
+        """What a device with these examples does."""
+        return asked(Witness(self.settings, [Person(train)], seed, RUN), asks)
+
+
+def exact_record(system: System, _scale: Scale, seed: int) -> list[Finding]:
+    """Every kind of example, with every way to share and more than one step."""
+    evidence, largest = Evidence(system.name), 0.0
+    plans = (("ffa", 1), ("ffa", 3), ("fedsa", 2), ("lora", 1))
+    for sharing, steps in plans:
+        probing = Probing.of(settings_for(sharing, steps))
+        with exchanged(system, backbone=probing.backbone):
+            for name, base, more in _pairs(probing, seed, full=steps == 1 and sharing == "ffa"):
+                if evidence.enough:
+                    break
+                worlds = probing.world(base, seed), probing.world([*base, *more], seed)
+                where = f"{sharing}, {steps} steps, {name}"
+                largest = max(largest, _compare(evidence, probing, where, *worlds))
+    evidence.figures["largest_shift_in_clips"] = round(largest, 5)
+    return [
+        evidence.finding(
+            CHECK,
+            "devices with and without one example, with the same noise: dense, sparse, opposed, "
+            "without gradient, not finite; every attempt",
+            "moves an update by C at most for each step in the ledger; no refusal depends on it",
+            "exact: 1 % more than C",
+        )
+    ]
+
+
+def settings_for(sharing: str, steps: int, **others: float) -> Settings:
+    """Noise that is small beside C, and room for it in the range of a coordinate."""
+    base = Settings(
+        model="tiny",
+        modules=MODULES,
+        layers=0,
+        rank=8,
+        rounds=3,
+        epsilon=EPSILON,
+        delta=DELTA,
+        accountant="rdp",
+        examples=8,
+        update_range=1.0,
+        local_steps=steps,
+        sharing=sharing,
+    )
+    return replace(base, **others)  # type: ignore[arg-type]
+
+
+def moved(zero: Sequence[Seen], one: Sequence[Seen]) -> Iterator[NDArray[np.float64]]:
+    """By how much each attempt differs, what stays on the device included."""
+    before = [np.zeros_like(world[0].kept) for world in (zero, one)]
+    for pair in zip(zero, one, strict=True):
+        stays = [np.asarray(s.kept - b, np.float64) for s, b in zip(pair, before, strict=True)]
+        before = [seen.kept for seen in pair]
+        yield np.concatenate([pair[1].real - pair[0].real, stays[1] - stays[0]])
+
+
+def _compare(
+    evidence: Evidence,
+    probing: Probing,
+    where: str,
+    zero: list[Seen],
+    one: list[Seen],
+) -> float:
+    """Add the facts of one pair of worlds; the largest shift in units of the claim."""
+    largest = 0.0
+    for without, holding, shift in zip(zero, one, moved(zero, one), strict=True):
+        place = f"{where}, round {holding.number}.{holding.attempt}"
+        evidence.same(f"{place}: refused with", holding.refused, without.refused)
+        steps = holding.row("record").get("steps") or 0
+        evidence.same(f"{place}: answered", bool(steps), not holding.refused)
+        level = holding.terms.clip / holding.terms.levels
+        values = float(np.abs(holding.real).max(initial=0.0))
+        room = math.sqrt(shift.size) * (level + ROUNDING * values)
+        norm = float(np.linalg.norm(shift))
+        claimed = steps * probing.unit
+        evidence.at_most(f"{place}: moves it by C times", norm / probing.unit,
+                         (claimed + room) / probing.unit)  # fmt: skip
+        largest = max(largest, norm / claimed if claimed else 0.0)
+    return largest
+
+
+def _pairs(
+    probing: Probing, seed: int, *, full: bool
+) -> Iterator[tuple[str, list[Turn], list[Turn]]]:
+    """A name, the examples of one world, and the one more of the other."""
+    backbone, clip = probing.backbone, probing.settings.max_grad_norm
+    chance = np.random.default_rng(seed)
+    size, count = backbone.size, iter(range(10**6))
+
+    def probe(vector: NDArray[np.float64]) -> Turn:
+        return backbone.probe(f"{next(count)}", vector)
+
+    def dense(strength: float) -> NDArray[np.float64]:
+        vector = chance.normal(size=size)
+        return np.asarray(vector * (strength * clip / np.linalg.norm(vector)))
+
+    one_sign = np.full(size, 100 * clip / math.sqrt(size))
+    yield "dense, the first example", [], [probe(dense(100))]
+    yield "dense, of many", [probe(dense(100)) for _ in range(3)], [probe(dense(1e4))]
+    yield "opposed", [probe(one_sign) for _ in range(2)], [probe(-100 * one_sign)]
+    yield "no gradient", [probe(one_sign) for _ in range(3)], [probe(0 * one_sign)]
+    yield "not a number", [probe(one_sign)], [probe(one_sign * np.nan)]
+    if not full:
+        return
+    for strength in (0.5, 0.999, 1.001, 3.0):
+        yield f"{strength:g} C", [probe(dense(1)) for _ in range(2)], [probe(dense(strength))]
+    alone = np.zeros(size)
+    alone[size // 3] = 1e3 * clip
+    yield "one coordinate", [probe(one_sign)], [probe(alone)]
+    part = np.where(np.arange(size) < size // 14, one_sign, 0)
+    yield "one layer", [probe(one_sign)], [probe(part)]
+    yield "infinite", [probe(one_sign)], [probe(np.where(np.arange(size) % 2, np.inf, 1.0))]
+    yield "beyond any number", [probe(one_sign)], [probe(1e36 * one_sign)]
+    again = probe(one_sign)
+    yield "the same again", [again, again], [again]
+    person = turns_of(talk(seed, "exact/person"), 6)
+    yield "a real one", person[:5], person[5:]
+    yield "its copy", person[:5], person[4:5]
+    yield "a real one and none", [], person[:1]
