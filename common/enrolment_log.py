@@ -82,6 +82,10 @@ class Standing:
     until: int
     gone: bool = False
 
+    def lasts(self, at: float) -> bool:
+        """Whether it is enrolled, and at this time still will be if it does not leave."""
+        return not self.gone and self.until > at
+
 
 @dataclass(slots=True)
 class EnrolmentLog:

@@ -4,7 +4,8 @@ The gateway faces the internet; the desk holds the key that certifies devices. S
 processes, and all that passes between them is a request as it came, and what to answer. The desk
 checks the invite itself: a gateway that somebody took over can enrol nobody without one.
 
-    request = blob(what) ‖ blob(source) ‖ blob(body)        reply = u64 status ‖ blob(body) ‖ blob(reason)
+    request = blob(what) ‖ blob(source) ‖ blob(body)
+    reply = u64 status ‖ blob(body) ‖ blob(reason)
 """
 
 from __future__ import annotations

@@ -6,8 +6,10 @@ gateway's calls, and signs the enrolment log whenever it has grown, also by `pri
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
+import sqlite3
 import sys
 import threading
 from pathlib import Path
@@ -67,7 +69,8 @@ def serve(place: Place) -> None:
     with DeskServer(place.desk_socket, answer) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         while not ended.wait(LOOK_S):
-            signed.keep_up()
+            with contextlib.suppress(OSError, sqlite3.OperationalError):  # no room, for example
+                signed.keep_up()
         place.desk_socket.unlink(missing_ok=True)
         server.shutdown()
 

@@ -5,7 +5,7 @@ privity.toml            settings, edited by a person
 keys/                   ca.key ca.crt · server.pem (certificate and key) · authority.key
 enrolment.db            invites and devices
 superlink.db            Flower's own
-federation/             run-id, authority.pub, enrolment.log, and server/: rounds, adapters, attempts
+federation/             run-id, authority.pub, enrolment.log; server/: rounds, adapters, attempts
 log/                    one log a person can read
 ```
 Only its owner can read any of it. A new folder is filled beside its place and then renamed into

@@ -88,7 +88,7 @@ def test_only_the_authority_can_extend_it() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda part: b"",
+        lambda _: b"",
         lambda part: b"\x02" + part[1:],
         lambda part: part + b"\x00",
         lambda part: part[:-1],
