@@ -75,7 +75,7 @@ def adopt(message: Message, context: Context) -> Message:
 
 
 def _advertise(device: Device, settings: Settings, asked: dict[str, Any]) -> bytes:
-    return participation.advertise(device, settings, asked["body"])
+    return participation.advertise(device, settings, asked["body"], asked.get("log", b""))
 
 
 def _share(device: Device, _: Settings, asked: dict[str, Any]) -> bytes:

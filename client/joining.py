@@ -1,8 +1,9 @@
 """Joining a federation, and leaving it.
 
-The operator's certificate authority is fetched without believing it, compared with the fingerprint
-that came with the invite, and from then on it is the only one believed. The invite code is sent
-only after that, and only to a server that the authority has signed. No proxy, no other host.
+The federation's two authorities, for TLS and for enrolment, are fetched without believing them and
+compared with the one fingerprint that came with the invite; from then on they are the only ones
+believed. The invite code is sent only after that, and only to a server that the TLS authority has
+signed. No proxy, no other host.
 """
 
 from __future__ import annotations
@@ -16,17 +17,18 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import httpx
-from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from common.enrolment import (
     MAX_BYTES,
+    Authorities,
     EnrolAnswer,
     EnrolRequest,
     LeaveRequest,
     Refusal,
+    RenewRequest,
     read_code,
     read_fingerprint,
     spell_fingerprint,
@@ -86,7 +88,7 @@ def join(
     Args:
         url: `https://host:port`, or `host:port`.
         code: As the operator gave it.
-        ca_fingerprint: SHA-256 of the authority's certificate, hex.
+        ca_fingerprint: Of both authorities, as the operator gave it, hex.
         node: Flower's node key, P-384.
 
     Raises:
@@ -95,7 +97,8 @@ def join(
         PrivityError: The server cannot be reached, or it broke the protocol.
     """
     base, wanted, secret = read_url(url), read_fingerprint(ca_fingerprint), read_code(code)
-    ca_pem = _authority(base, wanted, deadline_s)
+    trusted = _authorities(base, wanted, deadline_s)
+    ca_pem = trusted.tls_pem()
     node_key = node.public_key().public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
@@ -105,7 +108,7 @@ def join(
     body = _post(base, "/v1/enrol", content, trust, deadline_s)
     try:
         answer = EnrolAnswer.decode(body)
-        _require_ours(answer, device)
+        _require_ours(answer, device, trusted.enrolment)
     except ProtocolError as error:
         problem = f"The server's answer is not an enrolment: {error.message}"
         raise PrivityError(problem, "Tell the operator; nothing was joined.") from None
@@ -130,6 +133,24 @@ def leave(
     content = LeaveRequest.signed(membership.member, int(clock()), device).encode()
     journal("leave", len(content))
     _post(membership.url, "/v1/leave", content, trusting(membership.ca_pem), deadline_s)
+
+
+def renew(
+    membership: Membership,
+    device: Ed25519PrivateKey,
+    deadline_s: float = DEADLINE_S,
+    clock: Callable[[], float] = time.time,
+    journal: Journal = lambda *_: None,
+) -> None:
+    """Ask the operator to let this device's enrolment go on. Too early is no error.
+
+    Raises:
+        InputError: The server refused.
+        PrivityError: The server cannot be reached.
+    """
+    content = RenewRequest.signed(membership.member, int(clock()), device).encode()
+    journal("renew", len(content))
+    _post(membership.url, "/v1/renew", content, trusting(membership.ca_pem), deadline_s)
 
 
 def trusting(ca_pem: bytes) -> ssl.SSLContext:
@@ -161,28 +182,38 @@ def read_url(text: str) -> str:
     return f"https://{shown}" if port is None else f"https://{shown}:{port}"
 
 
-def _authority(base: str, wanted: bytes, deadline_s: float) -> bytes:
-    """The authority's certificate, PEM, once its fingerprint is the one wanted."""
+def _authorities(base: str, wanted: bytes, deadline_s: float) -> Authorities:
+    """Whom the federation trusts, once their fingerprint is the one wanted."""
     believing = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    believing.minimum_version = ssl.TLSVersion.TLSv1_3
     believing.check_hostname, believing.verify_mode = False, ssl.CERT_NONE
     status, body = _exchange("GET", f"{base}/v1/ca", None, believing, deadline_s)
     try:
-        found = x509.load_pem_x509_certificate(body) if status == 200 else None
-    except ValueError:
+        found = Authorities.decode(body) if status == 200 else None
+    except ProtocolError:
         found = None
     if found is None:
-        raise PrivityError(f"{base} is not the gateway of a federation.", LATER_HINT)
-    digest = found.fingerprint(hashes.SHA256())
-    if not hmac.compare_digest(digest, wanted):
+        problem = f"{base} is not the gateway of a federation of this version."
+        raise PrivityError(problem, LATER_HINT)
+    digest = found.fingerprint()
+    if hmac.compare_digest(digest, wanted):
+        return found
+    if hmac.compare_digest(found.tls.fingerprint(hashes.SHA256()), wanted):
         raise InputError(
-            f"The server's fingerprint is {spell_fingerprint(digest)}, not the one given.",
-            "Compare it with the operator by another way; somebody may be in between.",
+            "The fingerprint is of an older version's invite, and covers one authority of two.",
+            "Ask the operator for a new invite.",
         )
-    return found.public_bytes(serialization.Encoding.PEM)
+    raise InputError(
+        f"The server's fingerprint is {spell_fingerprint(digest)}, not the one given.",
+        "Compare it with the operator by another way; somebody may be in between.",
+    )
 
 
-def _require_ours(answer: EnrolAnswer, device: Ed25519PrivateKey) -> None:
-    authority = Ed25519PublicKey.from_public_bytes(answer.authority)
+def _require_ours(
+    answer: EnrolAnswer, device: Ed25519PrivateKey, authority: Ed25519PublicKey
+) -> None:
+    if answer.authority != authority.public_bytes_raw():
+        raise ProtocolError("it is of another enrolment authority than the invite's.")
     certificate = verify_certificate(answer.certificate, authority)
     if certificate.member != answer.member or certificate.device != device.public_key():
         raise ProtocolError("the certificate is another device's.")

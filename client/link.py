@@ -9,7 +9,6 @@ file (flwr 1.41: `supernode/fleet_http_connection.py`, `start_client_internal.py
 from __future__ import annotations
 
 import contextlib
-import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -53,6 +52,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
+from client.joining import trusting
 from common.errors import PrivityError
 
 BEAT_S = 0.8 * HEARTBEAT_DEFAULT_INTERVAL  # Flower waits for twice the interval
@@ -202,8 +202,7 @@ class _Client(FleetHttpClient):
     """Flower's client, which keeps its connection from one look to the next; no proxy."""
 
     def __init__(self, address: str, ca_pem: bytes, key: EllipticCurvePrivateKey) -> None:
-        trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        trust.load_verify_locations(cadata=ca_pem.decode("ascii"))
+        trust = trusting(ca_pem)
         signed: list[ProtobufClientInterceptor] = [
             RuntimeVersionHttpInterceptor(component_name="SuperNode"),
             NodeAuthHttpInterceptor(key, key.public_key()),

@@ -48,11 +48,13 @@ class Node:
 
     Attributes:
         report: Told, in a line without anything personal, what happened.
+        idle: Called whenever there was no message.
     """
 
     link: Link
     app: ClientApp
     report: Report
+    idle: Callable[[], None] = lambda: None
     _runs: dict[int, Context | None] = field(default_factory=dict)
 
     def serve(self, ended: threading.Event) -> None:
@@ -69,6 +71,7 @@ class Node:
             if answered:
                 heard = now
             else:
+                self.idle()
                 jitter = random.uniform(0.8, 1.2)  # noqa: S311
                 ended.wait(jitter * pause_s(now - heard, now - begin))
 

@@ -42,8 +42,11 @@ LOSS, TOKENS, CLIPPED, COORDINATES = "loss", "trained-tokens", "clipped", "coord
 FLOOR = Floor(cohort=MIN_COHORT)
 
 
-def advertise(device: Device, settings: Settings, offered: bytes) -> bytes:
+def advertise(device: Device, settings: Settings, offered: bytes, log: bytes = b"") -> bytes:
     """Leg 1: check the terms against what this device accepts; answer with signed round keys.
+
+    Args:
+        log: What the device lacks of the enrolment log, and no harm if more.
 
     Raises:
         ProtocolError: The terms are not what this run's settings give, or below the floor.
@@ -55,6 +58,8 @@ def advertise(device: Device, settings: Settings, offered: bytes) -> bytes:
     if (answered := _again(device, terms.round, "advertise", asked)) is not None:
         return answered
     check_terms(terms, settings)
+    if device.enrolled:
+        device.enrolled.require_log(terms, log)
     device.consent(_asked(settings, terms, cost_of(device, settings, terms)))
     participant = Participant(
         terms,
@@ -74,7 +79,13 @@ def advertise(device: Device, settings: Settings, offered: bytes) -> bytes:
 
 def share(device: Device, number: int, roster: bytes) -> bytes:
     """Leg 2: everybody's keys in, encrypted shares of this device's secrets out."""
-    return _leg(device, number, "share", [roster], lambda member: member.share(roster))
+
+    def leg(participant: Participant) -> bytes:
+        if device.enrolled:
+            device.enrolled.require_roster(_terms(device, number), roster)
+        return participant.share(roster)
+
+    return _leg(device, number, "share", [roster], leg)
 
 
 def open_inbox(device: Device, number: int, inbox: bytes) -> bytes:

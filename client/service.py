@@ -20,6 +20,8 @@ from flwr.app import Context
 from client import app as client_app
 from client.adoption import adopt
 from client.device import Device
+from client.enrolled import Enrolled
+from client.joining import renew
 from client.link import LinkLostError, connect
 from client.membership import identity, keys, membership
 from client.node import Node
@@ -28,7 +30,8 @@ from client.surroundings import surroundings
 from client.vault import Vault
 from common.adapter.state import Shared
 from common.config import Settings
-from common.errors import DeclinedError, InputError
+from common.enrolment_log import DAY_S, RENEWED_WITHIN_S
+from common.errors import DeclinedError, InputError, PrivityError
 from common.tasks.chat import Turn, split, turns
 
 NOTES = "status.json"
@@ -42,6 +45,7 @@ class Service:
     vault: Vault
     ended: threading.Event
     _notes: dict[str, str] = field(default_factory=dict)
+    _look: float = 0.0
     _examples: dict[tuple[int, ...], tuple[list[Turn], list[Turn]]] = field(default_factory=dict)
 
     def run(self) -> None:
@@ -59,13 +63,27 @@ class Service:
                 with connect(address, known.ca_pem, node_key, known.member) as link:
                     self.note(connected="yes")
                     pause = FIRST_PAUSE_S
-                    Node(link, client_app.app, lambda words: self.note(last=words)).serve(
-                        self.ended
-                    )
+                    node = Node(link, client_app.app, lambda words: self.note(last=words))
+                    node.idle = self._renew_in_time
+                    node.serve(self.ended)
             except LinkLostError as error:
                 self.note(connected=f"no: {error.message}")
                 self.ended.wait(pause * random.uniform(0.8, 1.2))  # noqa: S311
                 pause = min(2 * pause, LONGEST_PAUSE_S)
+
+    def _renew_in_time(self) -> None:
+        """Once a day: let this device's enrolment go on, if it is time to."""
+        if time.monotonic() < self._look:
+            return
+        self._look = time.monotonic() + DAY_S
+        store, known = self.vault.store, membership(self.vault.store)
+        log = Enrolled(store, identity(store).authority).log()
+        own = log.members.get(known.member)
+        if own and not own.gone and own.until < time.time() + RENEWED_WITHIN_S:
+            try:
+                renew(known, keys(store)[0], journal=store.journal_other)
+            except PrivityError as error:
+                self.note(enrolment=str(error))
 
     def note(self, **notes: str) -> None:
         """Say something about this process to whoever asks for its status, if there is room."""
@@ -83,13 +101,14 @@ class Service:
     def _device(self, settings: Settings, context: Context) -> Iterator[Device]:  # noqa: ARG002
         """This person's device, for one message; a model they do not allow is not looked for."""
         _decline_for(about_model(decode(self.vault.store.get(KEY)), settings.model))
-        train, heldout = self._split(settings)
+        (train, heldout), known = self._split(settings), identity(self.vault.store)
         yield Device(
             member=membership(self.vault.store).member,
             train=train,
             heldout=heldout,
             store=self.vault.store,
-            identity=identity(self.vault.store),
+            identity=known,
+            enrolled=Enrolled(self.vault.store, known.authority),
             consent=self._consent,
             adopt=self._adopt,
         )

@@ -29,6 +29,7 @@ def check_terms(terms: RoundTerms, settings: Settings) -> None:
     dimension = adapter_plans(settings)[0].dimension
     place = (terms.run, terms.round, terms.attempt, terms.cohort)
     wanted = round_terms(settings, dimension, *place, noise_multiplier(terms))
+    wanted = replace(wanted, log_size=terms.log_size, log_head=terms.log_head)  # checked elsewhere
     if terms.noise:  # rounding in the last place
         wanted = replace(wanted, noise=terms.noise, levels=terms.levels)
     for name in RoundTerms.__dataclass_fields__:

@@ -15,14 +15,15 @@ import json
 import os
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Self
 
-from cryptography.hazmat.primitives import serialization
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from common.errors import DecodeError, InputError
-from common.secagg.identity import CERTIFICATE_BYTES, verify
+from common.errors import DecodeError, InputError, ProtocolError
+from common.secagg.identity import CERTIFICATE_BYTES, device_key, verify
 from common.secagg.wire import U64_MAX, blob, u64
 
 VERSION = 1
@@ -40,6 +41,9 @@ _DIGITS = str.maketrans(_LETTERS, "0123456789abcdefghijklmnopqrstuv")  # as Pyth
 _GROUP = 4
 _ENROL_DOMAIN = b"privity/enrol/v1\x00"
 _LEAVE_DOMAIN = b"privity/leave/v1\x00"
+_RENEW_DOMAIN = b"privity/renew/v1\x00"
+_FEDERATION_DOMAIN = b"privity/federation/v1\x00"
+_PUBLIC_KEY = re.compile(b"-----BEGIN PUBLIC KEY-----.*?-----END PUBLIC KEY-----\n", re.DOTALL)
 _CODE_DOMAIN = b"privity/invite/v1\x00"
 
 
@@ -83,8 +87,52 @@ def _check(code: bytes) -> int:
     return int.from_bytes(digest[:2], "big") >> 16 - _CHECK_BITS
 
 
+@dataclass(frozen=True, slots=True)
+class Authorities:
+    """Whom all devices of a federation trust: for TLS, and for who is enrolled.
+
+    Attributes:
+        tls: The TLS authority's certificate.
+        enrolment: The enrolment authority's key.
+    """
+
+    tls: x509.Certificate
+    enrolment: Ed25519PublicKey
+
+    def fingerprint(self) -> bytes:
+        """The one digest that an invite commits to both by, 32 bytes."""
+        pair = self.tls.fingerprint(hashes.SHA256()) + self.enrolment.public_bytes_raw()
+        return hashlib.sha256(_FEDERATION_DOMAIN + pair).digest()
+
+    def tls_pem(self) -> bytes:
+        """The TLS authority's certificate, PEM."""
+        return self.tls.public_bytes(serialization.Encoding.PEM)
+
+    def encode(self) -> bytes:
+        """Certificate and key, PEM: what `GET /v1/ca` answers."""
+        form = serialization.PublicFormat.SubjectPublicKeyInfo
+        return self.tls_pem() + self.enrolment.public_bytes(serialization.Encoding.PEM, form)
+
+    @classmethod
+    def decode(cls, data: bytes) -> Authorities:
+        """Read what `encode` wrote, and nothing else.
+
+        Raises:
+            DecodeError: Anything else.
+        """
+        try:
+            keys = _PUBLIC_KEY.findall(data)
+            tls = x509.load_pem_x509_certificate(data)
+            key = serialization.load_pem_public_key(keys[0] if keys else b"")
+        except ValueError:
+            raise DecodeError("Not a certificate and a key in PEM.") from None
+        if not isinstance(key, Ed25519PublicKey) or cls(tls, key).encode() != data:
+            raise DecodeError("Not one certificate and one Ed25519 key in PEM.")
+        return cls(tls, device_key(key.public_bytes_raw()))
+
+
 def spell_fingerprint(digest: bytes) -> str:
-    """SHA-256 of a certificate as a person compares it: `AB:CD:…`."""
+    """A fingerprint as a person compares it: `AB:CD:…`."""
     return digest.hex(":").upper()
 
 
@@ -144,7 +192,6 @@ class EnrolRequest:
         """Check the proof.
 
         Raises:
-            DecodeError: The device key is no Ed25519 key.
             ProtocolError: The holder of the device key did not sign this.
         """
         message = _proof(self.code, self.device_key, self.node_key)
@@ -213,17 +260,19 @@ class EnrolAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class LeaveRequest:
-    """A device asks to be forgotten. `at`: seconds since 1970 by the device's clock."""
+class MemberRequest:
+    """What a member asks for itself. `at`: seconds since 1970 by the device's clock."""
 
+    domain: ClassVar[bytes]
+    what: ClassVar[str]
     member: int
     at: int
     signature: bytes
 
     @classmethod
-    def signed(cls, member: int, at: int, device: Ed25519PrivateKey) -> LeaveRequest:
+    def signed(cls, member: int, at: int, device: Ed25519PrivateKey) -> Self:
         """The request of the holder of `device`."""
-        return cls(member, at, device.sign(_leaving(member, at)))
+        return cls(member, at, device.sign(cls.domain + u64(member) + u64(at)))
 
     def verify(self, device_key: bytes) -> None:
         """Check that the member itself asks.
@@ -231,15 +280,15 @@ class LeaveRequest:
         Raises:
             ProtocolError: It did not sign this.
         """
-        message = _leaving(self.member, self.at)
-        verify(_ed25519(device_key), self.signature, message, "Request to leave")
+        message = self.domain + u64(self.member) + u64(self.at)
+        verify(_ed25519(device_key), self.signature, message, self.what)
 
     def encode(self) -> bytes:
         """JSON."""
         return _encode(member=str(self.member), at=self.at, signature=_b64(self.signature))
 
     @classmethod
-    def decode(cls, data: bytes) -> LeaveRequest:
+    def decode(cls, data: bytes) -> Self:
         """Read what `encode` wrote.
 
         Raises:
@@ -248,6 +297,20 @@ class LeaveRequest:
         fields = _Fields(data, "member", "at", "signature")
         signature = fields.blob("signature", SIGNATURE_BYTES)
         return cls(fields.member(), fields.number("at"), signature)
+
+
+class LeaveRequest(MemberRequest):
+    """A device asks to be forgotten."""
+
+    __slots__ = ()
+    domain, what = _LEAVE_DOMAIN, "Request to leave"
+
+
+class RenewRequest(MemberRequest):
+    """A device asks that its enrolment goes on."""
+
+    __slots__ = ()
+    domain, what = _RENEW_DOMAIN, "Request to renew"
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,15 +342,11 @@ def _proof(code: bytes, device_key: bytes, node_key: bytes) -> bytes:
     return _ENROL_DOMAIN + blob(code) + blob(device_key) + blob(node_key)
 
 
-def _leaving(member: int, at: int) -> bytes:
-    return _LEAVE_DOMAIN + u64(member) + u64(at)
-
-
 def _ed25519(key: bytes) -> Ed25519PublicKey:
     try:
-        return Ed25519PublicKey.from_public_bytes(key)
-    except ValueError:
-        raise DecodeError("device_key is not an Ed25519 key.") from None
+        return device_key(key)
+    except ProtocolError as error:
+        raise DecodeError(error.message) from None
 
 
 def _b64(data: bytes) -> str:

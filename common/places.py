@@ -8,10 +8,12 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from common.config import Settings
-from common.errors import InputError
+from common.enrolment_log import EnrolmentLog, opened
+from common.errors import InputError, ProtocolError
+from common.secagg.identity import device_key
 from common.wheels import cache_dir
 
-PUBLIC = "authority.pub"
+PUBLIC, LOG = "authority.pub", "enrolment.log"
 FEDERATION = "PRIVITY_FEDERATION"  # environment of a deployment's ServerApp
 
 
@@ -62,6 +64,20 @@ def kept_authority_key(folder: Path, trusting: Path) -> Ed25519PrivateKey:
     return key
 
 
+def trusted(folder: Path) -> Ed25519PublicKey:
+    """The enrolment authority that a deployment's run goes by; its private half is not looked for.
+
+    Raises:
+        InputError: It is missing or damaged.
+    """
+    public = folder / PUBLIC
+    try:
+        return device_key(public.read_bytes())
+    except (OSError, ProtocolError):
+        hint = "Start `privity-server up` once, which makes it from keys/authority.key."
+        raise InputError(f"{public} is missing or damaged.", hint) from None
+
+
 def authority(folder: Path) -> Ed25519PublicKey:
     """The public half of the run's enrolment authority; where that is all there is, from a file."""
     public = folder / PUBLIC
@@ -73,6 +89,27 @@ def authority(folder: Path) -> Ed25519PublicKey:
 def keep_authority(folder: Path, key: Ed25519PublicKey) -> None:
     """Let a run trust an authority whose own key is kept elsewhere."""
     _kept(folder / PUBLIC, key.public_bytes_raw())
+
+
+def keep_log(folder: Path, log: EnrolmentLog) -> None:
+    """Put a signed enrolment log where the run's rounds find it: all of it or what was there."""
+    path = folder / LOG
+    scratch = path.with_suffix(f".{os.getpid()}")
+    with scratch.open("wb") as stream:
+        stream.write(log.part())
+        stream.flush()
+        os.fsync(stream.fileno())
+    scratch.replace(path)
+
+
+def kept_log(folder: Path) -> EnrolmentLog | None:
+    """The run's signed enrolment log; None for a run that keeps none: a simulation.
+
+    Raises:
+        ProtocolError: It is damaged.
+    """
+    path = folder / LOG
+    return opened(authority(folder), path.read_bytes()) if path.exists() else None
 
 
 def _kept(path: Path, fresh: bytes) -> bytes:

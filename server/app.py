@@ -15,7 +15,7 @@ from flwr.serverapp import Grid, ServerApp
 from common.backbone import adapter_plans
 from common.config import Settings, from_mapping
 from common.errors import disk_is_full
-from common.places import authority, run_folder, run_name
+from common.places import authority, kept_log, run_folder, run_name
 from server.cohort import REGISTRATION_DEADLINE_S, Messenger, wait_for_nodes
 from server.hold import on_hold
 from server.plan import making_rounds, one_round, read_plan, rounds_done
@@ -46,6 +46,7 @@ def main(grid: Grid, context: Context) -> None:
             authority=authority(folder),
             run=run_name(folder),
             online=lambda: sorted(grid.get_node_ids()),
+            log=lambda: kept_log(folder),
             last=lambda: _without_pause(settings, folder),
             messenger=Messenger(grid, settings.deadline_s, again=read_plan(folder) is not None),
         )

@@ -114,6 +114,18 @@ def fingerprint(certificate: x509.Certificate) -> bytes:
     return certificate.fingerprint(hashes.SHA256())
 
 
+def load_certificate(pem: bytes) -> x509.Certificate:
+    """A certificate.
+
+    Raises:
+        InputError: It is damaged.
+    """
+    try:
+        return x509.load_pem_x509_certificate(pem)
+    except ValueError:
+        raise InputError("A certificate cannot be read.", "Restore keys/.") from None
+
+
 def load(certificate_pem: bytes, key_pem: bytes) -> Keyed:
     """A certificate and its key.
 
@@ -121,10 +133,10 @@ def load(certificate_pem: bytes, key_pem: bytes) -> Keyed:
         InputError: They are damaged or do not belong together.
     """
     try:
-        certificate = x509.load_pem_x509_certificate(certificate_pem)
+        certificate = load_certificate(certificate_pem)
         key = serialization.load_pem_private_key(key_pem, password=None)
     except ValueError:
-        raise InputError("A certificate or its key cannot be read.", "Restore keys/.") from None
+        raise InputError("A certificate's key cannot be read.", "Restore keys/.") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise InputError("A certificate's key is not an EC key.", "Restore keys/.")
     if key.public_key() != certificate.public_key():

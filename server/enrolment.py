@@ -23,7 +23,16 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from common.enrolment import EnrolRequest, LeaveRequest, code_digest, new_code, spell_code
+from common.enrolment import (
+    EnrolRequest,
+    LeaveRequest,
+    MemberRequest,
+    RenewRequest,
+    code_digest,
+    new_code,
+    spell_code,
+)
+from common.enrolment_log import LIFE_S, RENEWED_WITHIN_S, EnrolmentLog, Entry, Kind
 from common.errors import InputError, PrivityError, ProtocolError
 from common.secagg import certify
 from common.secagg.wire import U64_MAX
@@ -43,6 +52,20 @@ MIGRATIONS = (
         unregistered INTEGER NOT NULL DEFAULT 0,
         CHECK ((gone_at IS NULL) = (gone_why IS NULL))
     );
+    """,
+    """
+    CREATE TABLE log (
+        number INTEGER PRIMARY KEY, kind INTEGER NOT NULL, member TEXT NOT NULL,
+        device_key BLOB NOT NULL, until INTEGER NOT NULL
+    );
+    CREATE TRIGGER log_stays BEFORE UPDATE ON log BEGIN SELECT RAISE(ABORT, 'append only'); END;
+    CREATE TRIGGER log_grows BEFORE DELETE ON log BEGIN SELECT RAISE(ABORT, 'append only'); END;
+    INSERT INTO log (kind, member, device_key, until)
+        SELECT 1, member, device_key, CAST(strftime('%s', 'now') AS INTEGER) + 365 * 86400
+        FROM devices ORDER BY enrolled_at, rowid;
+    INSERT INTO log (kind, member, device_key, until)
+        SELECT 3, member, device_key, gone_at
+        FROM devices WHERE gone_at IS NOT NULL ORDER BY gone_at, rowid;
     """,
 )
 CLOCK_TOLERANCE_S = 300
@@ -88,6 +111,30 @@ class Enrolled:
     certificate: bytes
 
 
+class KnownNodes:
+    """Whose node keys are admitted, by the file at `path`, which must exist and is only read.
+
+    All that the gateway needs of it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._reader = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None,
+            check_same_thread=False,
+        )  # fmt: skip
+        self._reading = threading.Lock()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._reader.close()
+
+    def is_known(self, node_key: bytes) -> bool:
+        """Whether the holder of this node key is enrolled and not gone. Reads what is on disk."""
+        query = "SELECT 1 FROM devices WHERE node_key = ? AND gone_at IS NULL"
+        with self._reading:
+            return self._reader.execute(query, (node_key,)).fetchone() is not None
+
+
 class Enrolment:
     """The file at `path`, created if needed; usable from several threads and processes at once.
 
@@ -105,12 +152,11 @@ class Enrolment:
         with self._open() as db:
             db.execute("PRAGMA journal_mode=WAL")
             self._migrate(db)
-        self._reader = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        self._reading = threading.Lock()
+        self._known = KnownNodes(path)
 
     def close(self) -> None:
         """Close the file."""
-        self._reader.close()
+        self._known.close()
 
     def invite(self, hours: float = 24) -> str:
         """A new code, as a person gets it; only its digest is kept.
@@ -146,10 +192,8 @@ class Enrolment:
         return [Device(int(row[0]), row[1], row[2], row[3], bool(row[4])) for row in rows]
 
     def is_known(self, node_key: bytes) -> bool:
-        """Whether the holder of this node key is enrolled and not gone. Reads what is on disk."""
-        query = "SELECT 1 FROM devices WHERE node_key = ? AND gone_at IS NULL"
-        with self._reading:
-            return self._reader.execute(query, (node_key,)).fetchone() is not None
+        """As `KnownNodes.is_known`."""
+        return self._known.is_known(node_key)
 
     def redeem(
         self, request: EnrolRequest, authority: Ed25519PrivateKey, register: Register
@@ -178,19 +222,42 @@ class Enrolment:
             EnrolmentRefused: 403 for an unknown member, a bad signature or a clock that is more
                 than five minutes off.
         """
-        if abs(request.at - self._clock()) > CLOCK_TOLERANCE_S:
-            hint = "Set this device's clock and try again."
-            raise EnrolmentRefused(403, "The request's time is not the server's.", hint)
-        query = "SELECT device_key FROM devices WHERE member = ?"
-        with self._open() as db:
-            row = db.execute(query, (str(request.member),)).fetchone()
-        try:
-            if row is None:
-                raise ProtocolError("")
-            request.verify(row[0])
-        except ProtocolError:  # the same words, so that nobody learns which members there are
-            raise EnrolmentRefused(403, "No member here signed this request.") from None
+        self._require_own(request)
         self._let_go(request.member, "left", unregister)
+
+    def renew(self, request: RenewRequest) -> None:
+        """Let a device's enrolment go on for a year from now, if it ends within 90 days.
+
+        Raises:
+            EnrolmentRefused: As `leave`; or the device is gone, or its enrolment has ended.
+        """
+        self._require_own(request)
+        member, now = str(request.member), int(self._clock())
+        with self._writing() as db:
+            query = "SELECT device_key FROM devices WHERE member = ? AND gone_at IS NULL"
+            row = db.execute(query, (member,)).fetchone()
+            if row is None:
+                raise EnrolmentRefused(403, "This device was removed from the federation.", _AGAIN)
+            query = "SELECT max(until) FROM log WHERE member = ?"
+            until = db.execute(query, (member,)).fetchone()[0]
+            if until < now:
+                raise EnrolmentRefused(403, "The enrolment of this device has ended.", _AGAIN)
+            if until < now + RENEWED_WITHIN_S:
+                _log(db, Kind.RENEWED, member, row[0], now + LIFE_S)
+
+    def log(self, authority: Ed25519PublicKey) -> EnrolmentLog:
+        """The enrolment log, not signed."""
+        log = EnrolmentLog(authority)
+        query = "SELECT kind, member, device_key, until FROM log ORDER BY number"
+        with self._open() as db:
+            for kind, member, key, until in db.execute(query):
+                log.append(Entry(Kind(kind), int(member), key, until))
+        return log
+
+    def log_size(self) -> int:
+        """How many entries the enrolment log has."""
+        with self._open() as db:
+            return int(db.execute("SELECT count(*) FROM log").fetchone()[0])
 
     def revoke(self, member: int, unregister: Unregister) -> None:
         """Shut a device out, for good: its keys are never enrolled again.
@@ -211,6 +278,20 @@ class Enrolment:
         for member in pending:
             self._unregister(member, unregister)
         return pending
+
+    def _require_own(self, request: MemberRequest) -> None:
+        if abs(request.at - self._clock()) > CLOCK_TOLERANCE_S:
+            hint = "Set this device's clock and try again."
+            raise EnrolmentRefused(403, "The request's time is not the server's.", hint)
+        query = "SELECT device_key FROM devices WHERE member = ?"
+        with self._open() as db:
+            row = db.execute(query, (str(request.member),)).fetchone()
+        try:
+            if row is None:
+                raise ProtocolError("")
+            request.verify(row[0])
+        except ProtocolError:  # the same words, so that nobody learns which members there are
+            raise EnrolmentRefused(403, "No member here signed this request.") from None
 
     def _bind(self, request: EnrolRequest) -> None:
         keys = (request.device_key, request.node_key)
@@ -258,22 +339,28 @@ class Enrolment:
                 return noted
             _require_new(db, (request.device_key, request.node_key))
             certificate = certify(authority, member, device)
+            now = int(self._clock())
             try:
                 db.execute(
                     "INSERT INTO devices (member, device_key, node_key, certificate, enrolled_at)"
                     " VALUES (?, ?, ?, ?, ?)",
-                    (*row, certificate, int(self._clock())),
+                    (*row, certificate, now),
                 )
             except sqlite3.IntegrityError:
                 problem = f"Flower gave two devices the id {member}."
                 raise PrivityError(problem, "enrolment.db and superlink.db do not agree.") from None
+            _log(db, Kind.ENROLLED, str(member), request.device_key, now + LIFE_S)
         return Enrolled(member, certificate)
 
     def _let_go(self, member: int, why: str, unregister: Unregister) -> None:
+        now = int(self._clock())
         with self._writing() as db:
+            query = "SELECT device_key FROM devices WHERE member = ? AND gone_at IS NULL"
+            if there := db.execute(query, (str(member),)).fetchone():
+                _log(db, Kind.GONE, str(member), there[0], now)
             db.execute(
                 "UPDATE devices SET gone_at = ?, gone_why = ? WHERE member = ? AND gone_at IS NULL",
-                (int(self._clock()), why, str(member)),
+                (now, why, str(member)),
             )
             row = db.execute("SELECT unregistered FROM devices WHERE member = ?", (str(member),))
             if row.fetchone()[0]:
@@ -319,6 +406,11 @@ class Enrolment:
 
 _ASK = "Ask the operator for a new one."
 _AGAIN = "To come back, ask the operator for a new invite and join with new keys."
+
+
+def _log(db: sqlite3.Connection, kind: Kind, member: str, key: bytes, until: int) -> None:
+    row = (kind, member, key, until)
+    db.execute("INSERT INTO log (kind, member, device_key, until) VALUES (?, ?, ?, ?)", row)
 
 
 def _require_new(db: sqlite3.Connection, keys: tuple[bytes, bytes]) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from common.enrolment import EnrolAnswer, EnrolRequest, LeaveRequest, Refusal
+from common.enrolment import EnrolAnswer, EnrolRequest, LeaveRequest, Refusal, RenewRequest
 from common.errors import DecodeError, ProtocolError
 from server.enrolment import Enrolment, EnrolmentRefused, Register, Unregister
 
@@ -56,6 +56,11 @@ class Desk:
         self._register, self._unregister = register, unregister
         self._wrong = WrongCodes(clock)
 
+    def answer(self, what: str, body: bytes, source: str) -> Reply:
+        """Answer a request from an address; `what` is `enrol`, `leave` or `renew`."""
+        acts = {"enrol": self.enrol, "leave": self.leave, "renew": self.renew}
+        return acts[what](body, source)
+
     def enrol(self, body: bytes, source: str) -> Reply:
         """Answer `POST /v1/enrol` from an address."""
         return self._answered(self._enrol, body, source)
@@ -63,6 +68,10 @@ class Desk:
     def leave(self, body: bytes, source: str) -> Reply:
         """Answer `POST /v1/leave` from an address."""
         return self._answered(self._leave, body, source)
+
+    def renew(self, body: bytes, source: str) -> Reply:
+        """Answer `POST /v1/renew` from an address."""
+        return self._answered(self._renew, body, source)
 
     def _enrol(self, body: bytes) -> bytes:
         request = EnrolRequest.decode(body)
@@ -75,6 +84,10 @@ class Desk:
         request = LeaveRequest.decode(body)
         self._enrolment.leave(request, self._unregister)
         log.info("member %d has left", request.member)
+        return b"{}"
+
+    def _renew(self, body: bytes) -> bytes:
+        self._enrolment.renew(RenewRequest.decode(body))
         return b"{}"
 
     def _answered(self, act: Callable[[bytes], bytes], body: bytes, source: str) -> Reply:

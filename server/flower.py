@@ -38,11 +38,10 @@ ONLINE = "online"
 
 @dataclass(frozen=True, slots=True)
 class Certificates:
-    """PEM files of the SuperLink's own TLS."""
+    """PEM files of the SuperLink's own TLS; `server` holds certificate and key."""
 
     ca: Path
-    certificate: Path
-    key: Path
+    server: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +68,8 @@ class FlowerPlace:
         tls = self.certificates
         return script(
             "flower-superlink", "--host", "127.0.0.1", "--port", str(self.port),
-            "--ssl-ca-certfile", str(tls.ca), "--ssl-certfile", str(tls.certificate),
-            "--ssl-keyfile", str(tls.key), "--isolation", "process",
+            "--ssl-ca-certfile", str(tls.ca), "--ssl-certfile", str(tls.server),
+            "--ssl-keyfile", str(tls.server), "--isolation", "process",
             "--enable-supernode-auth", "--database", self.database_url,
             "--disable-runtime-dependency-installation",
         )  # fmt: skip
@@ -94,7 +93,7 @@ def nodes_of(place: Place) -> Nodes:
 
 def flower_place(place: Place) -> FlowerPlace:
     """Where Flower runs in an operator's folder."""
-    tls = Certificates(place.ca_certificate, place.server_certificate, place.server_key)
+    tls = Certificates(place.ca_certificate, place.server_pem)
     port = place.settings().gateway.superlink_port
     return FlowerPlace(port, place.superlink_file, place.folder / "flower", tls)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import signal
 import sys
@@ -10,8 +11,9 @@ from pathlib import Path
 
 from common.errors import PrivityError
 from server import figures
-from server.enrolment_desk import Desk
-from server.flower import flower_place, nodes_of
+from server.desk_line import call
+from server.enrolment import KnownNodes
+from server.flower import flower_place
 from server.gateway.connection import Services
 from server.gateway.front import Gateway
 from server.gateway.upstream import Upstream
@@ -30,18 +32,11 @@ async def serve(place: Place) -> None:
         InputError: The address cannot be listened on, or a key is missing or damaged.
     """
     settings, flower = place.settings(), flower_place(place)
-    nodes, enrolment = nodes_of(place), place.enrolment()
-    desk = Desk(
-        enrolment,
-        place.authority(),
-        settings.federation.name,
-        nodes.register,
-        nodes.unregister,
-    )
+    known = KnownNodes(place.enrolment_file)
+    desk = functools.partial(call, place.desk_socket)
     gateway = Gateway(
-        place.server_certificate,
-        place.server_key,
-        Services(place.ca_certificate.read_bytes(), enrolment.is_known, desk.enrol, desk.leave),
+        place.server_pem,
+        Services(place.authorities().encode(), known.is_known, desk),
         Upstream(
             f"https://{flower.address}",
             place.ca_certificate.read_bytes(),

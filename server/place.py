@@ -2,10 +2,10 @@
 
 ```
 privity.toml            settings, edited by a person
-keys/                   ca.key ca.crt · server.key server.crt · authority.key
+keys/                   ca.key ca.crt · server.pem (certificate and key) · authority.key
 enrolment.db            invites and devices
 superlink.db            Flower's own
-federation/             run-id, authority.pub and server/: rounds, adapters, attempts
+federation/             run-id, authority.pub, enrolment.log; server/: rounds, adapters, attempts
 log/                    one log a person can read
 ```
 Only its owner can read any of it. A new folder is filled beside its place and then renamed into
@@ -25,9 +25,9 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from common.config import Settings
-from common.enrolment import spell_fingerprint
+from common.enrolment import Authorities, spell_fingerprint
 from common.errors import InputError
-from common.places import authority_key, keep_authority, kept_authority_key, run_seed
+from common.places import authority_key, keep_authority, kept_authority_key, run_seed, trusted
 from server import certificates
 from server.certificates import Keyed
 from server.enrolment import Enrolment
@@ -63,14 +63,17 @@ class Place:
         return self.keys / "ca.key"
 
     @property
-    def server_certificate(self) -> Path:
-        """The certificate of gateway and SuperLink, PEM."""
-        return self.keys / "server.crt"
+    def server_pem(self) -> Path:
+        """The certificate of gateway and SuperLink and its key, in one PEM file.
+
+        One, so that whoever reads while it is renewed has a pair that belongs together.
+        """
+        return self.keys / "server.pem"
 
     @property
-    def server_key(self) -> Path:
-        """Its key."""
-        return self.keys / "server.key"
+    def desk_socket(self) -> Path:
+        """Where the enrolment desk is asked."""
+        return self.folder / "desk.sock"
 
     @property
     def enrolment_file(self) -> Path:
@@ -122,7 +125,7 @@ class Place:
         Raises:
             InputError: It is missing or damaged.
         """
-        return _keyed(self.ca_certificate, self.ca_key)
+        return certificates.load(_read(self.ca_certificate), _read(self.ca_key))
 
     def server(self) -> Keyed:
         """The server certificate and its key.
@@ -130,11 +133,21 @@ class Place:
         Raises:
             InputError: It is missing or damaged.
         """
-        return _keyed(self.server_certificate, self.server_key)
+        content = _read(self.server_pem)
+        return certificates.load(content, content)
+
+    def authorities(self) -> Authorities:
+        """Whom devices trust. No private key is read.
+
+        Raises:
+            InputError: What is public of an authority is missing or damaged.
+        """
+        pem = _read(self.ca_certificate)
+        return Authorities(certificates.load_certificate(pem), trusted(self.federation))
 
     def fingerprint(self) -> str:
-        """What devices are told with their invite: `AB:CD:…`, SHA-256 of the authority's DER."""
-        return spell_fingerprint(certificates.fingerprint(self.ca().certificate))
+        """What devices are told with their invite: `AB:CD:…`, of both authorities."""
+        return spell_fingerprint(self.authorities().fingerprint())
 
     def enrolment(self) -> Enrolment:
         """The invites and devices; to be closed by who asked."""
@@ -143,9 +156,8 @@ class Place:
     def renew(self, names: Iterable[str], now: datetime | None = None) -> bool:
         """Replace the server certificate where it ends within 30 days or has other names.
 
-        A missing or damaged one is replaced too; the authority's never is. Key and certificate
-        are two files: a crash between them leaves a pair that does not match, which the next call
-        replaces. Returns whether it did.
+        A missing or damaged one is replaced too; the authority's never is. Returns whether it
+        did.
         """
         authority = self.ca()
         try:
@@ -154,8 +166,9 @@ class Place:
             fresh = certificates.new_server(authority, names, now)
         if fresh is None:
             return False
-        _write(self.server_key, fresh.key_pem())
-        _write(self.server_certificate, fresh.certificate_pem())
+        _write(self.server_pem, fresh.certificate_pem() + fresh.key_pem())
+        for older in ("server.key", "server.crt"):  # where older versions kept them
+            (self.keys / older).unlink(missing_ok=True)
         return True
 
 
@@ -201,7 +214,7 @@ def existing(folder: Path) -> Place:
     if not place.settings_file.is_file() or not place.keys.is_dir():
         hint = f"Make one with `privity-server init {folder}`."
         raise InputError(f"{folder} is not an operator's folder.", hint)
-    for file in sorted(place.keys.glob("*.key")):
+    for file in sorted([*place.keys.glob("*.key"), *place.keys.glob("*.pem")]):
         mode = stat.S_IMODE(file.stat().st_mode)
         if mode & 0o077:
             problem = f"Others than its owner can use {file} (mode {mode:o})."
@@ -247,9 +260,9 @@ def _require_free(folder: Path) -> None:
         raise InputError(f"{folder} exists already.", hint)
 
 
-def _keyed(certificate: Path, key: Path) -> Keyed:
+def _read(path: Path) -> bytes:
     try:
-        return certificates.load(certificate.read_bytes(), key.read_bytes())
+        return path.read_bytes()
     except OSError as error:
         problem = f"{error.filename} cannot be read: {error.strerror}."
         raise InputError(problem, "Restore keys/ from a copy.") from None

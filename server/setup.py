@@ -7,12 +7,14 @@ before (common/secagg/SPEC.md, section 5), and the round starts with training.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from common.config import Settings
+from common.enrolment_log import DAY_S, EnrolmentLog
 from common.errors import RoundAbandonedError
 from common.secagg import Aggregator, RoundTerms
 from common.terms import round_terms
@@ -30,6 +32,8 @@ class Federation:
     Attributes:
         online: The nodes that are connected now, in order.
         last: Number of the last round that follows without a pause.
+        log: The enrolment log as it is now; None in a simulation, which keeps none.
+        told: How many entries of it each device has taken.
     """
 
     settings: Settings
@@ -39,6 +43,8 @@ class Federation:
     online: Callable[[], list[int]]
     last: Callable[[], int]
     messenger: Messenger
+    log: Callable[[], EnrolmentLog | None] = lambda: None
+    told: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,20 +59,37 @@ class Setup:
 
 @dataclass(slots=True)
 class Drawn:
-    """A cohort that was drawn for a round, the round's terms, and the server's side of it."""
+    """A cohort that was drawn for a round, the round's terms, and the server's side of it.
+
+    Attributes:
+        log: The enrolment log that the terms are about.
+        known: How much of it each member is known to have.
+    """
 
     cohort: Cohort
     terms: RoundTerms
     aggregator: Aggregator
+    log: EnrolmentLog | None
+    known: dict[int, int]
 
     def advertise(self) -> Ask:
-        """Leg 1, put to everybody drawn."""
+        """Leg 1, put to everybody drawn, with what each lacks of the enrolment log."""
         offer: Content = {"round": self.terms.round, "body": self.terms.encode()}
-        return Ask(self.cohort, "advertise", dict.fromkeys(self.cohort.members, offer))
+        contents = {member: {**offer, **self._lacking(member)} for member in self.cohort.members}
+        for member in contents:
+            self.known.pop(member, None)  # until it answers
+        return Ask(self.cohort, "advertise", contents)
 
     def share(self, adverts: Mapping[int, bytes]) -> Ask:
         """Leg 2, put to everybody who advertised."""
+        if self.log:
+            self.known |= dict.fromkeys(adverts, self.log.size)
         return ask(self.cohort, "share", self.aggregator.roster(adverts))
+
+    def _lacking(self, member: int) -> Content:
+        if self.log is None:
+            return {}
+        return {"log": self.log.part(min(self.known.get(member, 0), self.log.size))}
 
     def open(self, shares: Mapping[int, bytes]) -> Ask:
         """Whether they can open what was sealed for them, put to everybody who shared."""
@@ -80,24 +103,37 @@ class Drawn:
 
 def draw(federation: Federation, number: int) -> Cohort:
     """A new attempt at round `number`, with a Poisson sample of the nodes."""
-    settings, nodes = federation.settings, federation.online()
+    settings, nodes = federation.settings, enrolled(federation.log(), federation.online())
     attempt = federation.registry.open_attempt(number)
     members = poisson_sample(nodes, settings.cohort_rate, settings.seed, number, attempt)
     lost = simulated_losses(settings.dropout, settings.seed, number, attempt, nodes)
     return Cohort(number, attempt, members, lost)
 
 
+def enrolled(log: EnrolmentLog | None, nodes: Sequence[int]) -> list[int]:
+    """Those of the nodes that nobody's device will object to, until tomorrow."""
+    if log is None:
+        return list(nodes)
+    soon, members = time.time() + DAY_S, log.members
+    return [one for one in nodes if one in members and members[one].lasts(soon)]
+
+
 def offer(federation: Federation, cohort: Cohort) -> Drawn:
-    """The terms for a cohort.
+    """The terms for a cohort; who is gone from the enrolment log by now is not in it.
 
     Raises:
         RoundAbandonedError: It is too small, or nothing is left of the user-level budget.
     """
     settings, registry = federation.settings, federation.registry
     noise = plan_noise(settings, registry.user_rhos(), cohort.number)
+    log = federation.log()
+    cohort.members = enrolled(log, cohort.members)
     place = (federation.run, cohort.number, cohort.attempt, len(cohort.members))
     terms = round_terms(settings, registry.plan.dimension, *place, noise)
-    return Drawn(cohort, terms, Aggregator(terms, federation.authority))
+    if log:
+        terms = replace(terms, log_size=log.size, log_head=log.head.hex())
+    aggregator = Aggregator(terms, federation.authority)
+    return Drawn(cohort, terms, aggregator, log, federation.told)
 
 
 def ask(cohort: Cohort, leg: str, bodies: Mapping[int, bytes], **more: bytes) -> Ask:

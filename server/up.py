@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from common.errors import InputError, PrivityError
-from common.places import FEDERATION, keep_authority, run_name, run_seed
+from common.places import FEDERATION, run_name, run_seed
 from common.processes import ending_signals, python
 from server import figures
 from server.conductor import Conductor
@@ -41,7 +41,6 @@ def up(place: Place, *, as_json: bool = False, ended: threading.Event | None = N
     ended = ended or threading.Event()
     with _only_one(place.folder), _signals(ended):
         place.renew(place.settings().gateway.names)
-        keep_authority(place.federation, place.authority().public_key())
         for kept in (run_name, run_seed):  # now, not when a disk may be full
             kept(place.federation)
         journal = Journal(place.log / LOG, as_json=as_json)
@@ -54,8 +53,8 @@ def up(place: Place, *, as_json: bool = False, ended: threading.Event | None = N
 def _serve(place: Place, journal: Journal, ended: threading.Event) -> None:
     supervisor = Supervisor(parts(place), journal)
     control: Control | None = None
-    for noted in (figures.GATEWAY, figures.ROUNDS):  # by one that was killed
-        (place.log / noted).unlink(missing_ok=True)
+    for left in (place.log / figures.GATEWAY, place.log / figures.ROUNDS, place.desk_socket):
+        left.unlink(missing_ok=True)  # by one that was killed
     try:
         try:
             supervisor.start(ended)
@@ -82,11 +81,13 @@ def parts(place: Place) -> list[Part]:
     flower = flower_place(place)
     flower.home.mkdir(mode=0o700, exist_ok=True)
     environment = flower.environment() | {FEDERATION: str(place.federation)}
-    gateway, dashboard = (
-        python(f"server.{name}_process", str(place.folder)) for name in ("gateway", "dashboard")
+    desk, gateway, dashboard = (
+        python(f"server.{name}_process", str(place.folder))
+        for name in ("desk", "gateway", "dashboard")
     )
     shown = Part("dashboard", dashboard, environment, flower.home)  # nothing waits for it
     return [
+        Part("desk", desk, environment, flower.home, place.desk_socket.exists),
         Part("superlink", flower.superlink(), environment, flower.home, lambda: _answers(place)),
         Part("superexec", flower.superexec(), environment, flower.home, parent=True),
         Part("gateway", gateway, environment, flower.home, (place.log / figures.GATEWAY).exists),

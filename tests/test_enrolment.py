@@ -657,18 +657,50 @@ def test_no_new_authority_takes_the_place_of_one_that_was_lost(
     assert authority(made.federation) == before
 
 
-def test_a_pair_torn_by_a_crash_is_renewed(tmp_path: Path) -> None:
+def test_a_server_certificate_that_is_missing_or_damaged_is_made_anew(tmp_path: Path) -> None:
     made = place.create(tmp_path / "ours")
     other = place.create(tmp_path / "other")
-    made.server_key.write_bytes(other.server_key.read_bytes())
-    with pytest.raises(InputError):
-        made.server()
-    assert made.renew([]) and made.server()
-    made.server_certificate.unlink()
+    pair = made.server_pem.read_bytes()
+    mixed = other.server().certificate_pem() + made.server().key_pem()
+    for damaged in (mixed, pair[:-60], b""):
+        made.server_pem.write_bytes(damaged)
+        with pytest.raises(InputError):
+            made.server()
+        assert made.renew([]) and made.server()
+    made.server_pem.unlink()
     assert made.renew([]) and made.server()
     made.ca_key.write_bytes(other.ca_key.read_bytes())
     with pytest.raises(InputError, match="do not belong together"):
         made.renew([])
+
+
+def test_a_pair_belongs_together_whenever_it_is_read(tmp_path: Path) -> None:
+    """Every file that renewal puts in place is read right after; none is half of a pair."""
+    made, read = place.create(tmp_path / "ours"), []
+    replace = Path.replace
+
+    def watched(scratch: Path, target: Path) -> Path:
+        done = replace(scratch, target)
+        read.append(made.server().certificate.serial_number)
+        return done
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "replace", watched)
+        assert made.renew(["another.example"])
+    assert read == [made.server().certificate.serial_number]
+
+
+def test_a_folder_with_the_pair_in_two_files_still_opens(tmp_path: Path) -> None:
+    made = place.create(tmp_path / "ours")
+    server = made.server()
+    (made.keys / "server.crt").write_bytes(server.certificate_pem())
+    (made.keys / "server.key").write_bytes(server.key_pem())
+    (made.keys / "server.key").chmod(0o600)
+    made.server_pem.unlink()
+    assert place.existing(made.folder).renew([])
+    names = {file.name for file in made.keys.iterdir()}
+    assert names == {"ca.crt", "ca.key", "authority.key", "server.pem"}
+    assert stat.S_IMODE(made.server_pem.stat().st_mode) == 0o600
 
 
 def test_the_settings_file_explains_every_setting(tmp_path: Path) -> None:

@@ -37,8 +37,7 @@ def old_certificate(place: Place) -> None:
     """One that has 17 days left."""
     begun = datetime.now(UTC) - timedelta(days=380)
     old = certificates.new_server(place.ca(), (), begun)
-    place.server_key.write_bytes(old.key_pem())
-    place.server_certificate.write_bytes(old.certificate_pem())
+    place.server_pem.write_bytes(old.certificate_pem() + old.key_pem())
 
 
 def shown(place: Place, port: int) -> int:

@@ -19,7 +19,7 @@ def add(commands: Any) -> None:
     parser.add_argument("code", metavar="CODE", help="the invite, good for one device")
     parser.add_argument(
         "--ca-fingerprint", required=True, metavar="HEX",
-        help="SHA-256 of the federation's certificate authority",
+        help="the federation's fingerprint, as the operator gave it",
     )  # fmt: skip
     parser.add_argument("--no-start", action="store_true", help="enrol only; `start` takes part")
     parser.set_defaults(action=run)

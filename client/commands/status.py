@@ -39,6 +39,7 @@ def _lines(vault: Vault, folder: Path) -> Iterator[tuple[str, str]]:
     yield "vault", f"{folder}, opened by {vault.kept}"
     yield "records", _counted(vault.records.counts()) or "none; `privity-client import FILE`"
     yield "federation", _federation(vault.store)
+    yield from _enrolled(vault.store)
     yield from _process(folder)
     uploads = vault.store.uploads()
     yield "sent", f"{len(uploads)} messages, {sum(upload.bytes for upload in uploads):,} bytes"
@@ -64,6 +65,16 @@ def _federation(store: Store) -> str:
         return "none"
     known = json.loads(enrolled)
     return f"{known['name']} at {known['url']}, as member {known['member']}"
+
+
+def _enrolled(store: Store) -> Iterator[tuple[str, str]]:
+    from client.enrolled import Enrolled
+    from client.membership import identity, membership
+    from client.store import FEDERATION
+
+    if store.get(FEDERATION) is not None:
+        log = Enrolled(store, identity(store).authority)
+        yield "enrolled", log.words(membership(store).member)
 
 
 def _process(folder: Path) -> Iterator[tuple[str, str]]:

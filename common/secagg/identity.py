@@ -9,6 +9,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from common.errors import ProtocolError
+from common.secagg._hazmat.points import require_ed25519
 from common.secagg.wire import U64_MAX, Reader, u8, u64
 
 CERTIFICATE_BYTES = 105
@@ -43,7 +44,7 @@ def verify_certificate(certificate: bytes, authority: Ed25519PublicKey) -> Certi
 
     Raises:
         DecodeError: Not a certificate of a known version.
-        ProtocolError: The authority did not sign it.
+        ProtocolError: The authority did not sign it, or the key is one that others can sign for.
     """
     reader = Reader(certificate, "Certificate")
     reader.expect(u8(VERSION), "version")
@@ -52,7 +53,17 @@ def verify_certificate(certificate: bytes, authority: Ed25519PublicKey) -> Certi
     signature = reader.take(64)
     reader.end()
     verify(authority, signature, _DOMAIN + certificate[:-64], f"Certificate of member {member}")
-    return Certificate(member, Ed25519PublicKey.from_public_bytes(device))
+    return Certificate(member, device_key(device))
+
+
+def device_key(raw: bytes) -> Ed25519PublicKey:
+    """The Ed25519 key of these 32 bytes.
+
+    Raises:
+        ProtocolError: A second spelling of a key, or a key of small order.
+    """
+    require_ed25519(raw)
+    return Ed25519PublicKey.from_public_bytes(raw)
 
 
 def verify(key: Ed25519PublicKey, signature: bytes, message: bytes, what: str) -> None:

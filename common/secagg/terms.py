@@ -16,9 +16,9 @@ from common.errors import DecodeError, ProtocolError
 from common.secagg.noise_room import wrap_margin
 from common.secagg.wire import U64_MAX, Reader, u8, u32, u64
 
-VERSION = 2
+VERSION = 3
 MODULUS_BITS = (16, 24, 32)
-BINDING_BYTES = 32
+BINDING_BYTES = HEAD_BYTES = 32
 LEAST_NOISE = 2.0
 _TERMS = b"privity/secagg/v2/terms\x00"
 _BOUND = b"privity/secagg/v2/bound\x00"
@@ -48,6 +48,8 @@ class RoundTerms:
         threshold: Holders whose shares rebuild a secret (t).
         colluders: Most of one member's holders that collude with the server (c).
         training: Hex digest of the training settings sent with the round.
+        log_size: Entries of the enrolment log that all members must know; 0 where none is kept.
+        log_head: Hex of the hash of those entries; empty where none is kept.
     """
 
     run: str
@@ -66,6 +68,8 @@ class RoundTerms:
     threshold: int
     colluders: int
     training: str
+    log_size: int = 0
+    log_head: str = ""
 
     def validate(self) -> None:
         """Check that the values are in range and do not contradict each other.
@@ -82,9 +86,14 @@ class RoundTerms:
     def _validate_names(self) -> None:
         _require(_RUN.fullmatch(self.run), f"Run id {self.run!r} is not 1-128 printable ASCII.")
         _require(_HEX.fullmatch(self.training), f"Training {self.training!r} is not a hex digest.")
-        for name in ("round", "attempt", "seed"):
+        for name in ("round", "attempt", "seed", "log_size"):
             value = getattr(self, name)
             _require(0 <= value <= U64_MAX, f"{name} {value} is outside [0, 2^64).")
+        wanted = 2 * HEAD_BYTES if self.log_size else 0
+        _require(
+            len(self.log_head) == wanted and (not wanted or _HEX.fullmatch(self.log_head)),
+            f"The head {self.log_head!r} is not that of a log of {self.log_size} entries.",
+        )
 
     def _validate_cohort(self) -> None:
         n, s, g = self.cohort, self.least, self.corrupt
@@ -153,6 +162,8 @@ class RoundTerms:
                 _f64(self.noise),
                 *map(u32, sizes + graph),
                 _text(self.training),
+                u64(self.log_size),
+                bytes.fromhex(self.log_head),
             ]
         )
 
@@ -183,6 +194,8 @@ class RoundTerms:
             threshold=reader.u32(),
             colluders=reader.u32(),
             training=_read_text(reader),
+            log_size=(log_size := reader.u64()),
+            log_head=reader.take(HEAD_BYTES if log_size else 0).hex(),
         )
         reader.end()
         terms.validate()

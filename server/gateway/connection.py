@@ -46,16 +46,16 @@ class Services:
     """What the gateway answers by itself.
 
     Attributes:
-        ca_pem: The TLS authority's certificate, for anybody.
+        authorities: Whom devices are to trust, for anybody (`common.enrolment.Authorities`).
         is_known: Whether a Flower node key is that of an enrolled device. Called in the event
             loop; must be quick.
-        enrol, leave: Body and address to a reply; called in a thread, may block.
+        desk: What is asked (`enrol`, `leave`, `renew`), body and address to a reply; called in a
+            thread, may block.
     """
 
-    ca_pem: bytes
+    authorities: bytes
     is_known: Callable[[bytes], bool]
-    enrol: Callable[[bytes, str], Reply]
-    leave: Callable[[bytes, str], Reply]
+    desk: Callable[[str, bytes, str], Reply]
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,21 +202,22 @@ class Connection:
             route.require(body)
             await self._pass_on(route, headers, body)
         elif route.kind is Kind.CA:
-            await self._reply(route, 200, services.ca_pem, (b"content-type", b"text/plain"))
+            await self._reply(route, 200, services.authorities, (b"content-type", b"text/plain"))
         elif route.kind is Kind.HEALTH:
             await self._reply(route, 200, b'{"status": "ok"}', JSON)
         else:
-            act = services.enrol if route.kind is Kind.ENROL else services.leave
-            reply = await self._in_thread(act, body)
+            reply = await self._in_thread(services.desk, route.path.rpartition("/")[2], body)
             if reply.reason:
                 self._shared.refusals.note(self._source, self._what, reply.reason)
             await self._reply(route, reply.status, reply.body, JSON)
 
-    async def _in_thread(self, act: Callable[[bytes, str], Reply], body: bytes) -> Reply:
-        loop = asyncio.get_running_loop()
+    async def _in_thread(
+        self, act: Callable[[str, bytes, str], Reply], what: str, body: bytes
+    ) -> Reply:
+        loop, threads = asyncio.get_running_loop(), self._shared.threads
         try:
             async with asyncio.timeout(2 * self._limits.upstream_s):
-                return await loop.run_in_executor(self._shared.threads, act, body, self._source)
+                return await loop.run_in_executor(threads, act, what, body, self._source)
         except TimeoutError:
             raise Refused(503, "enrolment takes too long") from None
 

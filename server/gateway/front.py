@@ -40,20 +40,19 @@ class Gateway:
     """The gateway; `start` it in a running event loop and `close` it there.
 
     Args:
-        certificate, key: PEM files of the server certificate.
+        certificate: PEM file of the server certificate and its key.
         clock: Seconds, never set back.
     """
 
     def __init__(
         self,
         certificate: Path,
-        key: Path,
         services: Services,
         upstream: Upstream,
         limits: Limits,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._certificate, self._key = certificate, key
+        self._certificate = certificate
         self._threads = ThreadPoolExecutor(ENROLMENT_THREADS, "enrolment")
         self._shared = Shared(
             limits, routes(limits), services, upstream,
@@ -68,8 +67,14 @@ class Gateway:
         self._listener: socket.socket | None = None
 
     def reload_certificate(self) -> None:
-        """Use the certificate that is in its file now, for connections from now on."""
-        self._tls.load_cert_chain(self._certificate, self._key)
+        """Use the certificate that is in its file now, for connections from now on.
+
+        OpenSSL reads the file twice. Where it was replaced in between, it is read again.
+        """
+        try:
+            self._tls.load_cert_chain(self._certificate)
+        except ssl.SSLError:
+            self._tls.load_cert_chain(self._certificate)
 
     async def start(self, host: str, port: int) -> tuple[str, int]:
         """Listen; the address and port that are listened on.

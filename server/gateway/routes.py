@@ -27,8 +27,7 @@ class Kind(Enum):
     """Who answers."""
 
     FLEET = "fleet"
-    ENROL = "enrol"
-    LEAVE = "leave"
+    DESK = "desk"
     CA = "ca"
     HEALTH = "health"
 
@@ -60,6 +59,7 @@ SMALL_CALLS = {
     "pull-object": require_pulled,
     "confirm-message-received": require_confirmed,
 }
+DESK = ("enrol", "leave", "renew")
 LARGE_CALLS = {"push-object": require_pushed}
 
 
@@ -69,8 +69,7 @@ def routes(limits: Limits) -> dict[tuple[bytes, bytes], Route]:
     table = [
         (b"GET", Route("/v1/ca", Kind.CA, 0)),
         (b"GET", Route("/v1/health", Kind.HEALTH, 0)),
-        (b"POST", Route("/v1/enrol", Kind.ENROL, MAX_BYTES)),
-        (b"POST", Route("/v1/leave", Kind.LEAVE, MAX_BYTES)),
+        *((b"POST", Route(f"/v1/{what}", Kind.DESK, MAX_BYTES)) for what in DESK),
         *((b"POST", route) for route in _fleet(SMALL_CALLS, small)),
         *((b"POST", route) for route in _fleet(LARGE_CALLS, large)),
     ]

@@ -41,6 +41,7 @@ class Upstream:
         verify: ssl.SSLContext | bool = False
         if ca_pem is not None:
             verify = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            verify.minimum_version = ssl.TLSVersion.TLSv1_3
             verify.load_verify_locations(cadata=ca_pem.decode("ascii"))
         limits = httpx.Limits(
             max_connections=CONNECTIONS,

@@ -64,7 +64,7 @@ class Stub:
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(made.server_certificate, made.server_key)
+        context.load_cert_chain(made.server_pem)
         self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
         self.url = f"https://127.0.0.1:{self.server.server_address[1]}"
         threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
@@ -95,9 +95,9 @@ class World:
         made = self.made
         ca_pem = made.ca_certificate.read_bytes()
         desk = Desk(self.enrolment, made.authority(), "Ours", self.register, self.gone.append)
-        services = Services(ca_pem, self.enrolment.is_known, desk.enrol, desk.leave)
+        services = Services(made.authorities().encode(), self.enrolment.is_known, desk.answer)
         upstream = Upstream(self.stub.url, ca_pem, self.limits.upstream_s)
-        gateway = Gateway(made.server_certificate, made.server_key, services, upstream, self.limits)
+        gateway = Gateway(made.server_pem, services, upstream, self.limits)
         self.port = (await gateway.start("0.0.0.0", 0))[1]
         return gateway
 

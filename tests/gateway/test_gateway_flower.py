@@ -75,7 +75,7 @@ def superlink(tmp_path: Path) -> Iterator[tuple[place.Place, int]]:
     command = [
         "flower-superlink", "--host", "127.0.0.1", "--port", str(port),
         "--ssl-ca-certfile", str(made.ca_certificate),
-        "--ssl-certfile", str(made.server_certificate), "--ssl-keyfile", str(made.server_key),
+        "--ssl-certfile", str(made.server_pem), "--ssl-keyfile", str(made.server_pem),
         "--enable-supernode-auth", "--database", str(made.superlink_file),
         "--isolation", "process", "--disable-runtime-dependency-installation",
     ]  # fmt: skip
@@ -307,14 +307,13 @@ def gateway_before(made: place.Place, port: int, nodes: Nodes) -> Iterator[tuple
     """A gateway before the SuperLink at `port`; its address, and who may join."""
     ca_pem, enrolment = made.ca_certificate.read_bytes(), made.enrolment()
     desk = Desk(enrolment, made.authority(), "Ours", nodes.register, nodes.unregister)
-    services = Services(ca_pem, enrolment.is_known, desk.enrol, desk.leave)
+    services = Services(made.authorities().encode(), enrolment.is_known, desk.answer)
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, daemon=True).start()
 
     async def begin() -> tuple[Gateway, int]:
         upstream = Upstream(f"https://127.0.0.1:{port}", ca_pem, 30)
-        certificate, key = made.server_certificate, made.server_key
-        gateway = Gateway(certificate, key, services, upstream, Limits())
+        gateway = Gateway(made.server_pem, services, upstream, Limits())
         return gateway, (await gateway.start("127.0.0.1", 0))[1]
 
     gateway, public = asyncio.run_coroutine_threadsafe(begin(), loop).result(30)

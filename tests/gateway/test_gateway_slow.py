@@ -176,8 +176,7 @@ def test_a_port_that_is_taken(world: World) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         world_port = taken.getsockname()[1]
         fresh = Gateway(
-            world.made.server_certificate,
-            world.made.server_key,
+            world.made.server_pem,
             world.gateway._shared.services,
             world.gateway._shared.upstream,
             FAST,

@@ -12,13 +12,15 @@ from typing import Any
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives.hashes import SHA256
 from gateway_world import Opener, Person, World, until
 
 from client import joining
 from client.joining import join
-from common.enrolment import new_code, spell_code
+from common.enrolment import Authorities, new_code, spell_code
 from common.errors import InputError, PrivityError
 from server import certificates, place
+from server.enrolment_desk import Desk
 from server.gateway.front import Gateway
 
 
@@ -36,17 +38,17 @@ def test_a_server_of_another_authority(open_world: Opener, tmp_path: Path) -> No
     world = open_world()
     other = place.create(tmp_path / "other")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(other.server_certificate, other.server_key)
+    context.load_cert_chain(other.server_pem)
     seen: list[bytes] = []
     listener = socket.create_server(("127.0.0.1", 0))
-    ca_pem = world.made.ca_certificate.read_bytes()
+    told = world.made.authorities().encode()
 
     def serve() -> None:
         for _ in range(2):
             plain, _address = listener.accept()
             with suppress(OSError), closing(context.wrap_socket(plain, server_side=True)) as tls:
                 seen.append(tls.recv(65536))
-                tls.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(ca_pem) + ca_pem)
+                tls.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(told) + told)
 
     threading.Thread(target=serve, daemon=True).start()
     code = world.enrolment.invite()
@@ -55,6 +57,32 @@ def test_a_server_of_another_authority(open_world: Opener, tmp_path: Path) -> No
         Person().join(world, code, url=between)
     assert len(seen) == 1 and seen[0].startswith(b"GET /v1/ca ")
     listener.close()
+
+
+def test_another_enrolment_authority_than_the_invites(world: World, tmp_path: Path) -> None:
+    """The TLS authority's key was stolen, or its holder lies: the fingerprint covers both."""
+    other, services = place.create(tmp_path / "other").authorities(), world.gateway._shared.services
+    mixed = Authorities(world.made.authorities().tls, other.enrolment)
+    object.__setattr__(services, "authorities", mixed.encode())
+    with pytest.raises(InputError, match="not the one given"):
+        Person().join(world)
+    assert world.refusals == {} and not world.enrolment.devices()
+
+
+def test_a_certificate_of_another_enrolment_authority(world: World, tmp_path: Path) -> None:
+    """Found out after the code is used: the keys belong to no federation, and nothing is kept."""
+    other = place.create(tmp_path / "other")
+    desk = Desk(world.enrolment, other.authority(), "Ours", world.register, world.gone.append)
+    object.__setattr__(world.gateway._shared.services, "desk", desk.answer)
+    with pytest.raises(PrivityError, match="another enrolment authority"):
+        Person().join(world)
+
+
+def test_an_invite_of_an_older_version(world: World) -> None:
+    only_tls = world.made.authorities().tls.fingerprint(SHA256()).hex()
+    with pytest.raises(InputError, match="older version") as caught:
+        Person().join(world, ca_fingerprint=only_tls)
+    assert "new invite" in caught.value.hint
 
 
 def test_a_server_that_lies_about_the_certificate(
@@ -78,8 +106,7 @@ def test_clocks_that_disagree(open_world: Opener, tmp_path: Path, days: int, wor
     now = datetime.now(UTC) + timedelta(days=days)
     wrong = place.create(tmp_path / "wrong")
     server = certificates.new_server(wrong.ca(), [], now)
-    wrong.server_key.write_bytes(server.key_pem())
-    wrong.server_certificate.write_bytes(server.certificate_pem())
+    wrong.server_pem.write_bytes(server.certificate_pem() + server.key_pem())
     world = open_world()
     world.do(_use(world.gateway, wrong))
     with pytest.raises(PrivityError, match=words) as caught:
@@ -88,10 +115,10 @@ def test_clocks_that_disagree(open_world: Opener, tmp_path: Path, days: int, wor
 
 
 async def _use(gateway: Gateway, other: place.Place) -> None:
-    gateway._certificate, gateway._key = other.server_certificate, other.server_key
+    gateway._certificate = other.server_pem
     gateway.reload_certificate()
     services = gateway._shared.services
-    object.__setattr__(services, "ca_pem", other.ca_certificate.read_bytes())
+    object.__setattr__(services, "authorities", other.authorities().encode())
 
 
 def test_addresses_that_lead_nowhere(world: World) -> None:

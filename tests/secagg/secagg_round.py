@@ -37,6 +37,8 @@ FIVE = RoundTerms(
     threshold=3,
     colluders=1,
     training="cd" * 32,
+    log_size=9,
+    log_head="ab" * 32,
 )
 FIVE_MEMBERS = (3, 10, 11, 200, 2**64 - 1)
 

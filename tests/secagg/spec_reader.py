@@ -71,7 +71,7 @@ class Bytes:
 def read_terms(data: bytes) -> dict[str, object]:
     """Section 2, Terms."""
     source = Bytes(data)
-    assert source.integer(1) == 2
+    assert source.integer(1) == 3
     found: dict[str, object] = {"run": source.text()}
     found |= {name: source.integer(8) for name in ("round", "attempt", "seed")}
     found["dimension"] = source.integer(4)
@@ -81,6 +81,8 @@ def read_terms(data: bytes) -> dict[str, object]:
     names = ("cohort", "least", "corrupt", "neighbours", "threshold", "colluders")
     found |= {name: source.integer(4) for name in names}
     found["training"] = source.text()
+    found["log_size"] = source.integer(8)
+    found["log_head"] = source.take(32 if found["log_size"] else 0).hex()
     assert source.left == b""
     return found
 

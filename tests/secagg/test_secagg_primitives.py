@@ -4,6 +4,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from secagg_round import stream
 from common.errors import ProtocolError
 from common.secagg._hazmat import keys, prg, shamir
 from common.secagg._hazmat.keys import Party
+from common.secagg.identity import device_key
 from common.secagg.quantize import BLOCK, pack
 
 # RFC 7748 section 6.1
@@ -59,6 +61,45 @@ def test_mask_stream_is_aes_256_ctr() -> None:
 def test_low_order_key_is_refused(public: bytes) -> None:
     with pytest.raises(ProtocolError, match="low order"):
         keys.require_contributory(public)
+
+
+@pytest.mark.parametrize("bit", [255, None])
+def test_second_spelling_of_an_x25519_key_is_refused(bit: int | None) -> None:
+    """It agrees on the same secret, so a roster would hold one key twice."""
+    number = 9 if bit is None else int.from_bytes(ALICE_PUBLIC, "little")
+    other = (number + (2**255 - 19 if bit is None else 2**bit)).to_bytes(32, "little")
+    own = number.to_bytes(32, "little")
+    assert agree(ALICE, other) == agree(ALICE, own)
+    keys.require_contributory(own)
+    with pytest.raises(ProtocolError, match="one spelling"):
+        keys.require_contributory(other)
+
+
+ORDER_8 = "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"
+OTHER_ORDER_8 = "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a"
+
+
+@pytest.mark.parametrize("sign", [0, 0x80])
+@pytest.mark.parametrize(
+    "y", ["00" * 32, "01" + "00" * 31, "ec" + "ff" * 30 + "7f", ORDER_8, OTHER_ORDER_8]
+)
+def test_device_key_of_small_order_is_refused(y: str, sign: int) -> None:
+    """All points of small order of the curve. Some verify a signature that nobody made."""
+    key = bytearray.fromhex(y)
+    key[31] |= sign
+    with pytest.raises(ProtocolError, match="small order"):
+        device_key(bytes(key))
+
+
+def test_a_signature_that_nobody_made_holds_under_a_key_of_small_order() -> None:
+    forged = b"\x01" + bytes(63)  # R neutral, S = 0
+    Ed25519PublicKey.from_public_bytes(b"\x01" + bytes(31)).verify(forged, b"anything")
+
+
+@pytest.mark.parametrize("y", ["ed" + "ff" * 30 + "7f", "ee" + "ff" * 30 + "7f", "ff" * 32])
+def test_second_spelling_of_a_device_key_is_refused(y: str) -> None:
+    with pytest.raises(ProtocolError, match="one spelling"):
+        device_key(bytes.fromhex(y))
 
 
 def test_pair_key_is_symmetric_and_bound_to_everything() -> None:

@@ -28,6 +28,8 @@ OTHER = {
     "threshold": 4,
     "colluders": 0,
     "training": "ce" * 32,
+    "log_size": 10,
+    "log_head": "ac" * 32,
 }
 ALONG = {  # what else must change for the terms to stay valid
     "cohort": {"levels": 5000},
@@ -65,6 +67,11 @@ def test_every_field_is_in_the_digest() -> None:
         {"seed": -1},
         {"training": "xyz"},
         {"training": ""},
+        {"log_size": 0},  # with a head
+        {"log_size": 2**64},
+        {"log_head": ""},
+        {"log_head": "ab" * 31},
+        {"log_head": "AB" * 32},
         {"dimension": 0},
         {"clip": 0.0},
         {"clip": -1.0},

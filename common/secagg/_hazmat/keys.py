@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from common.errors import ProtocolError
+from common.secagg._hazmat.points import require_canonical_x25519
 from common.secagg.wire import u64
 
 KEY_BYTES = 32
@@ -64,11 +65,12 @@ _ANY = private_key(b"\x40" * KEY_BYTES)
 
 
 def require_contributory(public: bytes) -> None:
-    """Refuse a public key with which every agreement gives the same secret.
+    """Refuse a public key with which every agreement gives the same secret, and a second spelling.
 
     Raises:
-        ProtocolError: It is of low order.
+        ProtocolError: It is of low order, or not canonical.
     """
+    require_canonical_x25519(public)
     agree(_ANY, public)  # the order shows with any private key
 
 

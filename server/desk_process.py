@@ -1,0 +1,85 @@
+"""The enrolment desk as a process of its own: `python -m server.desk_process DIR`.
+
+The only one of a deployment's processes that reads the enrolment authority's key. It answers the
+gateway's calls, and signs the enrolment log whenever it has grown, also by `privity-server revoke`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import sqlite3
+import sys
+import threading
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from common.errors import PrivityError
+from common.places import keep_authority, keep_log
+from server.desk_line import DeskServer
+from server.enrolment import Enrolment
+from server.enrolment_desk import Desk, Reply
+from server.flower import nodes_of
+from server.place import Place
+
+LOOK_S = 1.0
+log = logging.getLogger("privity.desk")
+
+
+class SignedLog:
+    """Keeps the signed log in the federation's folder as long as the one in the database."""
+
+    def __init__(self, enrolment: Enrolment, authority: Ed25519PrivateKey, folder: Path) -> None:
+        self._enrolment, self._authority, self._folder = enrolment, authority, folder
+        self._lock, self._size = threading.Lock(), -1
+
+    def keep_up(self) -> None:
+        """Sign and write what is new."""
+        with self._lock:
+            if self._enrolment.log_size() == self._size:
+                return
+            grown = self._enrolment.log(self._authority.public_key())
+            grown.sign(self._authority)
+            keep_log(self._folder, grown)
+            self._size = grown.size
+
+
+def serve(place: Place) -> None:
+    """Until SIGTERM or SIGINT.
+
+    Raises:
+        InputError: The key is missing or damaged, or the socket cannot be made.
+    """
+    authority, enrolment, nodes = place.authority(), place.enrolment(), nodes_of(place)
+    keep_authority(place.federation, authority.public_key())
+    name = place.settings().federation.name
+    desk = Desk(enrolment, authority, name, nodes.register, nodes.unregister)
+    signed, ended = SignedLog(enrolment, authority, place.federation), threading.Event()
+    signed.keep_up()
+
+    def answer(what: str, body: bytes, source: str) -> Reply:
+        reply = desk.answer(what, body, source)
+        signed.keep_up()  # before the device is told, so that it is in the log it is shown next
+        return reply
+
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, lambda *_: ended.set())
+    with DeskServer(place.desk_socket, answer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        while not ended.wait(LOOK_S):
+            with contextlib.suppress(OSError, sqlite3.OperationalError):  # no room, for example
+                signed.keep_up()
+        place.desk_socket.unlink(missing_ok=True)
+        server.shutdown()
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    try:
+        serve(Place(Path(sys.argv[1])))
+    except PrivityError as error:
+        log.error("%s", error)
+        sys.exit(error.exit_code)
