@@ -93,7 +93,7 @@ def _pause(federation: Federation, folder: Path, number: int, until: float) -> N
         return more and time.monotonic() >= until
 
     if not wanted():
-        log.info("%d devices took the newest adapter", hand_out(federation, wanted))
+        log.info("%d devices were handed the newest adapter", hand_out(federation, wanted))
     if number < _last(federation.settings, folder) and not on_hold(folder):
         time.sleep(max(0.0, until - time.monotonic()))
 

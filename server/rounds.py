@@ -146,7 +146,7 @@ def secure_mean(federation: Federation, setup: Setup, shared: Shared, ahead: Ahe
 
 
 def hand_out(federation: Federation, wanted: Callable[[], bool]) -> int:
-    """Give everybody who is online the newest adapter; how many took it.
+    """Give everybody who is online the newest adapter; how many answered, which says no more.
 
     Whoever has gone without a word is waited for half a minute, or until a round is wanted.
     """
