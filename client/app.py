@@ -9,6 +9,7 @@ is offered an adapter answers the same whatever becomes of it.
 
 from __future__ import annotations
 
+import logging
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -34,6 +35,7 @@ from common.errors import (
 from common.places import run_folder
 
 app = ClientApp()
+log = logging.getLogger("privity.client")
 
 # The reasons that a server may learn: they depend on its own messages, on the policy and on the
 # ledger, never on records. Everything else is one word.
@@ -127,7 +129,7 @@ def _answer(
     except Exception as error:  # Flower would send the traceback, and with it who knows what
         sent = _told(error)
         with suppress(Exception):  # a vault that cannot be written to
-            _refused(name, sent, words(error))
+            _refused(name, sent, in_words(error))
     return {"body": b""} if name == "adopt" else {"refused": sent}
 
 
@@ -136,7 +138,7 @@ def _told(error: Exception) -> str:
     return next((kind.__name__ for kind in TOLD if isinstance(error, kind)), FAILED)
 
 
-def words(error: Exception) -> str:
+def in_words(error: Exception) -> str:
     """What the person is told: of an unforeseen error its place, since its text could quote."""
     if isinstance(error, PrivityError):
         return error.message
@@ -165,7 +167,9 @@ def _simulated(settings: Settings, context: Context) -> Iterator[Device]:
 
 
 def unheard(leg: str, sent: str, words: str) -> None:
-    """Tell nobody: the server has it in its log."""
+    """Say what went wrong on a simulated device; the rest the server has in its own log."""
+    if sent == FAILED:
+        log.warning("a device failed in leg %r: %s", leg, words)
 
 
 _opened: Opener = _simulated

@@ -113,7 +113,7 @@ class Service:
     def _failed(self, error: Exception) -> None:
         """The person learns that their answers have no part in the rounds."""
         when = time.strftime("%Y-%m-%d %H:%M")
-        self.note(failed=f"{when}: sent noise without your answers: {client_app.words(error)}")
+        self.note(failed=f"{when}: sent noise without your answers: {client_app.in_words(error)}")
 
     def _consent(self, asked: Asked) -> None:
         store = self.vault.store
