@@ -1,4 +1,4 @@
-"""A round that nobody was charged for has not happened; one that somebody may be charged for has."""
+"""A round that nobody was charged for has not happened; the others have."""
 
 from __future__ import annotations
 
