@@ -31,7 +31,7 @@ from client.vault import Vault
 from common.adapter.state import Shared
 from common.config import Settings
 from common.enrolment_log import DAY_S, RENEWED_WITHIN_S
-from common.errors import DeclinedError, InputError, PrivityError
+from common.errors import DeclinedError, PrivityError
 from common.tasks.chat import Turn, split, turns
 
 NOTES = "status.json"
@@ -111,17 +111,28 @@ class Service:
             enrolled=Enrolled(self.vault.store, known.authority),
             consent=self._consent,
             adopt=self._adopt,
+            failed=self._failed,
         )
 
     def _split(self, settings: Settings) -> tuple[list[Turn], list[Turn]]:
         """The answers to train on and those held out, of the records that there are now."""
         known = (settings.examples, *self.vault.records.state())
         if known not in self._examples:
-            found = split(turns(self.vault.records.all()), settings.examples)
-            self._examples = {known: found}
-        if not self._examples[known][0]:
-            raise InputError("There is nothing to train on.", "Import messages first.")
+            self._examples = {known: self._found(settings)}
         return self._examples[known]
+
+    def _found(self, settings: Settings) -> tuple[list[Turn], list[Turn]]:
+        """Both sets; empty where the records cannot be read, which is nobody else's to know."""
+        try:
+            return split(turns(self.vault.records.all()), settings.examples)
+        except Exception as error:
+            self._failed(error)
+            return [], []
+
+    def _failed(self, error: Exception) -> None:
+        """The person learns that their answers have no part in the rounds."""
+        when = time.strftime("%Y-%m-%d %H:%M")
+        self.note(failed=f"{when}: sent noise without your answers: {client_app.in_words(error)}")
 
     def _consent(self, asked: Asked) -> None:
         store = self.vault.store
@@ -134,12 +145,13 @@ class Service:
     def _adopt(self, settings: Settings, published: Shared) -> None:
         """Try what was published, and say whether it helps this person."""
         store, heldout = self.vault.store, self._split(settings)[1]
-        store.journal_other("adopt", 0)
         self.note(adapter=adopt(store, settings, published, heldout))
+        store.journal_other("adopt", 0)
 
     def _refused(self, leg: str, sent: str, words: str) -> None:
         """A leg was refused: the federation gets the kind, the person gets the reason."""
-        self.vault.store.journal_other("refusal", len(sent.encode()))
+        what, size = ("adopt", 0) if leg == "adopt" else ("refusal", len(sent.encode()))
+        self.vault.store.journal_other(what, size)
         kind = "declined" if sent == DeclinedError.__name__ else "refused"
         self.note(**{kind: f"{leg}, {time.strftime('%Y-%m-%d %H:%M')}: {words}"})
 
