@@ -13,6 +13,7 @@ from pathlib import Path
 
 from common.errors import InputError, PrivityError
 from common.places import FEDERATION, keep_authority, run_name, run_seed
+from common.signals import ending
 from server import figures
 from server.conductor import Conductor
 from server.files import has_room
@@ -179,9 +180,7 @@ def _signals(ended: threading.Event) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {
-        one: signal.signal(one, lambda *_: ended.set()) for one in (signal.SIGTERM, signal.SIGINT)
-    }
+    before = {one: signal.signal(one, lambda *_: ended.set()) for one in ending()}
     try:
         yield
     finally:

@@ -33,9 +33,10 @@ def run(options: argparse.Namespace) -> int:
 def _serve(options: argparse.Namespace) -> int:
     with open_vault(options, exclusive=True) as vault:
         from client.service import Service
+        from common.signals import ending
 
         ended = threading.Event()
-        for one in (signal.SIGTERM, signal.SIGINT):
+        for one in ending():
             signal.signal(one, lambda *_: ended.set())
         Service(vault, ended).run()
     return 0
