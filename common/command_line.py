@@ -10,6 +10,7 @@ from typing import Any
 
 from common.errors import InputError, PrivityError, disk_is_full
 from common.processes import QUIET
+from common.signals import TERMINATED, TerminatedError, raising_at_sigterm
 
 INTERRUPTED = 130
 UNUSABLE = (PermissionError, NotADirectoryError, FileExistsError, IsADirectoryError)
@@ -35,10 +36,11 @@ def run_command(
 
     Args:
         parser: Each command of it sets `action`, a function of the options to the exit code.
-        continuation: What to say after "interrupted", from the arguments.
+        continuation: What to say after "interrupted" or "terminated", from the arguments.
 
     Returns:
-        The exit code: 0 done, 1 our fault, 2 the input's, 130 interrupted.
+        The exit code: 0 done, 1 our fault, 2 the input's, 130 interrupted, 143 ended
+        by SIGTERM.
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
@@ -46,7 +48,8 @@ def run_command(
     given = sys.argv[1:] if arguments is None else arguments
     try:
         options = made.parse_args(given)
-        return int(options.action(options))
+        with raising_at_sigterm():
+            return int(options.action(options))
     except PrivityError as error:
         _say(made.prog, str(error))
         return error.exit_code
@@ -62,6 +65,9 @@ def run_command(
         print(file=sys.stderr)  # noqa: T201
         _say(made.prog, f"interrupted{continuation(given)}")
         return INTERRUPTED
+    except TerminatedError:
+        _say(made.prog, f"terminated{continuation(given)}")
+        return TERMINATED
 
 
 def _unusable(error: OSError) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import sys
 from collections.abc import Mapping
 from ipaddress import ip_address
@@ -56,15 +55,6 @@ def environment(own: Mapping[str, str] | None = None) -> dict[str, str]:
         found["PYTHONPATH"] = os.pathsep.join(path)
     found["no_proxy"] = found["NO_PROXY"] = ",".join([*LOOPBACK, *_reached_directly()])
     return found | dict(own or {})
-
-
-def ending_signals() -> list[signal.Signals]:
-    """Which signals ask a process of ours to end; SIGHUP does where it has a terminal to lose.
-
-    Whoever started it under `nohup` has it ignored, and wants that.
-    """
-    hung_up = [] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [signal.SIGHUP]
-    return [signal.SIGTERM, signal.SIGINT, *hung_up]
 
 
 def _absolute(variable: str) -> list[str]:

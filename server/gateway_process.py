@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from common.errors import PrivityError
+from common.signals import ending
 from server import figures
 from server.desk_line import call
 from server.enrolment import KnownNodes
@@ -45,7 +46,7 @@ async def serve(place: Place) -> None:
         settings.limits,
     )
     ended, loop = asyncio.Event(), asyncio.get_running_loop()
-    for signum in (signal.SIGTERM, signal.SIGINT):
+    for signum in ending():
         loop.add_signal_handler(signum, ended.set)
     loop.add_signal_handler(signal.SIGHUP, gateway.reload_certificate)
     host, port = await gateway.start(settings.gateway.host, settings.gateway.port)

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from common.errors import InputError, PrivityError
 from common.places import FEDERATION, run_name, run_seed
-from common.processes import ending_signals, python
+from common.processes import python
+from common.signals import ending
 from server import figures
 from server.conductor import Conductor
 from server.files import has_room
@@ -189,7 +190,7 @@ def _signals(ended: threading.Event) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {one: signal.signal(one, lambda *_: ended.set()) for one in ending_signals()}
+    before = {one: signal.signal(one, lambda *_: ended.set()) for one in ending()}
     try:
         yield
     finally:

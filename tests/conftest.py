@@ -1,16 +1,39 @@
-"""Fixtures of all tests: made-up people and tiny runs. Nothing here needs the network."""
+"""Fixtures of all tests: made-up people and tiny runs. Nothing here needs the network.
+
+The suite is its own: whoever starts it, from whatever terminal, beside whatever else runs here, it
+sees an empty home folder, a terminal of 80 columns and no setting of the person's environment.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import re
+import signal
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from made_up_people import Runner, write_people
 
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# What a person may have set for themselves: settings, proxies, how terminals look. Out of here
+# before anything reads it, but for the model that PRIVITY_TEST_MODEL names.
+THEIRS = re.compile(
+    r"PRIVITY_(?!TEST_MODEL$)|FLWR_|RAY_|HF_|XDG_"
+    r"|(.*_proxy|LINES|NO_COLOR|FORCE_COLOR|CLICOLOR_FORCE|DBUS_SESSION_BUS_ADDRESS)$",
+    re.IGNORECASE,
+)
+for _name in [name for name in os.environ if THEIRS.match(name)]:
+    del os.environ[_name]
+_ours = tempfile.TemporaryDirectory(prefix="privity-tests-")
+for _folder in ("home", "cache"):
+    Path(_ours.name, _folder).mkdir()
+os.environ |= {
+    "HOME": f"{_ours.name}/home", "PRIVITY_CACHE": f"{_ours.name}/cache", "COLUMNS": "80",
+    "TOKENIZERS_PARALLELISM": "false",
+}  # fmt: skip
 
 # The longest files, first, so that no worker of a parallel run is left alone with one at the end.
 LONGEST = ("test_deployment.py", "test_audit.py", "test_hosts.py")
@@ -20,9 +43,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else 9)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    os.environ["PRIVITY_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """SIGINT does what it does at a terminal, also to who is started: a job in the background
+    of a script has it ignored, and so has all that it starts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import json
 import os
 import random
 import re
+import secrets
 import signal
 import socket
 import subprocess
@@ -112,9 +113,15 @@ def wait_for(condition: Callable[[], Any], seconds: float, what: str) -> Any:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on, drawn below those that the system gives away by itself.
+
+    Those may be anybody's a moment later, also while a server of a test is down for a while.
+    """
+    while True:
+        port = 10_000 + secrets.randbelow(20_000)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def write_diary(file: Path, number: int, answers: int = 10) -> None:
@@ -373,13 +380,7 @@ class Federation:
 
     def leftovers(self) -> list[int]:
         """Processes that bear this federation's mark."""
-        mark = f"PRIVITY_TEST={self.folder}".encode()
-        found = []
-        for process in processes():
-            with contextlib.suppress(OSError):
-                if mark in Path(f"/proc/{process}/environ").read_bytes().split(b"\0"):
-                    found.append(process)
-        return found
+        return bearing(f"PRIVITY_TEST={self.folder}")
 
     def _person(self, number: int) -> Person:
         """With a vault that holds their diary, made by the commands' own code.
@@ -425,6 +426,20 @@ def _path() -> list[str]:
 
 def processes() -> list[int]:
     return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+
+
+def bearing(mark: str) -> list[int]:
+    """Processes that live, with these words in their environment or command line.
+
+    How tests find their own processes: others of the same name may run on this machine.
+    """
+    found = []
+    for process in processes():
+        with contextlib.suppress(OSError):
+            about = [Path(f"/proc/{process}/{one}").read_bytes() for one in ("environ", "cmdline")]
+            if any(mark.encode() in one for one in about) and status(process)[0] != "Z":
+                found.append(process)
+    return found
 
 
 def status(process: int) -> tuple[str, int]:

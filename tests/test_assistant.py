@@ -448,6 +448,7 @@ class Impatient(io.StringIO):
         return super().write(text)
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_a_real_ctrl_c_stops_a_real_engine(engine: Engine) -> None:
     output = Impatient()
     terminal.chat(engine, io.StringIO("hi\nagain\n"), output, max_tokens=300, temperature=0.0)

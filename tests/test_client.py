@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import signal
 import sqlite3
 import subprocess
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from deployment import wait_for
 from made_up_people import Runner, write_people
 
 from client import participation
@@ -284,6 +284,7 @@ def test_terms_reach_the_device_whole() -> None:
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_in_a_real_process_and_resume(tmp_path: Path) -> None:
     """SIGINT while rounds are running: exit code 130, and --resume finishes the run."""
     data = write_people(tmp_path / "people", 5)
@@ -294,13 +295,16 @@ def test_ctrl_c_in_a_real_process_and_resume(tmp_path: Path) -> None:
         "import sys; from simulations.cli import main; sys.exit(main())",
     ]
     options = ["run", "--data", str(data), "--model", "tiny", "--examples", "8", "--rounds", "12"]
-    process = subprocess.Popen([*command, *options, "--quiet", "--out", str(out)])
     rounds = out / "server/rounds"
-    while not (rounds.exists() and len(list(rounds.glob("*.json"))) >= 2):
+
+    def two_made() -> bool:
         assert process.poll() is None
-        os.sched_yield()
-    process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 130
+        return len(list(rounds.glob("*.json"))) >= 2
+
+    with subprocess.Popen([*command, *options, "--quiet", "--out", str(out)]) as process:
+        wait_for(two_made, 300, "two rounds")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
     done = len(list(rounds.glob("*.json")))
     assert 2 <= done < 12
     resumed = subprocess.run(

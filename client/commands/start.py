@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from client.home import ask_once, home, open_vault
-from common.processes import NOWHERE, PRIVATE, ending_signals, environment, python
+from common.processes import NOWHERE, PRIVATE, environment, python
 from common.wheels import cache_dir
 
 LOG = "client.log"
@@ -35,9 +35,10 @@ def run(options: argparse.Namespace) -> int:
 def _serve(options: argparse.Namespace) -> int:
     with open_vault(options, exclusive=True) as vault:
         from client.service import Service
+        from common.signals import ending
 
         ended = threading.Event()
-        for one in ending_signals():
+        for one in ending():
             signal.signal(one, lambda *_: ended.set())
         Service(vault, ended).run()
     return 0

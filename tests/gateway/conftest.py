@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from gateway_world import FAST, Opener, Stub, World
+from gateway_world import USUAL, Opener, Stub, World
 
 from server import place
 from server.enrolment import Enrolment
@@ -28,7 +28,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> place.Place:
 def open_world(made: place.Place, tmp_path: Path) -> Iterator[Opener]:
     opened: list[World] = []
 
-    def start(limits: Limits = FAST) -> World:
+    def start(limits: Limits = USUAL) -> World:
         enrolment = Enrolment(tmp_path / f"enrolment{len(opened)}.db")
         opened.append(World(made, Stub(made), enrolment, limits))
         return opened[-1]

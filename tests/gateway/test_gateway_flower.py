@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import math
 import os
-import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +20,7 @@ from typing import Any
 import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from deployment import free_port
 from flwr.app import Message
 from flwr.common.serde import run_from_proto
 from flwr.proto.fleet_pb2 import DeactivateNodeRequest, PullMessagesRequest, PushMessagesRequest
@@ -70,10 +71,10 @@ QUIET = {
 @pytest.fixture
 def superlink(tmp_path: Path) -> Iterator[tuple[place.Place, int]]:
     made = place.create(tmp_path / "ours")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     command = [
-        "flower-superlink", "--host", "127.0.0.1", "--port", str(port),
+        str(Path(sys.executable).parent / "flower-superlink"),
+        "--host", "127.0.0.1", "--port", str(port),
         "--ssl-ca-certfile", str(made.ca_certificate),
         "--ssl-certfile", str(made.server_pem), "--ssl-keyfile", str(made.server_pem),
         "--enable-supernode-auth", "--database", str(made.superlink_file),

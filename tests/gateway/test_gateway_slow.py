@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import ssl
 import threading
@@ -10,7 +11,7 @@ from contextlib import closing, suppress
 
 import httpx
 import pytest
-from gateway_world import FAST, Opener, Person, World, rest, until
+from gateway_world import USUAL, Opener, Person, World, rest, until
 
 from common.enrolment import new_code, spell_code
 from common.errors import InputError
@@ -22,38 +23,37 @@ from server.gateway.refusals import Refusals, shown
 # Slowness and numbers
 
 
-def drip(connection: socket.socket, data: bytes, every_s: float = 0.1) -> float:
-    """Send byte by byte until the other side has enough; seconds that took."""
-    began = time.monotonic()
+def drip(connection: ssl.SSLSocket, data: bytes, every_s: float = 0.1) -> bytes:
+    """Send byte by byte until the other side says something, or closes; what it says.
+
+    By one thread: two must not read and write one TLS connection at the same time.
+    """
     with suppress(OSError):
         for at in range(len(data)):
+            if select.select([connection], [], [], every_s)[0]:
+                break
             connection.sendall(data[at : at + 1])
-            time.sleep(every_s)
-    return time.monotonic() - began
+    return rest(connection)
 
 
-def test_slow_headers(world: World) -> None:
+def test_slow_headers(open_world: Opener) -> None:
+    world = open_world(Limits(headers_s=2, shutdown_s=1))
     began = time.monotonic()
     with closing(world.connect()) as connection:
-        thread = threading.Thread(
-            target=drip, args=(connection, b"GET /v1/ca HTTP/1.1\r\nX: " + b"a" * 80), daemon=True
-        )
-        thread.start()
-        assert b" 408 " in rest(connection)
+        assert b" 408 " in drip(connection, b"GET /v1/ca HTTP/1.1\r\nX: " + b"a" * 80)
         assert time.monotonic() - began > 1.9
         assert world.refusals["headers too slow"] == 1
-    thread.join()
 
 
-def test_slow_body(world: World) -> None:
+def test_slow_body(open_world: Opener) -> None:
+    world = open_world(Limits(body_s=2, shutdown_s=1))
     person = Person()
     person.join(world)
     lines = "".join(f"{name}: {value}\r\n" for name, value in person.headers.items())
     head = f"POST /v1/fleet/push-object HTTP/1.1\r\nHost: a\r\n{lines}Content-Length: 1000\r\n\r\n"
     with closing(world.connect()) as connection:
         connection.sendall(head.encode())
-        threading.Thread(target=drip, args=(connection, b"a" * 80), daemon=True).start()
-        assert b" 408 " in rest(connection)
+        assert b" 408 " in drip(connection, b"a" * 80)
     assert world.refusals["body too slow"] == 1 and world.stub.requests == []
     until(lambda: world.gateway._shared.admission._free_bytes == 256 * 2**20)
 
@@ -72,14 +72,16 @@ def test_slow_reader(open_world: Opener) -> None:
     assert world.healthy()
 
 
-def test_idle_connections_are_closed(world: World) -> None:
-    with closing(world.connect()) as silent, closing(world.connect()) as served:
+def test_idle_connections_are_closed(open_world: Opener) -> None:
+    world = open_world(Limits(headers_s=2, idle_s=2, shutdown_s=1))
+    with closing(world.connect()) as served, closing(world.connect()) as silent:
         served.sendall(b"GET /v1/health HTTP/1.1\r\nHost: a\r\n\r\n")
         assert b" 408 " in rest(silent)
         assert rest(served).startswith(b"HTTP/1.1 200")
 
 
-def test_what_is_not_tls(world: World) -> None:
+def test_what_is_not_tls(open_world: Opener) -> None:
+    world = open_world(Limits(handshake_s=2, shutdown_s=1))
     for garbage in (
         b"GET /v1/ca HTTP/1.1\r\nHost: a\r\n\r\n",
         b"\x00" * 5000,
@@ -179,7 +181,7 @@ def test_a_port_that_is_taken(world: World) -> None:
             world.made.server_pem,
             world.gateway._shared.services,
             world.gateway._shared.upstream,
-            FAST,
+            USUAL,
         )
         with pytest.raises(InputError, match="Nothing can listen"):
             world.do(fresh.start("127.0.0.1", world_port))

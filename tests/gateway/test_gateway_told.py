@@ -22,6 +22,7 @@ from common.errors import InputError, PrivityError
 from server import certificates, place
 from server.enrolment_desk import Desk
 from server.gateway.front import Gateway
+from server.gateway.limits import Limits
 
 
 def test_wrong_fingerprint_sends_nothing(world: World) -> None:
@@ -155,7 +156,8 @@ def test_a_flower_that_is_down(world: World) -> None:
     assert world.healthy()
 
 
-def test_a_flower_that_hangs(world: World) -> None:
+def test_a_flower_that_hangs(open_world: Opener) -> None:
+    world = open_world(Limits(upstream_s=2, shutdown_s=1))
     person = Person()
     person.join(world)
     world.stub.delay_s = 6
