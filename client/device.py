@@ -54,6 +54,8 @@ class Device:
     """One user's device. The repr shows the member number and nothing personal.
 
     Attributes:
+        train: Everything there is to learn from; each release takes its own window of it.
+        heldout: Everything that is held out, likewise.
         consent: Raises `DeclinedError` where the person's own policy says no to a round.
         adopt: Takes an adapter that was published, for the person's own use.
     """

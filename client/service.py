@@ -20,6 +20,7 @@ from flwr.app import Context
 from client import app as client_app
 from client.adoption import adopt
 from client.device import Device
+from client.examples import sets_key
 from client.link import LinkLostError, connect
 from client.membership import identity, keys, membership
 from client.node import Node
@@ -28,8 +29,9 @@ from client.surroundings import surroundings
 from client.vault import Vault
 from common.adapter.state import Shared
 from common.config import Settings
-from common.errors import DeclinedError, InputError
-from common.tasks.chat import Turn, split, turns
+from common.errors import DeclinedError
+from common.tasks.chat import Turn, turns
+from common.tasks.sets import chosen, divide
 
 NOTES = "status.json"
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
@@ -83,7 +85,7 @@ class Service:
     def _device(self, settings: Settings, context: Context) -> Iterator[Device]:  # noqa: ARG002
         """This person's device, for one message; a model they do not allow is not looked for."""
         _decline_for(about_model(decode(self.vault.store.get(KEY)), settings.model))
-        train, heldout = self._split(settings)
+        train, heldout = self._divided()
         yield Device(
             member=membership(self.vault.store).member,
             train=train,
@@ -94,14 +96,16 @@ class Service:
             adopt=self._adopt,
         )
 
-    def _split(self, settings: Settings) -> tuple[list[Turn], list[Turn]]:
-        """The answers to train on and those held out, of the records that there are now."""
-        known = (settings.examples, *self.vault.records.state())
+    def _divided(self) -> tuple[list[Turn], list[Turn]]:
+        """The answers to train on and those held out, of the records that there are now.
+
+        Either may be empty: then what is sent is noise, as it would be with few. A refusal would
+        tell the federation something about the archive.
+        """
+        known = self.vault.records.state()
         if known not in self._examples:
-            found = split(turns(self.vault.records.all()), settings.examples)
+            found = divide(turns(self.vault.records.all()), sets_key(self.vault.store))
             self._examples = {known: found}
-        if not self._examples[known][0]:
-            raise InputError("There is nothing to train on.", "Import messages first.")
         return self._examples[known]
 
     def _consent(self, asked: Asked) -> None:
@@ -114,7 +118,8 @@ class Service:
 
     def _adopt(self, settings: Settings, published: Shared) -> None:
         """Try what was published, and say whether it helps this person."""
-        store, heldout = self.vault.store, self._split(settings)[1]
+        store = self.vault.store
+        heldout = chosen(turns(self.vault.records.all()), sets_key(store), settings.examples)[1]
         store.journal_other("adopt", 0)
         self.note(adapter=adopt(store, settings, published, heldout))
 
