@@ -8,10 +8,12 @@ answered every one of them. What a device released to others is in its own ledge
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 
 from common.config import Settings
 from common.errors import BudgetExceededError
-from common.privacy.accountant import Release, epsilon
+from common.privacy.accountant import Release, epsilon, epsilon_of_two
+from common.privacy.gaussian import gaussian_epsilon, gaussian_mu
 from common.privacy.user_level import user_epsilon
 from common.releases import evaluations, planned_sigma, updates
 from server.provenance import Guarantee, Spending
@@ -26,8 +28,7 @@ def spent_after(settings: Settings, rhos: Sequence[float]) -> Spending:
     """
     record = user = None
     if settings.dp:
-        spent = _record_epsilon(settings, len(rhos))
-        record = Guarantee(min(spent, settings.epsilon), settings.delta, settings.epsilon)
+        record = _record_level(settings, len(rhos))
     if settings.user_epsilon:
         spent = user_epsilon(rhos, settings.user_delta)
         budget = settings.user_epsilon
@@ -35,10 +36,14 @@ def spent_after(settings: Settings, rhos: Sequence[float]) -> Spending:
     return Spending(record, user)
 
 
-def _record_epsilon(settings: Settings, attempts: int) -> float:
-    if not attempts:
-        return 0.0
-    return epsilon(_released(settings, attempts), settings.delta, settings.accountant)
+def _record_level(settings: Settings, attempts: int) -> Guarantee:
+    released = _released(settings, attempts)
+    budget, delta, accountant = settings.epsilon, settings.delta, settings.accountant
+    spent = min(epsilon(released, delta, accountant), budget)
+    message = epsilon_of_two(released, delta, accountant)
+    if settings.sample_rate == 1:  # then what a device releases within its budget is one Gaussian
+        message = min(message, gaussian_epsilon(2 * gaussian_mu(budget, delta), delta))
+    return Guarantee(spent, delta, budget, message if isfinite(message) else None)
 
 
 def _released(settings: Settings, attempts: int) -> list[Release]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf, isfinite
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from common.adapter.plan import BOTH, kept_parts
 from common.adapter.state import Shared
 from common.backbone import Backbone, backbone_for
 from common.config import Settings
-from common.privacy.accountant import epsilon
+from common.privacy.accountant import Release, epsilon, epsilon_of_two
 from common.privacy.user_level import user_epsilon
 from common.tasks.chat import Turn
 from simulations import devices
@@ -81,6 +82,7 @@ def _person(settings: Settings, run: Path, shared: Shared, number: int, user: st
             "epsilon": epsilon(releases, settings.delta, settings.accountant)
             if settings.dp
             else None,
+            "epsilon_message": _of_message(releases, settings),
             "noise_multiplier": min(noises) if settings.dp and noises else None,
             "user_epsilon": user_epsilon(rhos, settings.user_delta)
             if settings.user_epsilon
@@ -89,6 +91,12 @@ def _person(settings: Settings, run: Path, shared: Shared, number: int, user: st
         return PersonResult(entry, tokens)
     finally:
         device.store.close()
+
+
+def _of_message(releases: Sequence[Release], settings: Settings) -> float | None:
+    """What one message costs, which can be in two examples; None where that has no bound."""
+    spent = epsilon_of_two(releases, settings.delta, settings.accountant) if settings.dp else inf
+    return spent if isfinite(spent) else None
 
 
 def _arms(
