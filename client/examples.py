@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from client.device import Device, Randomness, SystemRandomness
 from client.store import Store
 from common.config import Settings
-from common.privacy.accountant import Release
 from common.privacy.noise import gaussian
 from common.randomness import Random
 from common.tasks.chat import Turn
 from common.tasks.sets import KEY_BYTES, window, within
+
+if TYPE_CHECKING:
+    from common.privacy.accountant import Release
 
 KEY = "sets-key"
 
