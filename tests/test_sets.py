@@ -6,6 +6,7 @@ On random archives: messages with and without times, marked and unmarked, empty 
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -91,19 +92,18 @@ def test_one_example_less_changes_every_set_by_itself_alone(
                 assert any(before[:i] + before[i + 1 :] == after for i in range(len(before)))
 
 
-def _device(folder: Path, held: list[Turn]) -> Device:
-    store = Store.open(folder / "device.db")
-    store.put(on_device.KEY, KEY)
+def _device(held: list[Turn]) -> Device:
     train, heldout = divide(held, KEY)
-    return Device(1, train, heldout, store, None)  # type: ignore[arg-type]
+    return Device(1, train, heldout, STORE, None)  # type: ignore[arg-type]
 
 
+STORE = Store(sqlite3.connect(":memory:", isolation_level=None), "a store in memory")
+STORE.put(on_device.KEY, KEY)
 SETTINGS = Settings(model="tiny", examples=4, rounds=3, evaluation_epsilon=2.0)
 
 
 @given(archives, st.data(), st.floats(-5, 60))
 def test_what_one_example_and_one_message_move_is_what_is_charged(
-    tmp_path_factory: pytest.TempPathFactory,
     archive: list[Record],
     data: st.DataObject,
     counted: float,
@@ -117,12 +117,11 @@ def test_what_one_example_and_one_message_move_is_what_is_charged(
     place = data.draw(st.integers(0, len(archive) - 1))
     found = turns(archive)
     parted = turns(archive[:place] + archive[place + 1 :])
-    folder = tmp_path_factory.mktemp("device")
     sigma, scored = planned_sigma(SETTINGS), evaluation.release(SETTINGS)
     charged = _mass([*updates(SETTINGS, sigma, 1), scored])
 
     def moved(before: list[Turn], after: list[Turn]) -> float:
-        both = [_released(folder, held, counted, sigma) for held in (before, after)]
+        both = [_released(held, counted, sigma) for held in (before, after)]
         (sums, figures), others = both
         total = ((len(before) - len(after)) / (5 * sigma)) ** 2
         total += float(np.sum((sums - others[0]) ** 2)) / sigma**2
@@ -140,15 +139,12 @@ def _mass(charged: list[Release]) -> float:
     return sum(one.steps / one.noise_multiplier**2 for one in charged)
 
 
-def _released(
-    folder: Path, held: list[Turn], counted: float, sigma: float
-) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+def _released(held: list[Turn], counted: float, sigma: float) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
     """The sums over the training and the held-out examples of a release, by the device's code."""
-    device = _device(folder, held)
+    device = _device(held)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(on_device, "gaussian", lambda *_: [counted - len(held)])
         found = for_release(device, SETTINGS, Release(5 * sigma, 1.0, 1), os.urandom)
-    device.store.close()
     train, heldout = (
         sum((_extreme(turn) for turn in one), np.zeros(2)) for one in (found.train, found.heldout)
     )
@@ -218,20 +214,18 @@ def test_the_key_is_made_once_and_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", [0, 30, 69])
-def test_leaving_one_of_seventy_out_lets_no_other_slide_in(tmp_path: Path, place: int) -> None:
+def test_leaving_one_of_seventy_out_lets_no_other_slide_in(place: int) -> None:
     """With a window of the latest 60 it did: two edits, for an ε of one."""
     held = [
         Turn(f"message {i}", "yes", f"2026-01-01T00:{i // 60:02d}:{i % 60:02d}") for i in range(70)
     ]
     settings = replace(SETTINGS, examples=48)
     sets = []
-    for number, kept in enumerate((held, held[:place] + held[place + 1 :])):
-        (tmp_path / str(number)).mkdir()
-        device = _device(tmp_path / str(number), kept)
+    for kept in (held, held[:place] + held[place + 1 :]):
+        device = _device(kept)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(on_device, "gaussian", lambda *_, kept=kept: [70 - len(kept)])
             sets.append(for_release(device, settings, Release(5.0, 1.0, 1), os.urandom))
-        device.store.close()
     for side in ("train", "heldout"):
         went, came = edits(*(list(getattr(one, side)) for one in sets))
         assert came == 0
