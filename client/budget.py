@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from common import releases
 from common.config import Settings
 from common.errors import BudgetExceededError
 from common.evaluation import release
@@ -22,34 +23,33 @@ def next_release(
 ) -> Release:
     """The noisy steps of round `number`, such that the whole plan stays within the budget.
 
-    The plan is the training of all rounds that are left and the evaluations beside it: an answer
-    that is held out today may be trained on tomorrow, so both count against the one ε. The σ of the
-    last release is kept while it still fits. A repeated round (a resumed run) is one more release,
-    paid for by more noise in those that follow.
+    The plan is the training of all rounds that are left, with the counts and evaluations beside it:
+    an answer that is held out today may be trained on tomorrow, so all count against the one ε.
+    σ is the least that fits, but never less than the public one that an empty ledger would give,
+    which is what the server states. Repeated rounds and other runs are paid for by more noise.
 
     Args:
-        past: The training that was charged so far.
-        evaluations: The evaluations that were charged so far.
+        past: Everything that was charged so far.
+        evaluations: The evaluations among it.
 
     Raises:
         BudgetExceededError: When the budget is spent.
     """
-    steps, rate = settings.local_steps, settings.sample_rate
-    planned = steps * planned_rounds(settings, number)
-    fixed = [*past, *evaluations, *_to_come(evaluations, settings, number)]
-    if past:
-        kept = Release(past[-1].noise_multiplier, rate, planned)
-        if epsilon([*fixed, kept], settings.delta, settings.accountant) <= settings.epsilon:
-            return Release(kept.noise_multiplier, rate, steps)
+    rounds = planned_rounds(settings, number)
+    fixed = [*past, *_to_come(evaluations, settings, number)]
+    least = releases.planned_sigma(settings)
+    planned = [*fixed, *releases.updates(settings, least, rounds)]
+    spent = epsilon(planned, settings.delta, settings.accountant)
+    if spent <= settings.epsilon * (1 + ROUNDING):
+        return releases.training(settings, least)
     sigma = calibrate(
         fixed,
-        steps=planned,
-        sample_rate=rate,
+        releases.updates(settings, 1.0, rounds),
         target=settings.epsilon,
         delta=settings.delta,
         accountant=settings.accountant,
     )
-    return Release(sigma, rate, steps)
+    return releases.training(settings, max(least, sigma))
 
 
 def next_evaluation(past: Sequence[Release], settings: Settings, number: int) -> Release | None:
@@ -69,12 +69,8 @@ def _to_come(past: Sequence[Release], settings: Settings, number: int) -> list[R
     if not settings.evaluation_epsilon:
         return []
     one, left = release(settings), planned_rounds(settings, number)
-
-    def fits(more: int) -> bool:
-        spent = epsilon([*past, *[one] * more], settings.delta, settings.accountant)
-        return spent <= settings.evaluation_epsilon
-
-    while left and not fits(left):
+    most = settings.evaluation_epsilon * (1 + ROUNDING)
+    while left and epsilon([*past, *[one] * left], settings.delta, settings.accountant) > most:
         left -= 1
     return [one] * left
 

@@ -61,6 +61,7 @@ MIGRATIONS = (
     ALTER TABLE releases ADD COLUMN evaluation_noise REAL;
     ALTER TABLE releases ADD COLUMN evaluation_data TEXT NOT NULL DEFAULT '';
     """,
+    "ALTER TABLE releases ADD COLUMN count_noise REAL;",
 )
 
 

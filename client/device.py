@@ -61,6 +61,8 @@ class Device:
 
     Attributes:
         enrolled: Who is enrolled; None for a simulated device, whose run keeps no log.
+        train: Everything there is to learn from; each release takes its own window of it.
+        heldout: Everything that is held out, likewise.
         consent: Raises `DeclinedError` where the person's own policy says no to a round.
         adopt: Takes an adapter that was published, for the person's own use.
         failed: Told what code of others raised while it learnt from the person's answers. Where it

@@ -26,11 +26,6 @@ from common.randomness import Random
 from common.tasks.chat import Turn
 
 
-def counted(heldout: Sequence[Turn], settings: Settings) -> list[Turn]:
-    """The held-out answers that an evaluation is about: the latest, a public number at most."""
-    return list(heldout[-evaluation.counted_answers(settings) :])
-
-
 def fingerprint(turns: Sequence[Turn]) -> str:
     """SHA-256, hex, of examples; stays in the ledger."""
     content = [(turn.prompt, turn.answer, turn.at) for turn in turns]
@@ -48,8 +43,8 @@ def coordinate(
 
     Args:
         kept: The parts of the shared adapter that this device keeps (FedSA's B).
-        heldout: The answers that count; none, and None where nothing may be told of them, give
-            noise around 0.
+        heldout: The held-out answers in the release's window; none, and None where nothing may
+            be told of them, give noise around 0.
         random: Source of the noise.
     """
     if not evaluation.coordinates(settings):
@@ -72,7 +67,7 @@ def scaled(figures: np.typing.NDArray[np.float64], settings: Settings) -> Vector
 def gain(backbone: Backbone, answers: Sequence[Prepared], settings: Settings) -> float:
     """Gain over the base of the shared adapter that the backbone holds, in nats a token.
 
-    The sum over at most K answers, each clipped to ±R, divided by K.
+    The sum over all answers, each clipped to ±R, divided by the K that are expected.
     """
     limit, total = settings.evaluation_range, 0.0
     for batch in backbone.batches(answers):

@@ -44,6 +44,7 @@ class Charge:
         user_spent: The same at user level.
         evaluation: The one noisy figure about held-out answers that goes with the update, if any.
         heldout: Digest of the held-out answers that the figure is about.
+        count: The noisy number of examples that set the release's window; None where it was exact.
     """
 
     run: str
@@ -56,6 +57,7 @@ class Charge:
     user_spent: Spent | None = None
     evaluation: Release | None = None
     heldout: str = ""
+    count: Release | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +96,11 @@ class Ledger:
         """
         record, evaluation = charge.record, charge.evaluation
         figure = (None, "") if evaluation is None else (evaluation.noise_multiplier, charge.heldout)
+        count = None if charge.count is None else charge.count.noise_multiplier
+        steps = (record.noise_multiplier, record.sample_rate, record.steps)
         mechanisms = (
-            (RECORD, record.noise_multiplier, record.sample_rate, record.steps, None, *figure),
-            (USER, None, None, None, charge.user_rho, None, ""),
+            (RECORD, *steps, None, *figure, count),
+            (USER, None, None, None, charge.user_rho, None, "", None),
         )
         spent = (charge.record_spent, charge.user_spent)
         try:
@@ -113,14 +117,14 @@ class Ledger:
         total = (None, None) if spent is None else (spent.epsilon, spent.delta)
         self._db.execute(
             "INSERT INTO releases (run, round, attempt, guarantee, noise_multiplier, sample_rate,"
-            " steps, rho, evaluation_noise, evaluation_data, data, version, at, epsilon, delta)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " steps, rho, evaluation_noise, evaluation_data, count_noise, data, version, at,"
+            " epsilon, delta) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (*place, *mechanism, *mark, *total),
         )
 
     def releases(self) -> list[Release]:
-        """All that was ever charged at record level: the training, then the evaluations."""
-        return self.trainings() + self.evaluations()
+        """All that was ever charged at record level: training, evaluations, then counts."""
+        return self.trainings() + self.evaluations() + self.counts()
 
     def trainings(self) -> list[Release]:
         """The noisy steps of every update ever charged, in order."""
@@ -135,12 +139,18 @@ class Ledger:
 
     def evaluations(self) -> list[Release]:
         """Every evaluation ever charged, in order."""
+        return self._single("evaluation_noise")
+
+    def counts(self) -> list[Release]:
+        """Every noisy number of examples ever charged, in order."""
+        return self._single("count_noise")
+
+    def _single(self, column: str) -> list[Release]:
+        """The Gaussians whose noise is in a column; none where a row has none."""
         from common.privacy.accountant import Release
 
-        rows = self._db.execute(
-            "SELECT evaluation_noise FROM releases WHERE evaluation_noise IS NOT NULL ORDER BY id"
-        )
-        return [Release(noise, 1.0, 1) for (noise,) in rows]
+        query = f"SELECT {column} FROM releases WHERE {column} IS NOT NULL ORDER BY id"  # noqa: S608
+        return [Release(noise, 1.0, 1) for (noise,) in self._db.execute(query)]
 
     def user_rhos(self) -> list[float]:
         """ρ of all releases ever charged at user level, in order."""

@@ -19,17 +19,19 @@ from numpy.typing import NDArray
 from client import evaluation
 from client.budget import next_evaluation, next_release, require_user_budget
 from client.device import Device
+from client.examples import for_release
 from client.ledger import UNBOUNDED, Charge, Spent
 from client.policy import Asked
 from client.store import Store, Upload
 from client.terms import check_terms
 from client.training import train_shared
+from common import releases
 from common.adapter.plan import AdapterPlan, Vector
 from common.adapter.state import Shared, decode_shared
 from common.backbone import adapter_plans, backbone_for
 from common.config import MIN_COHORT, Settings
 from common.errors import PrivityError, ProtocolError
-from common.privacy.accountant import Release, epsilon
+from common.privacy.accountant import epsilon
 from common.privacy.noise import discrete_gaussian
 from common.privacy.user_level import user_epsilon
 from common.secagg import Floor, Participant, RoundTerms, quantize, to_ring
@@ -150,17 +152,20 @@ def kept_here(store: Store, plan: AdapterPlan) -> Vector | None:
 def cost_of(device: Device, settings: Settings, terms: RoundTerms) -> Charge:
     """What the round will cost under both guarantees, and what the ledger comes to with it.
 
+    Which examples it is about is not known yet.
+
     Raises:
         BudgetExceededError: More than is left of either.
     """
     ledger = device.store.ledger
-    record, example = Release(0.0, settings.sample_rate, settings.local_steps), UNBOUNDED
+    record, count, example = releases.training(settings, 0.0), None, UNBOUNDED
     past = ledger.evaluations()
     scored = next_evaluation(past, settings, terms.round)
     if settings.dp:
-        record = next_release(ledger.trainings(), settings, terms.round, past)
-        both = [record] if scored is None else [record, scored]
-        example = epsilon([*ledger.releases(), *both], settings.delta, settings.accountant)
+        record = next_release(ledger.releases(), settings, terms.round, past)
+        count = releases.count(record.noise_multiplier)
+        all_of_it = [record, count, *([scored] if scored else [])]
+        example = epsilon([*ledger.releases(), *all_of_it], settings.delta, settings.accountant)
     rho = UNBOUNDED
     if terms.noise:
         rho = user_rho(terms)
@@ -172,11 +177,11 @@ def cost_of(device: Device, settings: Settings, terms: RoundTerms) -> Charge:
         terms.attempt,
         record,
         rho,
-        evaluation.fingerprint(device.train),
+        "",
         Spent(example, settings.delta),
         Spent(person, settings.user_delta),
         scored,
-        evaluation.fingerprint(evaluation.counted(device.heldout, settings)),
+        count=count,
     )
 
 
@@ -200,6 +205,13 @@ def _train(
     """The weights after this round's steps, and the evaluation's coordinate if there is one."""
     charge = cost_of(device, settings, terms)
     device.consent(_asked(settings, terms, charge))
+    counting = device.randomness.stream(_purpose(terms, "count-noise"))
+    chosen = for_release(device, settings, charge.count, counting)
+    charge = replace(
+        charge,
+        data=evaluation.fingerprint(chosen.train),
+        heldout=evaluation.fingerprint(chosen.heldout),
+    )
     kept = kept_here(device.store, published.plan)
     device.store.ledger.charge(charge)
     try:
@@ -226,14 +238,14 @@ def _learn(
         settings,
         published,
         kept,
-        evaluation.counted(device.heldout, settings) if charge.evaluation else None,
+        chosen.heldout if charge.evaluation else None,
         device.randomness.stream(_purpose(terms, "evaluation-noise")),
     )
     trained = train_shared(
         backbone,
         published,
         kept,
-        backbone.prepared(device.train),
+        backbone.prepared(chosen.train),
         settings,
         charge.record if settings.dp else None,
         device.randomness.stream(_purpose(terms, "noise")),

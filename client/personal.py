@@ -1,7 +1,7 @@
 """The personal adapter, fitted on the device's own records and kept only if it helps.
 
 Plain objects in and out: whoever holds the vault reads the records and stores what is kept. The
-latest answers are never trained on; the adapter must improve them by more than chance explains.
+held-out answers are never trained on; the adapter must improve them by more than chance explains.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from common.config import Settings
 from common.errors import InputError
 from common.randomness import Random
 from common.records import Record
-from common.tasks.chat import Score, split, turns
+from common.tasks.chat import Score, turns
+from common.tasks.sets import chosen
 
 MIN_TRAIN, MIN_HELD_OUT = 4, 4
 CONFIDENCE = 0.95
@@ -68,6 +69,7 @@ def train(
     settings: Settings,
     progress: Progress = no_progress,
     *,
+    key: bytes,
     kept: Vector | None = None,
     current: Personal | None = None,
     random: Random = os.urandom,
@@ -75,6 +77,7 @@ def train(
     """Fit the personal adapter on these records, on top of the shared adapter if there is one.
 
     Args:
+        key: Of this device, by which held-out answers are chosen.
         kept: The parts of the shared adapter that this device keeps (FedSA's B).
         current: The personal adapter in use; a worse one does not replace it.
         random: Of the order of the examples.
@@ -82,7 +85,7 @@ def train(
     Raises:
         InputError: When there are too few answers, or the shared adapter is another model's.
     """
-    training, heldout = split(turns(records), settings.examples)
+    training, heldout = chosen(turns(records), key, settings.examples)
     _check(len(training), len(heldout), settings)
     backbone = backbone_for(settings)
     fit = _Fit(backbone, settings, progress)

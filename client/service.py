@@ -21,6 +21,7 @@ from client import app as client_app
 from client.adoption import adopt
 from client.device import Device
 from client.enrolled import Enrolled
+from client.examples import sets_key
 from client.joining import renew
 from client.link import LinkLostError, connect
 from client.membership import identity, keys, membership
@@ -32,7 +33,8 @@ from common.adapter.state import Shared
 from common.config import Settings
 from common.enrolment_log import DAY_S, RENEWED_WITHIN_S
 from common.errors import DeclinedError, PrivityError
-from common.tasks.chat import Turn, split, turns
+from common.tasks.chat import Turn, turns
+from common.tasks.sets import chosen, divide
 
 NOTES = "status.json"
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
@@ -101,7 +103,7 @@ class Service:
     def _device(self, settings: Settings, context: Context) -> Iterator[Device]:  # noqa: ARG002
         """This person's device, for one message; a model they do not allow is not looked for."""
         _decline_for(about_model(decode(self.vault.store.get(KEY)), settings.model))
-        (train, heldout), known = self._split(settings), identity(self.vault.store)
+        (train, heldout), known = self._divided(), identity(self.vault.store)
         yield Device(
             member=membership(self.vault.store).member,
             train=train,
@@ -114,17 +116,21 @@ class Service:
             failed=self._failed,
         )
 
-    def _split(self, settings: Settings) -> tuple[list[Turn], list[Turn]]:
-        """The answers to train on and those held out, of the records that there are now."""
-        known = (settings.examples, *self.vault.records.state())
+    def _divided(self) -> tuple[list[Turn], list[Turn]]:
+        """The answers to train on and those held out, of the records that there are now.
+
+        Either may be empty: then what is sent is noise, as it would be with few. A refusal would
+        tell the federation something about the archive.
+        """
+        known = self.vault.records.state()
         if known not in self._examples:
-            self._examples = {known: self._found(settings)}
+            self._examples = {known: self._found()}
         return self._examples[known]
 
-    def _found(self, settings: Settings) -> tuple[list[Turn], list[Turn]]:
+    def _found(self) -> tuple[list[Turn], list[Turn]]:
         """Both sets; empty where the records cannot be read, which is nobody else's to know."""
         try:
-            return split(turns(self.vault.records.all()), settings.examples)
+            return divide(turns(self.vault.records.all()), sets_key(self.vault.store))
         except Exception as error:
             self._failed(error)
             return [], []
@@ -144,7 +150,8 @@ class Service:
 
     def _adopt(self, settings: Settings, published: Shared) -> None:
         """Try what was published, and say whether it helps this person."""
-        store, heldout = self.vault.store, self._split(settings)[1]
+        store = self.vault.store
+        heldout = chosen(turns(self.vault.records.all()), sets_key(store), settings.examples)[1]
         self.note(adapter=adopt(store, settings, published, heldout))
         store.journal_other("adopt", 0)
 

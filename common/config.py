@@ -84,7 +84,9 @@ class Settings:
     users: int = _setting(8, "people who take part; 0: all there are", low=0)
     cohort: int = _setting(0, "expected people per round (Poisson sampling); 0: all", low=0)
     rounds: int = _setting(3, "federated rounds", low=1)
-    examples: int = _setting(48, "most training examples of one person, the latest", low=2)
+    examples: int = _setting(
+        48, "training examples of one person that a round expects, at most", low=2
+    )
     engine: str = _setting("local", "what runs the two Flower apps", choices=ENGINES, binding=False)
     seed: int = _setting(0, "seed of people, adapters, sampling, noise and keys", low=0, high=2**63)
 

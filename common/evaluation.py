@@ -21,7 +21,7 @@ from common.config import Settings
 from common.planning import planned_rounds
 from common.privacy.accountant import Release, calibrate
 from common.secagg import RoundTerms
-from common.tasks.chat import most_held_out
+from common.tasks.sets import expected_held_out
 
 SHARE = 0.5  # κ: the figure's largest size beside the bound of a whole update, at user level
 TAILS = 6.0  # standard deviations of a device's noise for which there is room: 2e-9 are beyond
@@ -33,8 +33,8 @@ def coordinates(settings: Settings) -> int:
 
 
 def counted_answers(settings: Settings) -> int:
-    """K: the most held-out answers of one person that count, and the divisor for everybody."""
-    return most_held_out(settings.examples)
+    """K: how many held-out answers of one person a figure expects; the divisor for everybody."""
+    return expected_held_out(settings.examples)
 
 
 def planned_evaluations(settings: Settings) -> int:
@@ -50,8 +50,7 @@ def release(settings: Settings) -> Release:
     """
     sigma = calibrate(
         (),
-        steps=planned_evaluations(settings),
-        sample_rate=1.0,
+        [Release(1.0, 1.0, planned_evaluations(settings))],
         target=settings.evaluation_epsilon,
         delta=settings.delta,
         accountant=settings.accountant,

@@ -12,8 +12,13 @@ def record_level(spent: dict[str, Any] | None, where: str = "in this run") -> st
         return f"record level: no guarantee about single examples {where}"
     return (
         f"record level: ε = {spent['epsilon']:.2f} at δ = {spent['delta']:g} for each example on "
-        "its device, whoever looks at whatever that device sends"
+        f"its device{_of_message(spent)}, whoever looks at whatever that device sends"
     )
+
+
+def _of_message(spent: dict[str, Any]) -> str:
+    message = spent.get("epsilon_message")
+    return f" ({message:.2f} for one message, which can be in two)" if message else ""
 
 
 def user_level(spent: dict[str, Any] | None, where: str = "in this run") -> str:

@@ -19,16 +19,22 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class Guarantee:
-    """ε at δ so far, and the ε beyond which no device goes."""
+    """ε at δ so far of this federation's releases, and the ε beyond which no device goes.
+
+    Attributes:
+        epsilon_message: Record level: ε at δ of one message, which can be part of two examples;
+            None where it has no bound or an older version of the software wrote this.
+    """
 
     epsilon: float
     delta: float
     budget: float
+    epsilon_message: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Spending:
-    """What members were charged at most; None: no such guarantee in this federation."""
+    """What this federation charged members at most; None: no such guarantee in this federation."""
 
     record: Guarantee | None
     user: Guarantee | None
@@ -59,7 +65,7 @@ class Provenance:
 
     Attributes:
         parent_sha256: The version that the round started from.
-        spent: What members were charged at most, all rounds up to this one.
+        spent: What this federation charged members at most, all rounds up to this one.
         published_at: UTC, ISO 8601.
         software: Version of Privity on the server.
     """

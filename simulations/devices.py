@@ -22,7 +22,8 @@ from common.places import authority_key
 from common.randomness import Random
 from common.records import Record
 from common.secagg import certify
-from common.tasks.chat import READ_KINDS, Turn, split, turns
+from common.tasks.chat import READ_KINDS, Turn, turns
+from common.tasks.sets import KEY_BYTES, chosen, divide
 from simulations.scenarios import chat, folder
 
 
@@ -80,24 +81,41 @@ def unread_kinds(settings: Settings) -> Counter[str]:
 
 
 @lru_cache(maxsize=4096)
+def everything(settings: Settings, user: str) -> tuple[list[Turn], list[Turn]]:
+    """All of the user's training and held-out turns: what the device holds."""
+    return divide(turns(people(settings)[user]), _sets_key(settings, user))
+
+
+@lru_cache(maxsize=4096)
 def examples(settings: Settings, user: str) -> tuple[list[Turn], list[Turn]]:
-    """The user's training and held-out turns.
+    """The user's training and held-out turns for what is evaluated here and never sent.
 
     Raises:
         InputError: When there are none of one or the other.
     """
-    train, heldout = split(turns(people(settings)[user]), settings.examples)
+    records = people(settings)[user]
+    train, heldout = chosen(turns(records), _sets_key(settings, user), settings.examples)
     if not train or not heldout:
         problem = f"User {user} has {len(train)} training and {len(heldout)} held-out answers."
-        raise InputError(problem, "Each person needs at least one of both.")
+        hint = (
+            "Each person needs one of both. An answer is a message of theirs directly after one of"
+            ' somebody else; "split": "train" or "heldout" in its record says what it is for.'
+        )
+        raise InputError(problem, hint)
     return train, heldout
+
+
+def _sets_key(settings: Settings, user: str) -> bytes:
+    """As the user's device makes it."""
+    number = list(people(settings)).index(user)
+    return SeededRandomness(settings.seed, number).stream("sets")(KEY_BYTES)
 
 
 def fingerprint(settings: Settings) -> str:
     """SHA-256, hex, of who the people are and what their devices train and evaluate on."""
     digest = hashlib.sha256()
     for user in people(settings):
-        for part in examples(settings, user):
+        for part in everything(settings, user):
             content = [(turn.prompt, turn.answer, turn.at) for turn in part]
             digest.update(json.dumps([user, content]).encode())
     return digest.hexdigest()
@@ -106,7 +124,7 @@ def fingerprint(settings: Settings) -> str:
 def open_device(settings: Settings, run: Path, number: int, member: int) -> Device:
     """The device of client `number`, with `member` as its id in this run."""
     user = list(people(settings))[number]
-    train, heldout = examples(settings, user)
+    train, heldout = everything(settings, user)
     randomness = SeededRandomness(settings.seed, number)
     key = Ed25519PrivateKey.from_private_bytes(randomness.stream("identity")(32))
     trusted = authority_key(run)

@@ -7,8 +7,9 @@ alone, never federated: the difference to it is what federation really adds.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf, isfinite
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,14 @@ from common.adapter.plan import BOTH, kept_parts
 from common.adapter.state import Shared
 from common.backbone import Backbone, backbone_for
 from common.config import Settings
-from common.privacy.accountant import epsilon
+from common.privacy.accountant import Release, epsilon, epsilon_of_two
 from common.privacy.user_level import user_epsilon
+from common.tasks.chat import Turn
 from simulations import devices
 
 ARMS = ("base", "shared", "personal", "local")
 EVALUATION_MEMBER = 0
+Both = tuple[Sequence[Turn], Sequence[Turn]]  # to train on, and held out
 PERSONAL = "personal"  # what the randomness of both personal fits is for
 
 
@@ -64,21 +67,22 @@ def _keep(file: Path, result: PersonResult) -> None:
 def _person(settings: Settings, run: Path, shared: Shared, number: int, user: str) -> PersonResult:
     device = devices.open_device(settings, run, number, EVALUATION_MEMBER)
     try:
-        backbone = backbone_for(settings)
+        backbone, both = backbone_for(settings), devices.examples(settings, user)
         scores, tokens = _arms(
-            settings, run / "devices" / f"{number:05d}", backbone, device, shared
+            settings, run / "devices" / f"{number:05d}", backbone, device, shared, both
         )
         releases = device.store.ledger.releases()
         rhos = device.store.ledger.user_rhos()
         noises = [release.noise_multiplier for release in device.store.ledger.trainings()]
         entry: dict[str, Any] = {
             "user": user,
-            "train": len(device.train),
-            "heldout": len(device.heldout),
+            "train": len(both[0]),
+            "heldout": len(both[1]),
             **scores,
             "epsilon": epsilon(releases, settings.delta, settings.accountant)
             if settings.dp
             else None,
+            "epsilon_message": _of_message(releases, settings),
             "noise_multiplier": min(noises) if settings.dp and noises else None,
             "user_epsilon": user_epsilon(rhos, settings.user_delta)
             if settings.user_epsilon
@@ -89,11 +93,21 @@ def _person(settings: Settings, run: Path, shared: Shared, number: int, user: st
         device.store.close()
 
 
+def _of_message(releases: Sequence[Release], settings: Settings) -> float | None:
+    """What one message costs, which can be in two examples; None where that has no bound."""
+    spent = epsilon_of_two(releases, settings.delta, settings.accountant) if settings.dp else inf
+    return spent if isfinite(spent) else None
+
+
 def _arms(
-    settings: Settings, folder: Path, backbone: Backbone, device: Device, shared: Shared
+    settings: Settings,
+    folder: Path,
+    backbone: Backbone,
+    device: Device,
+    shared: Shared,
+    both: Both,
 ) -> tuple[dict[str, dict[str, float]], int]:
-    train = backbone.prepared(device.train)
-    heldout = backbone.prepared(device.heldout)
+    train, heldout = map(backbone.prepared, both)
     model, scores = backbone.model, {}
     with lora.active(model):
         scores["base"] = backbone.score(heldout).metrics()
@@ -108,21 +122,23 @@ def _arms(
     with lora.active(model, lora.SHARED, lora.PERSONAL):
         scores["personal"] = backbone.score(heldout).metrics()
 
-    scores["local"], more = _alone(backbone, device, settings)
+    scores["local"], more = _alone(backbone, device, settings, both)
     return scores, tokens + more
 
 
 _ALONE: dict[tuple[object, ...], tuple[dict[str, float], int]] = {}
 
 
-def _alone(backbone: Backbone, device: Device, settings: Settings) -> tuple[dict[str, float], int]:
+def _alone(
+    backbone: Backbone, device: Device, settings: Settings, both: Both
+) -> tuple[dict[str, float], int]:
     """The personal adapter without the federation; the same for all runs of one person."""
     names = ("personal_epochs", "personal_rate", "personal_batch", "weight_decay", "dtype")
     chosen = tuple(getattr(settings, name) for name in names)
     seed = int.from_bytes(device.randomness.stream(PERSONAL)(8), "little")
-    key = (backbone.personal, tuple(device.train), tuple(device.heldout), chosen, seed)
+    key = (backbone.personal, *map(tuple, both), chosen, seed)
     if key not in _ALONE:
-        train, heldout = backbone.prepared(device.train), backbone.prepared(device.heldout)
+        train, heldout = map(backbone.prepared, both)
         random = device.randomness.stream(PERSONAL)
         _, tokens = train_personal(backbone, train, settings, random, on_shared=False)
         with lora.active(backbone.model, lora.PERSONAL):

@@ -89,8 +89,10 @@ def _privacy(settings: Settings, run: Path, people: Sequence[dict[str, Any]]) ->
 
 def _record_level(settings: Settings, people: Sequence[dict[str, Any]]) -> dict[str, Any]:
     noises = [person["noise_multiplier"] for person in people if person["noise_multiplier"]]
+    messages = [person["epsilon_message"] for person in people]
     return {
         "epsilon": max(person["epsilon"] for person in people),
+        "epsilon_message": None if None in messages else max(messages),
         "delta": settings.delta,
         "noise_multiplier": min(noises) if noises else None,
         "max_grad_norm": settings.max_grad_norm,

@@ -225,11 +225,29 @@ def test_new_records_count_from_the_next_message_on(tmp_path: Path) -> None:
     records = said(10)
     person = service(tmp_path, Policy(models=("tiny",)), records)
     settings = Settings(model="tiny")
-    before = [len(part) for part in person._split(settings)]
-    records += said(10)
-    assert [len(part) for part in person._split(settings)] == [2 * size for size in before]
-    fewer = dataclasses.replace(settings, examples=3)
-    assert len(person._split(fewer)[0]) == 3
+    with person._device(settings, None) as device:  # type: ignore[arg-type]
+        before = [*device.train, *device.heldout]
+        sides = set(device.train)
+    records += said(20)[20:]
+    with person._device(settings, None) as device:  # type: ignore[arg-type]
+        assert len([*device.train, *device.heldout]) == 2 * len(before) == 20
+        assert sides <= set(device.train)  # what was there stays where it was
+
+
+def test_a_device_without_answers_takes_part_as_any_other(tmp_path: Path) -> None:
+    """A refusal would tell the federation something about the archive."""
+    with service(tmp_path, Policy(models=("tiny",)), [])._device(SETTINGS, None) as device:  # type: ignore[arg-type]
+        assert (list(device.train), list(device.heldout)) == ([], [])
+    (tmp_path / "made").mkdir()
+    settings = dataclasses.replace(SETTINGS, evaluation_epsilon=2.0)
+    made = Federation(tmp_path / "made", settings)
+    made.devices[1] = dataclasses.replace(made.devices[1], train=(), heldout=())
+    inboxes = made.prepared(1)[1]
+    sent = [made.update(member, settings, 1, inboxes[member]) for member in (1, 2)]
+    assert len(sent[0]) == len(sent[1])
+    ledgers = [made.devices[member].store.ledger for member in (1, 2)]
+    assert len(ledgers[0].releases()) == 3  # training, evaluation, count
+    assert ledgers[0].releases() == ledgers[1].releases()
 
 
 def test_a_device_whose_records_grew_takes_part(tmp_path: Path) -> None:

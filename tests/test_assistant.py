@@ -492,8 +492,12 @@ def records(answers: int = 20, *, fits: bool = True) -> list[Record]:
         for author, words in (("other", f"q {noise}"), ("me", "tea, please" if fits else noise)):
             values = {"text": words, "author": author, "conversation": "c"}
             at = f"2026-01-01T10:{number:02d}:{author == 'me':02d}+00:00"
-            found.append(Record("message", values, at))
+            split = "train" if number < 0.8 * answers else "heldout"
+            found.append(Record("message", values, at, split))
     return found
+
+
+KEY = bytes(32)
 
 
 def random() -> Any:
@@ -506,7 +510,9 @@ def test_an_adapter_that_helps_is_kept() -> None:
     settings = settings_for("tiny")
     shared, _ = adapters(settings)
     seen: list[tuple[str, int, int]] = []
-    result = train(records(), shared, settings, lambda *what: seen.append(what), random=random())
+    result = train(
+        records(), shared, settings, lambda *what: seen.append(what), key=KEY, random=random()
+    )
     assert result.kept
     assert result.personal is not None
     assert result.gain == pytest.approx(result.before_nll - result.after_nll, abs=1e-6)
@@ -524,7 +530,7 @@ def test_an_adapter_that_helps_is_kept() -> None:
 def test_it_helps_as_much_when_it_answers() -> None:
     """What `train` measured is what the engine does with the adapter that it returned."""
     settings = settings_for("tiny")
-    result = train(records(), None, settings, random=random())
+    result = train(records(), None, settings, key=KEY, random=random())
     engine = open_engine(settings, None, result.personal)
     conversation = [*HELLO, answer("tea, please")]
     before, after = (engine.log_likelihood(conversation, scales=s) for s in (BASE, Scales()))
@@ -534,14 +540,16 @@ def test_it_helps_as_much_when_it_answers() -> None:
 def test_without_a_shared_adapter_there_is_none() -> None:
     settings = settings_for("tiny")
     shared, _ = adapters(settings)
-    train(records(), shared, settings, random=random())  # leaves its shared adapter in the backbone
-    result = train(records(), None, settings, random=random())
+    train(
+        records(), shared, settings, key=KEY, random=random()
+    )  # leaves its shared adapter in the backbone
+    result = train(records(), None, settings, key=KEY, random=random())
     assert result.before_nll == result.base_nll
 
 
 def test_one_that_does_not_help_is_not_kept() -> None:
     settings = settings_for("tiny", personal_rate=0.5)
-    result = train(records(fits=False), None, settings, random=random())
+    result = train(records(fits=False), None, settings, key=KEY, random=random())
     assert result.personal is None
     assert not result.kept
     assert result.gain_low <= 0
@@ -550,22 +558,22 @@ def test_one_that_does_not_help_is_not_kept() -> None:
 
 def test_a_better_adapter_in_use_stays() -> None:
     settings = settings_for("tiny")
-    good = train(records(), None, settings, random=random()).personal
+    good = train(records(), None, settings, key=KEY, random=random()).personal
     weaker = settings_for("tiny", personal_rate=1e-3)
-    result = train(records(), None, weaker, random=random(), current=good)
+    result = train(records(), None, weaker, key=KEY, random=random(), current=good)
     assert result.gain_low > 0
     assert result.current_nll is not None
     assert result.current_nll < result.after_nll
     assert not result.kept
     assert "in use" in result.reason
-    again = train(records(), None, settings, random=random(), current=good)
+    again = train(records(), None, settings, key=KEY, random=random(), current=good)
     assert again.kept
     assert again.current_nll == pytest.approx(again.after_nll, abs=1e-6)
 
 
 def test_the_same_randomness_fits_the_same_adapter() -> None:
     settings = settings_for("tiny")
-    first, second = (train(records(), None, settings, random=random()) for _ in range(2))
+    first, second = (train(records(), None, settings, key=KEY, random=random()) for _ in range(2))
     assert first.personal is not None
     assert second.personal is not None
     assert np.array_equal(first.personal.vector, second.personal.vector)
@@ -573,13 +581,13 @@ def test_the_same_randomness_fits_the_same_adapter() -> None:
 
 def test_too_few_answers_are_said() -> None:
     with pytest.raises(InputError, match="2 answers to train on and 1 to evaluate"):
-        train(records(3), None, settings_for("tiny"))
+        train(records(3), None, settings_for("tiny"), key=KEY)
 
 
 def test_a_shared_adapter_of_another_shape_is_refused() -> None:
     other, _ = adapters(settings_for("tiny", rank=5))
     with pytest.raises(InputError, match="another shape"):
-        train(records(), other, settings_for("tiny"))
+        train(records(), other, settings_for("tiny"), key=KEY)
 
 
 def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:

@@ -137,10 +137,12 @@ def test_what_it_publishes_is_what_a_simulation_publishes(five: Federation, tmp_
 
 def held_out(federation: Federation) -> tuple[list[float], list[float]]:
     """Everybody's held-out loss before and with the adapter that is published now, nats a token."""
+    from client.examples import sets_key
     from common.adapter import lora
     from common.adapter.plan import BOTH
     from common.backbone import adapter_plans, backbone_for
-    from common.tasks.chat import split, turns
+    from common.tasks.chat import turns
+    from common.tasks.sets import chosen
     from server.registry import Registry
 
     settings = federation.place.run()
@@ -151,7 +153,8 @@ def held_out(federation: Federation) -> tuple[list[float], list[float]]:
     before, after = [], []
     for person in federation.people:
         with person.vault() as vault:
-            unseen = backbone.prepared(split(turns(vault.records.all()), settings.examples)[1])
+            said, key = turns(vault.records.all()), sets_key(vault.store)
+            unseen = backbone.prepared(chosen(said, key, settings.examples)[1])
         with lora.active(backbone.model):
             before.append(backbone.score(unseen).metrics()["nll"])
         with lora.active(backbone.model, lora.SHARED):

@@ -10,12 +10,14 @@ import pytest
 import torch
 from torch import nn
 
-from client.budget import next_release, planned_rounds
+from client.budget import next_release
 from common.config import Settings
 from common.errors import BudgetExceededError, PrivityError
+from common.planning import planned_rounds
 from common.privacy.accountant import Release, calibrate, epsilon
 from common.privacy.training import DPSettings, plain_steps, private_steps
 from common.randomness import Random
+from common.releases import count
 from simulations.devices import SeededRandomness
 
 DELTA = 1e-5
@@ -32,6 +34,11 @@ def dp_accounting_epsilon(events: list[Release], delta: float) -> float:
         sampled = dp_event.PoissonSampledDpEvent(event.sample_rate, gaussian)
         accountant.compose(sampled if event.sample_rate < 1 else gaussian, event.steps)
     return float(accountant.get_epsilon(delta))
+
+
+def charged(release: Release) -> list[Release]:
+    """A round's training and the count that goes with it."""
+    return [release, count(release.noise_multiplier)]
 
 
 @pytest.mark.parametrize(
@@ -51,7 +58,7 @@ def test_epsilon_agrees_with_dp_accounting(events: list[Release]) -> None:
 
 @pytest.mark.parametrize(("target", "rate"), [(8.0, 1.0), (1.0, 1.0), (8.0, 0.5), (2.0, 0.1)])
 def test_calibration_meets_the_target_and_wastes_little(target: float, rate: float) -> None:
-    sigma = calibrate([], steps=6, sample_rate=rate, target=target, delta=DELTA)
+    sigma = calibrate([], [Release(1.0, rate, 6)], target=target, delta=DELTA)
     spent = dp_accounting_epsilon([Release(sigma, rate, 6)], DELTA)
     assert spent <= target + max(0.01 * target, 0.03)
     assert dp_accounting_epsilon([Release(0.98 * sigma, rate, 6)], DELTA) > target
@@ -66,7 +73,7 @@ def test_the_renyi_accountant_states_more_and_asks_for_more_noise(
     assert dp_accounting_epsilon(events, DELTA) < epsilon(events, DELTA, "rdp")
     assert epsilon(events, DELTA) < epsilon(events, DELTA, "rdp")
     sigmas = {
-        name: calibrate([], steps=6, sample_rate=rate, target=target, delta=DELTA, accountant=name)
+        name: calibrate([], [Release(1.0, rate, 6)], target=target, delta=DELTA, accountant=name)
         for name in ("prv", "rdp")
     }
     assert sigmas["prv"] < sigmas["rdp"]
@@ -74,14 +81,15 @@ def test_the_renyi_accountant_states_more_and_asks_for_more_noise(
     settings = Settings(users=5, rounds=3, epsilon=target, sample_rate=rate, accountant="rdp")
     ledger: list[Release] = []
     for number in (1, 2, 3):
-        ledger.append(next_release(ledger, settings, number))
+        ledger += charged(next_release(ledger, settings, number))
     assert 0.9 * target < epsilon(ledger, DELTA, "rdp") <= target
 
 
 def test_calibration_counts_what_was_spent() -> None:
     past = [Release(2.0, 1.0, 2)]
-    fresh = calibrate([], steps=4, sample_rate=1.0, target=8.0, delta=DELTA)
-    after = calibrate(past, steps=4, sample_rate=1.0, target=8.0, delta=DELTA)
+    planned = [Release(1.0, 1.0, 4)]
+    fresh = calibrate([], planned, target=8.0, delta=DELTA)
+    after = calibrate(past, planned, target=8.0, delta=DELTA)
     assert after > fresh
     assert dp_accounting_epsilon([*past, Release(after, 1.0, 4)], DELTA) <= 8.08
 
@@ -90,21 +98,7 @@ def test_a_spent_budget_is_refused() -> None:
     past = [Release(1.0, 1.0, 6)]
     assert epsilon(past, DELTA) > 8.0
     with pytest.raises(BudgetExceededError, match=r"is spent"):
-        calibrate(past, steps=1, sample_rate=1.0, target=8.0, delta=DELTA)
-
-
-def test_rounds_share_the_budget_and_the_last_one_ends_it() -> None:
-    settings = Settings(users=5, rounds=3, epsilon=4.0)
-    ledger: list[Release] = []
-    for number in (1, 2, 3):
-        ledger.append(next_release(ledger, settings, number))
-    assert len({release.noise_multiplier for release in ledger}) == 1
-    assert 3.9 < epsilon(ledger, DELTA) <= 4.0
-    with pytest.raises(BudgetExceededError):
-        next_release(ledger, settings, 3)  # a fourth release
-    with pytest.raises(BudgetExceededError):
-        next_release(ledger, settings, 9)  # a round the run does not have
-    assert epsilon(ledger, DELTA) <= 4.0
+        calibrate(past, [Release(1.0, 1.0, 1)], target=8.0, delta=DELTA)
 
 
 def test_a_sampled_device_plans_for_more_rounds_than_it_expects() -> None:

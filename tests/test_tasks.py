@@ -8,7 +8,7 @@ import pytest
 
 from common.models import load_tokenizer
 from common.records import Record
-from common.tasks.chat import MAX_ANSWER_TOKENS, Score, Turn, split, tokenize, turns
+from common.tasks.chat import MAX_ANSWER_TOKENS, Score, Turn, tokenize, turns
 
 
 def message(author: str, text: str, at: str | None = None, conversation: str = "c") -> Record:
@@ -22,11 +22,30 @@ def test_an_example_is_my_answer_with_the_message_before_it() -> None:
     assert [(turn.prompt, turn.answer) for turn in found] == [("hi", "hello"), ("bye", "so long")]
 
 
-def test_consecutive_messages_of_one_author_are_one() -> None:
+def test_of_consecutive_messages_the_last_is_answered_and_the_first_answers() -> None:
     found = turns(
         [message("other", "a"), message("assistant", "b"), message("me", "c"), message("me", "d")]
     )
-    assert [(turn.prompt, turn.answer) for turn in found] == [("a b", "c d")]
+    assert [(turn.prompt, turn.answer) for turn in found] == [("b", "c")]
+
+
+def test_an_empty_message_is_none() -> None:
+    found = turns(
+        [message("other", "a"), message("me", " "), message("other", ""), message("me", "b")]
+    )
+    assert [(turn.prompt, turn.answer) for turn in found] == [("a", "b")]
+
+
+def test_a_message_without_a_time_does_not_part_those_with_one_nor_join_their_end() -> None:
+    first, second, third = (f"2026-01-01T00:00:0{i}Z" for i in range(3))
+    records = [
+        message("other", "hello?", first), message("other", "when was that?"),
+        message("me", "no idea"), message("me", "hi", second), message("other", "bye", third),
+    ]  # fmt: skip
+    found = [(turn.prompt, turn.answer) for turn in turns(records)]
+    assert found == [("hello?", "hi"), ("when was that?", "no idea")]
+    late = turns([message("other", "bye", third), message("me", "undated")])
+    assert late == []
 
 
 def test_an_opening_of_mine_is_no_answer_and_conversations_do_not_mix() -> None:
@@ -44,23 +63,6 @@ def test_time_orders_examples_whatever_the_file_order() -> None:
         message("me", "earlier", "2026-01-01T00:00:01Z", "1"),
     ]
     assert [turn.answer for turn in turns(records)] == ["earlier", "later"]
-
-
-def test_the_latest_fifth_is_held_out() -> None:
-    examples = [Turn("p", str(i)) for i in range(20)]
-    train, heldout = split(examples, 100)
-    assert [turn.answer for turn in heldout] == ["16", "17", "18", "19"]
-    assert len(train) == 16
-    train, heldout = split(examples, 8)
-    assert [turn.answer for turn in train] == [str(i) for i in range(10, 18)]
-    assert [turn.answer for turn in heldout] == ["18", "19"]
-
-
-def test_marked_records_fix_the_split() -> None:
-    examples = [Turn("p", "a", split="heldout"), Turn("p", "b", split="train"), Turn("p", "c")]
-    train, heldout = split(examples, 10)
-    assert [turn.answer for turn in train] == ["b"]
-    assert [turn.answer for turn in heldout] == ["a"]
 
 
 @pytest.mark.parametrize("prompt", ["short", "long words " * 200])

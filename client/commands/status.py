@@ -38,6 +38,7 @@ def _lines(vault: Vault, folder: Path) -> Iterator[tuple[str, str]]:
 
     yield "vault", f"{folder}, opened by {vault.kept}"
     yield "records", _counted(vault.records.counts()) or "none; `privity-client import FILE`"
+    yield "answers", _answers(vault)
     yield "federation", _federation(vault.store)
     yield from _enrolled(vault.store)
     yield from _process(folder)
@@ -55,6 +56,15 @@ def _lines(vault: Vault, folder: Path) -> Iterator[tuple[str, str]]:
 
 def _counted(counts: dict[str, int]) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in counts.items())
+
+
+def _answers(vault: Vault) -> str:
+    """What there is to learn from: where it is none, a device's updates are noise alone."""
+    from common.tasks.chat import turns
+
+    found = len(turns(vault.records.all("message")))
+    none = "none to learn from: a message of yours counts when one of somebody else's is before it"
+    return f"{found:,} to learn from or to try it on" if found else none
 
 
 def _federation(store: Store) -> str:

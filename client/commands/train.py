@@ -21,6 +21,7 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Nothing of this is ever sent."""
     from client import adapters
+    from client.examples import sets_key
     from client.personal import train
 
     with open_vault(options, exclusive=True) as vault:
@@ -31,6 +32,7 @@ def run(options: argparse.Namespace) -> int:
                 have.shared,
                 have.settings,
                 progress,
+                key=sets_key(vault.store),
                 kept=have.kept,
                 current=have.personal,
             )

@@ -69,9 +69,20 @@ def listing(store: Store) -> Row:
         "messages": len(uploads),
         "bytes": sum(upload.bytes for upload in uploads),
         "charged_but_not_sent": len(unsent),
-        "record": _spent(store.ledger.spent("record")),
+        "record": _spent(record := store.ledger.spent("record")),
+        "record_message": _spent(_of_message(store, record)),
         "user": _spent(store.ledger.spent("user")),
     }
+
+
+def _of_message(store: Store, record: Spent | None) -> Spent | None:
+    """What all releases come to for one message, at the δ of the last."""
+    from client.ledger import Spent
+    from common.privacy.accountant import epsilon_of_two
+
+    if record is None or not record.epsilon:
+        return record
+    return Spent(epsilon_of_two(store.ledger.releases(), record.delta), record.delta)
 
 
 def summary(found: Row) -> str:
@@ -83,16 +94,17 @@ def summary(found: Row) -> str:
         " listed: asking for messages and saying that the device is there, which tell its number.",
         "None holds a record of yours or your personal adapter: an update is masked, and only the"
         " sum of many devices' updates can be read.",
-        f"What they can tell of any one of your examples is {_bound('record', found)}.",
-        f"What they can tell of you as a whole is {_bound('user', found)}.",
+        f"What they can tell of any one of your examples is {_bound(found['record'])}.",
+        "Of any one message, which can be part of two examples, it is"
+        f" {_bound(found['record_message'])}.",
+        f"What they can tell of you as a whole is {_bound(found['user'])}.",
     ]
     if found["charged_but_not_sent"]:
         words.append(f"Counted too: {found['charged_but_not_sent']} updates made and never sent.")
     return "\n".join(words)
 
 
-def _bound(guarantee: str, found: Row) -> str:
-    spent = found[guarantee]
+def _bound(spent: Row | None) -> str:
     if spent is None:
         return "not known: an older version noted no ε"
     if spent["epsilon"] == "infinite":

@@ -1,15 +1,15 @@
 """The chat task: what was said to a person → what they answered, learnt by cross-entropy.
 
-One example is one answer with the message before it (DESIGN 4, record level). Only the person's
-own words carry a label; the prompt is the model's own chat template, so that an adapter fits the
-way the assistant is served.
+One example is a message by somebody else that a message of the person's follows directly (DESIGN 4,
+record level). Only the person's own words carry a label; the prompt is the model's own chat
+template, so that an adapter fits the way the assistant is served.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 PRIMARY, BETTER = "perplexity", "lower"
 READ_KINDS = frozenset({"message"})
-HELD_OUT_SHARE = 0.2
 MAX_PROMPT_TOKENS = 72
 MAX_ANSWER_TOKENS = 40
 MOST_NLL = 709.78  # the exp of more is no number of 64 bits, and raises
@@ -46,74 +45,36 @@ class Tokens:
 
 
 def turns(records: Sequence[Record]) -> list[Turn]:
-    """The person's answers in time order, each with the message before it.
+    """The person's answers in time order, each with the message directly before it.
 
-    Consecutive messages of one author in one conversation are one message. Records without `at`
-    keep file order, after all those with one.
+    Those without `at` come after all those with one, in file order. Messages that are empty count
+    for nothing.
+
+    One message more or less is at most two edits of the examples, one that goes and one that comes:
+    a message x put between a and b takes the pair (a, b) away and brings (a, x) and (x, b), of
+    which the first is an example only if x is the person's, the second only if it is not. So
+    nothing is merged, which would put a message into several examples, and messages with a time and
+    those without are two sequences, of which a message is in one.
     """
-    found: list[Turn] = []
-    for messages in _conversations(records).values():
-        merged = _merge(messages)
-        for before, answer in itertools.pairwise(merged):
-            if answer.author == "me" and before.text and answer.text:
-                found.append(Turn(before.text, answer.text, answer.at, answer.split))
+    found = [
+        Turn(before.values["text"].strip(), answer.values["text"].strip(), answer.at, answer.split)
+        for sequence in _sequences(records)
+        for before, answer in itertools.pairwise(sequence)
+        if before.values["author"] != "me" and answer.values["author"] == "me"
+    ]
     return sorted(found, key=lambda turn: (turn.at is None, turn.at or ""))
 
 
-@dataclass(slots=True)
-class _Message:
-    author: str
-    text: str
-    at: str | None
-    split: str | None
-
-
-def _conversations(records: Sequence[Record]) -> dict[str, list[_Message]]:
-    grouped: dict[str, list[_Message]] = {}
+def _sequences(records: Sequence[Record]) -> Iterable[list[Record]]:
+    """Each conversation's messages with a time, by time, and those without, as they stand."""
+    grouped: dict[tuple[str, bool], list[Record]] = {}
     for record in records:
-        if record.kind == "message":
-            values = record.values
-            author = "me" if values["author"] == "me" else "other"
-            message = _Message(author, values["text"].strip(), record.at, record.split)
-            grouped.setdefault(values["conversation"], []).append(message)
+        if record.kind == "message" and record.values["text"].strip():
+            place = (record.values["conversation"], record.at is None)
+            grouped.setdefault(place, []).append(record)
     for messages in grouped.values():
-        messages.sort(key=lambda message: (message.at is None, message.at or ""))
-    return grouped
-
-
-def _merge(messages: Sequence[_Message]) -> list[_Message]:
-    merged: list[_Message] = []
-    for message in messages:
-        if merged and merged[-1].author == message.author:
-            merged[-1].text = f"{merged[-1].text} {message.text}".strip()
-        else:
-            merged.append(_Message(message.author, message.text, message.at, message.split))
-    return merged
-
-
-def split(examples: Sequence[Turn], limit: int) -> tuple[list[Turn], list[Turn]]:
-    """Train and held-out examples: marked ones as marked, else the latest 20 % are held out.
-
-    At most `limit` training examples are kept, the latest.
-    """
-    marked = [turn for turn in examples if turn.split]
-    if marked:
-        train = [turn for turn in marked if turn.split == "train"]
-        heldout = [turn for turn in marked if turn.split == "heldout"]
-        return train[-limit:], heldout
-    recent = list(examples)[-_most(limit) :]
-    border = len(recent) - math.ceil(len(recent) * HELD_OUT_SHARE)
-    return recent[:border], recent[border:]
-
-
-def most_held_out(limit: int) -> int:
-    """How many answers are held out beside `limit` training examples, unless they are marked."""
-    return math.ceil(_most(limit) * HELD_OUT_SHARE)
-
-
-def _most(limit: int) -> int:
-    """Training and held-out examples together."""
-    return math.ceil(limit / (1 - HELD_OUT_SHARE))
+        messages.sort(key=lambda message: message.at or "")  # stable
+    return grouped.values()
 
 
 def tokenize(turn: Turn, tokenizer: PreTrainedTokenizerBase) -> Tokens:

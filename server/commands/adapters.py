@@ -70,6 +70,7 @@ def _tell(folder: Path) -> None:
             row[place : place + 1] = [_gain(gains.get(int(row[0])))] * (len(row) > place)
         table.add_row(*row)
     out.print(table)
+    out.print("ε: what this federation's releases cost any device up to there, at most.")
     for back in rollbacks(folder):
         at = _minute(back.made_at)
         out.print(f"After round {back.after}, at {at}: rolled back to version {back.to}.")

@@ -89,7 +89,9 @@ def _privacy(situation: Situation) -> Iterator[Metric]:
     if not situation.spent:
         return
     spent = GaugeMetricFamily(
-        "privity_epsilon", "Privacy spent so far, at most.", labels=["guarantee"]
+        "privity_epsilon",
+        "Privacy spent on this federation's releases, at most.",
+        labels=["guarantee"],
     )
     for name, one in (("record", situation.spent.record), ("user", situation.spent.user)):
         if one:

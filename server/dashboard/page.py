@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from functools import lru_cache
 from statistics import median
 from typing import Any
@@ -155,8 +156,9 @@ def _privacy(situation: Situation) -> str:
     spent = situation.spent
     words = (
         "Differential privacy bounds how far one contribution can show in what leaves a device. "
-        "Each device keeps its own account and stops at its budget. Below is what a device spent "
-        "that answered every attempt at a round so far; others have spent less."
+        "Each device keeps its own account and stops at its budget. Below is what this "
+        "federation's releases cost a device that answered every attempt so far; others have spent "
+        "less here. What a device released to others is known to its own ledger only."
     )
     cards = _guarantee("Record level", spent.record, record_level) + _guarantee(
         "User level", spent.user, user_level
@@ -165,7 +167,7 @@ def _privacy(situation: Situation) -> str:
 
 
 def _guarantee(title: str, spent: Guarantee | None, sentence: Sentence) -> str:
-    known = {"epsilon": spent.epsilon, "delta": spent.delta} if spent else None
+    known = asdict(spent) if spent else None
     promise = sentence(known, HERE).removeprefix(f"{title.lower()}: ")
     promise = text(promise[0].upper() + promise[1:] if not spent else promise) + "."
     if not spent:

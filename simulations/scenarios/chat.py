@@ -8,14 +8,14 @@ the other.
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import random
 from functools import lru_cache
 
 from common.errors import InputError
 from common.records import Record
-from common.tasks.chat import HELD_OUT_SHARE
+from common.tasks.chat import turns
+from common.tasks.sets import HELD_OUT_SHARE
 from common.wheels import CHITCHAT, unpacked
 
 DESCRIPTION = "1,315 real people chatting in English (chitchat-dataset, MIT)"
@@ -58,7 +58,7 @@ def _load() -> tuple[dict[str, list[Record]], dict[str, int]]:
         for person in senders:
             mine = [_record(message, person, conversation) for message in messages]
             records.setdefault(person, []).extend(mine)
-            answers[person] = answers.get(person, 0) + _answers(mine)
+            answers[person] = answers.get(person, 0) + len(turns(mine))
     return records, answers
 
 
@@ -66,8 +66,3 @@ def _record(message: dict[str, str], person: str, conversation: str) -> Record:
     author = "me" if message["sender"] == person else "other"
     values = {"text": message["text"], "author": author, "conversation": conversation}
     return Record("message", values, at=message["timestamp"])
-
-
-def _answers(records: list[Record]) -> int:
-    authors = [record.values["author"] for record in records if record.values["text"].strip()]
-    return sum(before == "other" and after == "me" for before, after in itertools.pairwise(authors))

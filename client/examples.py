@@ -1,0 +1,54 @@
+"""This device's examples: which are learnt from, which are held out, which a release is about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from client.device import Device, Randomness, SystemRandomness
+from client.store import Store
+from common.config import Settings
+from common.privacy.noise import gaussian
+from common.randomness import Random
+from common.tasks.chat import Turn
+from common.tasks.sets import KEY_BYTES, window, within
+
+if TYPE_CHECKING:
+    from common.privacy.accountant import Release
+
+KEY = "sets-key"
+
+
+def sets_key(store: Store, randomness: Randomness | None = None) -> bytes:
+    """The device's own key for dividing examples; made when it is first needed, then kept."""
+    with store.together():
+        key = store.get(KEY)
+        if key is None:
+            key = (randomness or SystemRandomness()).stream("sets")(KEY_BYTES)
+            store.put(KEY, key)
+    return key
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The examples that one release is about."""
+
+    train: Sequence[Turn] = field(repr=False)
+    heldout: Sequence[Turn] = field(repr=False)
+
+
+def for_release(
+    device: Device, settings: Settings, count: Release | None, random: Random
+) -> Chosen:
+    """The examples in the window of a release, by how many the device holds, with noise.
+
+    Args:
+        count: What the noisy number is charged as; None: it is exact.
+        random: Source of the noise.
+    """
+    held = len(device.train) + len(device.heldout)
+    noise = gaussian(1, count.noise_multiplier, random)[0] if count else 0.0
+    share = window(settings.examples, held + noise)
+    key = sets_key(device.store, device.randomness)
+    return Chosen(within(device.train, key, share), within(device.heldout, key, share))

@@ -1,0 +1,69 @@
+"""What a device's release costs one example, for the accountant, and how noisy it is at least.
+
+A release is three Gaussians, each chosen in the knowledge of those before it:
+
+- how many examples the device holds, by which the window of the release is set: sensitivity 1. This
+  number never leaves the device, but what leaves depends on it;
+- the steps of DP-SGD on the training examples in the window: sensitivity C;
+- the figure of the evaluation, where there is one (`common/evaluation.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+from common.config import Settings
+from common.evaluation import planned_evaluations
+from common.evaluation import release as evaluation
+from common.planning import planned_rounds
+from common.privacy.accountant import Release, calibrate
+
+COUNT_NOISE = 5.0  # of the count, in units of σ: it takes 4 % of a step's privacy, and counts well
+
+
+def training(settings: Settings, sigma: float, rounds: int = 1) -> Release:
+    """The steps of so many rounds."""
+    return Release(sigma, settings.sample_rate, settings.local_steps * rounds)
+
+
+def count(sigma: float, rounds: int = 1) -> Release:
+    """The noisy number of examples in so many rounds."""
+    return Release(COUNT_NOISE * sigma, 1.0, rounds)
+
+
+def updates(settings: Settings, sigma: float, rounds: int) -> list[Release]:
+    """All that so many rounds cost, without evaluations."""
+    return [training(settings, sigma, rounds), count(sigma, rounds)]
+
+
+def evaluations(settings: Settings, rounds: int) -> list[Release]:
+    """The evaluations in so many rounds: no more than are planned."""
+    if not settings.evaluation_epsilon:
+        return []
+    return [evaluation(settings)] * min(rounds, planned_evaluations(settings))
+
+
+def planned_sigma(settings: Settings) -> float:
+    """The σ with which a device that has released nothing can afford all that is planned.
+
+    Public, and the least that any device uses: nobody's releases cost more than the server states,
+    whenever they joined and whatever they declined.
+
+    Raises:
+        BudgetExceededError: No noise that is tried is enough.
+    """
+    rounds = planned_rounds(settings, 1)
+    beside = tuple(evaluations(settings, rounds))
+    return _sigma(tuple(updates(settings, 1.0, rounds)), beside, settings)
+
+
+@lru_cache(maxsize=256)
+def _sigma(planned: Sequence[Release], beside: Sequence[Release], settings: Settings) -> float:
+    return calibrate(
+        beside,
+        planned,
+        target=settings.epsilon,
+        delta=settings.delta,
+        accountant=settings.accountant,
+    )

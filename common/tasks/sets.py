@@ -1,0 +1,73 @@
+"""Which of a person's examples are learnt from, which are held out, and which a release is about.
+
+Each example's place is decided by a keyed hash of its own content, never by the others: so one
+example more or less changes no set but by itself, which is what the record-level ε is about. Equal
+examples go together. The key is the device's secret, so that nobody can write messages for a place.
+
+How large a release's window is depends on how many examples there are. In a release that number is
+noisy, and the noise is charged (`common/releases.py`); given the noisy number, again each example's
+place depends on itself alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import math
+from collections.abc import Iterable, Sequence
+
+from common.tasks.chat import Turn
+
+HELD_OUT_SHARE = 0.2
+KEY_BYTES = 32
+
+
+def divide(examples: Iterable[Turn], key: bytes) -> tuple[list[Turn], list[Turn]]:
+    """All examples to train on and all held out, in their order: marked ones as they are marked."""
+    sides: tuple[list[Turn], list[Turn]] = [], []
+    for turn in examples:
+        held_out = places(turn, key)[0] < HELD_OUT_SHARE
+        sides[turn.split == "heldout" if turn.split else held_out].append(turn)
+    return sides
+
+
+def within(examples: Sequence[Turn], key: bytes, share: float) -> list[Turn]:
+    """Those of a side that are in a window of this share of all."""
+    return [turn for turn in examples if places(turn, key)[1] < share]
+
+
+def window(limit: int, count: float) -> float:
+    """The share of `count` examples that leaves `limit` to train on, expected, at most 1.
+
+    Args:
+        count: Training and held-out examples together; a noisy count may be anything.
+    """
+    return min(1.0, limit / (1 - HELD_OUT_SHARE) / count) if count > 0 else 1.0
+
+
+def chosen(examples: Iterable[Turn], key: bytes, limit: int) -> tuple[list[Turn], list[Turn]]:
+    """Training and held-out examples for what never leaves the device: exactly so many, if any.
+
+    The first `limit` and `expected_held_out(limit)` in the order in which windows grow, so that
+    they are all but those that a release is about.
+    """
+    train, heldout = divide(examples, key)
+    return _first(train, key, limit), _first(heldout, key, expected_held_out(limit))
+
+
+def _first(examples: Sequence[Turn], key: bytes, most: int) -> list[Turn]:
+    order = sorted(range(len(examples)), key=lambda index: places(examples[index], key)[1])
+    return [examples[index] for index in sorted(order[:most])]
+
+
+def expected_held_out(limit: int) -> int:
+    """How many answers are held out beside `limit` training examples, rounded up."""
+    return math.ceil(math.ceil(limit / (1 - HELD_OUT_SHARE)) * HELD_OUT_SHARE)
+
+
+def places(turn: Turn, key: bytes) -> tuple[float, float]:
+    """Two independent uniform numbers in [0, 1): which side it is on, and its place in windows."""
+    content = json.dumps([turn.prompt, turn.answer]).encode()
+    digest = hmac.digest(key, b"privity/sets/1/" + content, hashlib.sha256)
+    return tuple(int.from_bytes(digest[i : i + 6], "big") / 2**48 for i in (0, 8))  # type: ignore[return-value]
