@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from client import evaluation
 from client.budget import next_evaluation, next_release, require_user_budget
 from client.device import Device
-from client.examples import for_release
+from client.examples import Chosen, for_release
 from client.ledger import UNBOUNDED, Charge, Spent
 from client.policy import Asked
 from client.store import Store, Upload
@@ -215,13 +215,12 @@ def _train(
     kept = kept_here(device.store, published.plan)
     device.store.ledger.charge(charge)
     try:
-        return _learn(device, settings, terms, published, charge, kept)
+        return _learn(device, settings, terms, published, charge, kept, chosen)
     except PrivityError:
         raise
     except Exception as error:  # whether code of others fails can depend on what it was given
         device.failed(error)
-        blank = replace(device, train=(), heldout=())
-        return _learn(blank, settings, terms, published, charge, kept)
+        return _learn(device, settings, terms, published, charge, kept, Chosen((), ()))
 
 
 def _learn(
@@ -231,6 +230,7 @@ def _learn(
     published: Shared,
     charge: Charge,
     kept: Vector | None,
+    chosen: Chosen,
 ) -> tuple[Vector, Vector]:
     """What was charged: the figure and the steps. Noise alone where there are no answers."""
     backbone = backbone_for(settings)
