@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from client import evaluation
+from client import draws, evaluation
 from client.budget import next_evaluation, next_release, require_user_budget
 from client.device import Device
 from client.ledger import UNBOUNDED, Charge, Spent
@@ -46,7 +46,8 @@ def advertise(device: Device, settings: Settings, offered: bytes) -> bytes:
     """Leg 1: check the terms against what this device accepts; answer with signed round keys.
 
     Raises:
-        ProtocolError: The terms are not what this run's settings give, or below the floor.
+        ProtocolError: The terms are not what this run's settings give, or below the floor, or
+            the device chose holders for this attempt, or too often.
         BudgetExceededError: The device could not afford the round.
         DeclinedError: Its own policy says no.
     """
@@ -55,6 +56,7 @@ def advertise(device: Device, settings: Settings, offered: bytes) -> bytes:
     if (answered := _again(device, terms.round, "advertise", asked)) is not None:
         return answered
     check_terms(terms, settings)
+    draws.require_new(device.store, terms)
     device.consent(_asked(settings, terms, cost_of(device, settings, terms)))
     participant = Participant(
         terms,
@@ -68,13 +70,20 @@ def advertise(device: Device, settings: Settings, offered: bytes) -> bytes:
     message = participant.advertise()
     with device.store.together():
         _forget_but(device, {terms.round - 1, terms.round})
+        draws.forget_but(device.store, {terms.round - 1, terms.round})
         device.store.put(f"{TERMS}{terms.round}", offered)
         return _answer(device, terms, participant, "advertise", asked, message)
 
 
 def share(device: Device, number: int, roster: bytes) -> bytes:
     """Leg 2: everybody's keys in, encrypted shares of this device's secrets out."""
-    return _leg(device, number, "share", [roster], lambda member: member.share(roster))
+
+    def leg(participant: Participant) -> bytes:
+        message = participant.share(roster)
+        draws.note(device.store, _terms(device, number))
+        return message
+
+    return _leg(device, number, "share", [roster], leg)
 
 
 def open_inbox(device: Device, number: int, inbox: bytes) -> bytes:
@@ -102,6 +111,7 @@ def update(device: Device, settings: Settings, number: int, inbox: bytes, adapte
     def leg(participant: Participant) -> bytes:
         participant.open(inbox)  # what is wrong with it is found before anything is charged
         sent, figure = _train(device, settings, terms, published)
+        draws.paid(device.store)
         integers = contribution(device, settings, terms, sent - published.vector, figure)
         binding = bytes.fromhex(published.digest())
         return participant.mask(inbox, to_ring(integers, terms.bits), binding)

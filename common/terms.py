@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import astuple
-from math import sqrt
+from math import log2, sqrt
 
 from common.config import MIN_COHORT, Settings
 from common.errors import RoundAbandonedError
@@ -11,6 +11,7 @@ from common.evaluation import coordinates, joint_clip
 from common.privacy.user_level import rho
 from common.secagg import RoundTerms, levels_for, levels_with_noise
 from common.secagg.parameters import (
+    MOST_DRAWS,
     Graph,
     abort_chance,
     choose,
@@ -32,8 +33,11 @@ def graph_for(settings: Settings, cohort: int) -> Graph:
 
 
 def failures(graph: Graph) -> tuple[float, float]:
-    """Base-2 logarithms: that colluders expose anybody, that tolerable losses abandon a round."""
-    exposed = privacy_failure(*astuple(graph))
+    """Base-2 logarithms: that colluders expose anybody, that tolerable losses abandon a round.
+
+    The first is for a round with as many attempts as devices allow.
+    """
+    exposed = min(0.0, privacy_failure(*astuple(graph)) + log2(MOST_DRAWS))
     return exposed, abort_chance(graph.cohort, graph.least, graph.neighbours, graph.threshold)
 
 
