@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import astuple
 from math import log2, sqrt
 
-from common.config import MIN_COHORT, Settings
+from common.config import MIN_COHORT, MOST_COHORT, Settings
 from common.errors import RoundAbandonedError
 from common.evaluation import coordinates, joint_clip
 from common.privacy.user_level import rho
@@ -24,11 +24,14 @@ def graph_for(settings: Settings, cohort: int) -> Graph:
     """Holders, threshold and floors for a cohort of this size.
 
     Raises:
-        RoundAbandonedError: When it is too small for a secure sum.
+        RoundAbandonedError: When it is too small or too large for a secure sum.
         InputError: When no graph tolerates what the settings ask for.
     """
     if cohort < MIN_COHORT:
         raise RoundAbandonedError(f"a cohort of {cohort} is below the least of {MIN_COHORT}.")
+    if cohort > MOST_COHORT:
+        problem = f"a cohort of {cohort} is above the most of {MOST_COHORT:,}."
+        raise RoundAbandonedError(problem, "Draw fewer: lower `cohort` in the settings.")
     return choose(cohort, corrupt=settings.tolerated_corrupt, losses=settings.tolerated_losses)
 
 
