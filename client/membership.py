@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from client.device import Identity
+from client.draws import OF_DRAWS
 from client.enrolled import OF_ENROLMENT
 from client.joining import Membership
 from client.participation import OF_ROUNDS
@@ -83,7 +84,7 @@ def identity(store: Store) -> Identity:
 
 def forget(store: Store) -> None:
     """Be in no federation, with no keys and no secrets of rounds. Ledger and journal stay."""
-    rounds = [key for prefix in OF_ROUNDS for key in store.keys(prefix)]
+    rounds = [key for prefix in (*OF_ROUNDS, *OF_DRAWS) for key in store.keys(prefix)]
     with store.together():
         for key in (FEDERATION, DEVICE_KEY, NODE_KEY, *OF_ENROLMENT, *rounds):
             store.drop(key)

@@ -16,7 +16,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from client import evaluation
+from client import draws, evaluation
 from client.budget import next_evaluation, next_release, require_user_budget
 from client.device import Device
 from client.examples import Chosen, for_release
@@ -52,7 +52,8 @@ def advertise(device: Device, settings: Settings, offered: bytes, log: bytes = b
         log: What the device lacks of the enrolment log, and no harm if more.
 
     Raises:
-        ProtocolError: The terms are not what this run's settings give, or below the floor.
+        ProtocolError: The terms are not what this run's settings give, or below the floor, or
+            the device chose holders for this attempt, or too often.
         BudgetExceededError: The device could not afford the round.
         DeclinedError: Its own policy says no.
     """
@@ -61,6 +62,7 @@ def advertise(device: Device, settings: Settings, offered: bytes, log: bytes = b
     if (answered := _again(device, terms.round, "advertise", asked)) is not None:
         return answered
     check_terms(terms, settings)
+    draws.require_new(device.store, terms)
     if device.enrolled:
         device.enrolled.require_log(terms, log)
     device.consent(_asked(settings, terms, cost_of(device, settings, terms)))
@@ -76,6 +78,7 @@ def advertise(device: Device, settings: Settings, offered: bytes, log: bytes = b
     message = participant.advertise()
     with device.store.together():
         _forget_but(device, {terms.round - 1, terms.round})
+        draws.forget_but(device.store, {terms.round - 1, terms.round})
         device.store.put(f"{TERMS}{terms.round}", offered)
         return _answer(device, terms, participant, "advertise", asked, message)
 
@@ -86,7 +89,9 @@ def share(device: Device, number: int, roster: bytes) -> bytes:
     def leg(participant: Participant) -> bytes:
         if device.enrolled:
             device.enrolled.require_roster(_terms(device, number), roster)
-        return participant.share(roster)
+        message = participant.share(roster)
+        draws.note(device.store, _terms(device, number))
+        return message
 
     return _leg(device, number, "share", [roster], leg)
 
@@ -116,6 +121,7 @@ def update(device: Device, settings: Settings, number: int, inbox: bytes, adapte
     def leg(participant: Participant) -> bytes:
         participant.open(inbox)  # what is wrong with it is found before anything is charged
         sent, figure = _train(device, settings, terms, published)
+        draws.paid(device.store)
         integers = contribution(device, settings, terms, sent - published.vector, figure)
         binding = bytes.fromhex(published.digest())
         return participant.mask(inbox, to_ring(integers, terms.bits), binding)

@@ -77,9 +77,13 @@ class Store:
         """What is written within is written at once: all of it or nothing, and one wait for it."""
         return transaction(self._db)
 
+    def now(self) -> int:
+        """Seconds since 1970, by this device's clock."""
+        return int(self._clock())
+
     def journal(self, upload: Upload) -> None:
         """Enter a message in the journal of what left the device."""
-        upload = replace(upload, at=int(self._clock()), federation=self.federation())
+        upload = replace(upload, at=self.now(), federation=self.federation())
         values = (upload.run, upload.round, upload.attempt, upload.what, upload.bytes)
         with transaction(self._db):
             self._db.execute(

@@ -25,7 +25,7 @@ OPTIMIZERS = ("sgd", "adamw")
 ACCOUNTANTS = ("prv", "rdp")
 MODULUS_BITS = (16, 24, 32)
 DTYPES = ("float32", "bfloat16")
-MIN_COHORT = 3
+MIN_COHORT, MOST_COHORT = 3, 10_000  # members of a secure sum; more were never measured
 
 Scalar = bool | int | float | str
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import astuple
-from math import sqrt
+from math import log2, sqrt
 
-from common.config import MIN_COHORT, Settings
+from common.config import MIN_COHORT, MOST_COHORT, Settings
 from common.errors import RoundAbandonedError
 from common.evaluation import coordinates, joint_clip
 from common.privacy.user_level import rho
 from common.secagg import RoundTerms, levels_for, levels_with_noise
 from common.secagg.parameters import (
+    MOST_DRAWS,
     Graph,
     abort_chance,
     choose,
@@ -23,17 +24,23 @@ def graph_for(settings: Settings, cohort: int) -> Graph:
     """Holders, threshold and floors for a cohort of this size.
 
     Raises:
-        RoundAbandonedError: When it is too small for a secure sum.
+        RoundAbandonedError: When it is too small or too large for a secure sum.
         InputError: When no graph tolerates what the settings ask for.
     """
     if cohort < MIN_COHORT:
         raise RoundAbandonedError(f"a cohort of {cohort} is below the least of {MIN_COHORT}.")
+    if cohort > MOST_COHORT:
+        problem = f"a cohort of {cohort} is above the most of {MOST_COHORT:,}."
+        raise RoundAbandonedError(problem, "Draw fewer: lower `cohort` in the settings.")
     return choose(cohort, corrupt=settings.tolerated_corrupt, losses=settings.tolerated_losses)
 
 
 def failures(graph: Graph) -> tuple[float, float]:
-    """Base-2 logarithms: that colluders expose anybody, that tolerable losses abandon a round."""
-    exposed = privacy_failure(*astuple(graph))
+    """Base-2 logarithms: that colluders expose anybody, that tolerable losses abandon a round.
+
+    The first is for a round with as many attempts as devices allow.
+    """
+    exposed = min(0.0, privacy_failure(*astuple(graph)) + log2(MOST_DRAWS))
     return exposed, abort_chance(graph.cohort, graph.least, graph.neighbours, graph.threshold)
 
 

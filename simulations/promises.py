@@ -21,7 +21,8 @@ def secure_sum(graph: Graph) -> str:
         f"Secure sum of {graph.cohort}: {graph.neighbours} hold shares of each device's keys, "
         f"{graph.threshold} rebuild one; tolerates {graph.cohort - graph.least} lost "
         f"({(graph.cohort - graph.least) / graph.cohort:.0%}) and {graph.corrupt} colluding with "
-        f"the server ({graph.corrupt / graph.cohort:.0%}); exposure {_chance(exposed)}, "
+        f"the server ({graph.corrupt / graph.cohort:.0%}); exposure {_chance(exposed)} unless the "
+        "server invents devices (sums of repeated attempts can be subtracted); "
         f"an abandoned round {_chance(abandoned)}."
     )
 

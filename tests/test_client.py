@@ -239,6 +239,39 @@ def test_terms_that_a_device_refuses(change: dict[str, Any]) -> None:
         check_terms(changed, settings)
 
 
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"cohort": 10_001}, "cohort is 10001, not in 3 to 10000"),
+        ({"cohort": 2**17}, "cohort is 131072"),
+        ({"attempt": 2**63}, "attempt is 9223372036854775808"),
+        ({"attempt": 2**64 - 1}, "attempt is"),
+        ({"noise": 2.0**26 + 1}, r"nor in \[2, 2\^26\]"),
+        ({"levels": 1}, "with 1 levels"),
+        ({"levels": 300}, "levels is 300, wanted"),
+    ],
+)
+def test_absurd_terms_are_refused_before_anything_is_computed_from_them(
+    change: dict[str, Any], match: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(model="tiny", users=5, user_epsilon=8.0)
+    dimension = adapter_plans(settings)[0].dimension
+    good = round_terms(settings, dimension, "r", 1, 2**31, 5, noise_multiplier=2.0)
+    check_terms(good, settings)
+    if not change.keys() & {"levels", "noise"}:
+        monkeypatch.setattr("common.terms.choose", None)  # nothing is computed
+    if members := change.get("cohort"):
+        change |= {
+            "least": members,
+            "corrupt": members // 20,
+            "bits": 32,
+            "levels": 1,
+            "noise": 2.0,
+        }
+    with pytest.raises(ProtocolError, match=match):
+        check_terms(dataclasses.replace(good, **change), settings)
+
+
 def test_terms_without_the_promised_user_level_noise_are_refused() -> None:
     settings = Settings(model="tiny", users=5, user_epsilon=8.0)
     dimension = adapter_plans(settings)[0].dimension

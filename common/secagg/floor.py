@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from common.errors import ProtocolError
+from common.secagg.parameters import DRAW_BITS, privacy_failure
 from common.secagg.terms import RoundTerms
 
 
@@ -18,7 +19,8 @@ class Floor:
         bits: Fewest modulus bits.
         corrupt_share: Share of the cohort that the terms must tolerate as colluding; at least one
             member, unless it is 0.
-        failure_bits: Colluders may expose a member with probability 2^-failure_bits at most.
+        failure_bits: Colluders may expose a member with probability 2^-failure_bits at most, each
+            time that it draws its holders.
     """
 
     cohort: int = 3
@@ -26,7 +28,7 @@ class Floor:
     threshold: int = 2
     bits: int = 16
     corrupt_share: float = 0.05
-    failure_bits: float = 40.0
+    failure_bits: float = DRAW_BITS
 
     def corrupt(self, cohort: int) -> int:
         """Colluding members that terms for `cohort` members must tolerate."""
@@ -49,8 +51,6 @@ def require_floor(terms: RoundTerms, floor: Floor) -> None:
 
 
 def _failure(terms: RoundTerms) -> float:
-    from common.secagg.parameters import privacy_failure  # imported where it is needed
-
     sizes = terms.cohort, terms.least, terms.corrupt
     return privacy_failure(*sizes, terms.neighbours, terms.threshold, terms.colluders)
 

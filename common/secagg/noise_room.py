@@ -9,6 +9,7 @@ import math
 
 from common.errors import InputError
 
+LEAST_NOISE, MOST_NOISE = 2.0, 2.0**26  # in levels; the latter is the most that can be drawn
 WRAP_BITS = 40  # some coordinate of a round's sum wraps with probability at most 2^-40
 
 
@@ -24,7 +25,7 @@ def wrap_margin(noise: float, cohort: int, dimension: int) -> int:
 
 
 def levels_with_noise(cohort: int, bits: int, dimension: int, share_per_level: float) -> int:
-    """The most levels L with which the sum and its noise do not wrap.
+    """The most levels L with which the sum and its noise do not wrap, and the noise can be drawn.
 
     Args:
         cohort: Most members of the sum.
@@ -38,11 +39,14 @@ def levels_with_noise(cohort: int, bits: int, dimension: int, share_per_level: f
     half: int = 2 ** (bits - 1) - 1
 
     def fits(levels: int) -> bool:
-        margin = wrap_margin(share_per_level * levels, cohort, dimension)
-        return cohort * levels + margin <= half
+        noise = share_per_level * levels
+        return (
+            noise <= MOST_NOISE and cohort * levels + wrap_margin(noise, cohort, dimension) <= half
+        )
 
     per_level = cohort + share_per_level * _deviations(cohort, dimension)
-    levels = int(half / per_level) + 1
+    drawn = MOST_NOISE / share_per_level if share_per_level else math.inf
+    levels = int(min(half / per_level, drawn)) + 1
     while levels > 0 and not fits(levels):
         levels -= 1
     if levels < 1:

@@ -1,6 +1,8 @@
 """How many holders each member needs, and how many of their shares: computed, not guessed.
 
-Every member draws its k holders by itself once the roster is fixed, so a server can grind nothing.
+Every member draws its k holders by itself once the roster is fixed, so a server cannot choose
+them. It can abandon a round and have them drawn again: `MOST_DRAWS` times at most before the member
+sends anything that they protect, which is what makes 2^-60 a round of the 2^-72 of each draw.
 It does see the choices before it decides who drops out, whose signature arrives and whose shares
 are passed on, so the bounds are union bounds over everything it could decide: the analysis of
 Bell et al. 2020 (https://eprint.iacr.org/2020/704, sections 3 and 4) for one-sided choices, with
@@ -39,6 +41,10 @@ from common.errors import InputError
 Logs = NDArray[np.float64]  # natural logarithms of probabilities, or of bounds on them
 Counts = NDArray[np.int64]
 
+PRIVACY_BITS = 60  # colluders expose a member with probability 2^-60 at most in a round
+MOST_DRAWS = 2**12  # times that a member may choose holders before it sends one masked input
+DRAW_BITS = PRIVACY_BITS + 12  # so much is asked of each choice
+
 _LN2 = math.log(2)
 _LEFT_OUT = 0.05  # of the honest signers: noise sized for the rest is 2.6 % larger
 _MOST_MEMBERS = 2**17  # tables as long are made even for terms that a stranger proposes
@@ -74,10 +80,11 @@ def choose(
     *,
     corrupt: float,
     losses: float,
-    privacy_bits: float = 40,
+    privacy_bits: float = DRAW_BITS,
     failure_bits: float = 20,
 ) -> Graph:
-    """The fewest holders that keep both promises, 2^-privacy_bits and 2^-failure_bits a round.
+    """The fewest holders that keep both promises, 2^-privacy_bits a draw of holders and
+    2^-failure_bits a round.
 
     In a small cohort everybody holds for everybody. Of the thresholds that keep both promises the
     middle one is taken (the upper of two): a larger one protects against more colluders, a smaller
@@ -89,7 +96,8 @@ def choose(
             stands for one member at least.
         losses: Fraction of the cohort that may drop out, in [0, 1). Fewer are tolerated where
             so many would leave too few to tell one list of survivors from another.
-        privacy_bits: The graph fails to protect with probability 2^-privacy_bits at most.
+        privacy_bits: A graph that members draw fails to protect with probability 2^-privacy_bits
+            at most.
         failure_bits: A round from which `losses` drop out at random, and no more, is abandoned
             with probability 2^-failure_bits at most.
 
@@ -129,7 +137,12 @@ def privacy_failure(
 
 
 def honest_in_sum(
-    cohort: int, least: int, corrupt: int, neighbours: int, threshold: int, privacy_bits: float = 40
+    cohort: int,
+    least: int,
+    corrupt: int,
+    neighbours: int,
+    threshold: int,
+    privacy_bits: float = DRAW_BITS,
 ) -> int:
     """Fewest honest members in any sum a server can learn, except for 2^-(privacy_bits + 1).
 

@@ -13,13 +13,12 @@ import struct
 from dataclasses import dataclass
 
 from common.errors import DecodeError, ProtocolError
-from common.secagg.noise_room import wrap_margin
+from common.secagg.noise_room import LEAST_NOISE, MOST_NOISE, wrap_margin
 from common.secagg.wire import U64_MAX, Reader, u8, u32, u64
 
 VERSION = 3
 MODULUS_BITS = (16, 24, 32)
 BINDING_BYTES = HEAD_BYTES = 32
-LEAST_NOISE = 2.0
 _TERMS = b"privity/secagg/v2/terms\x00"
 _BOUND = b"privity/secagg/v2/bound\x00"
 _RUN = re.compile(r"[!-~]{1,128}")
@@ -40,7 +39,7 @@ class RoundTerms:
         bits: Modulus bits b; sums are taken mod 2^b.
         levels: Each member's vector lies in [-levels, levels] before its noise.
         noise: Standard deviation, in levels, of each member's own discrete Gaussian share; 0 for
-            none, else at least 2.
+            none, else 2 to 2^26.
         cohort: Most members that may take part (n).
         least: Fewest members in the roster, among the sharers, the survivors and the signers (s).
         corrupt: Most members of the roster that collude with the server (g).
@@ -127,8 +126,8 @@ class RoundTerms:
         _require(self.levels >= 1, f"{self.levels} levels are not at least 1.")
         none = self.noise == 0 and math.copysign(1, self.noise) > 0  # -0.0 is a second encoding
         _require(
-            none or LEAST_NOISE <= self.noise < 2**31,
-            f"Noise of {self.noise} levels is neither 0 nor in [{LEAST_NOISE}, 2^31).",
+            none or LEAST_NOISE <= self.noise <= MOST_NOISE,
+            f"Noise of {self.noise} levels is neither 0 nor in [{LEAST_NOISE:g}, 2^26].",
         )
 
     def _validate_modulus(self) -> None:

@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-from secagg_round import AUTHORITY, BINDING, FIVE, drive, plain_sum, stream, vector
+from secagg_round import AUTHORITY, BINDING, FIVE, drive, participants, plain_sum, stream, vector
 from spec_reader import Member, Reading, number, opened, rebuilt, sha
 
 import common.secagg
@@ -98,6 +98,14 @@ def test_inboxes_read_again(reading: Reading) -> None:
         body = opened(received(2, member), 4, reading.digest)
         assert body.members() == list(MEMBERS)
         assert body.table(160) == {i: chosen[i][member] for i in MEMBERS if member in chosen[i]}
+
+
+def test_every_box_of_the_worked_round_opens(reading: Reading) -> None:
+    for member, who in participants(WORKED, MEMBERS).items():
+        who.advertise()
+        who.share(received(1, member))
+        body = opened(who.open(received(2, member)), 10, reading.digest)
+        assert (body.integer(8), body.members(), body.left) == (member, [], b"")
 
 
 def test_masked_inputs_read_again(reading: Reading, people: dict[int, Member]) -> None:
