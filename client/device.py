@@ -55,9 +55,9 @@ class Device:
     """One user's device. The repr shows the member number and nothing personal.
 
     Attributes:
-        enrolled: Who is enrolled; None for a simulated device, whose run keeps no log.
         consent: Raises `DeclinedError` where the person's own policy says no to a round.
         adopt: Takes an adapter that was published, for the person's own use.
+        enrolled: Who is enrolled; None for a simulated device, whose run keeps no log.
     """
 
     member: int
@@ -65,7 +65,7 @@ class Device:
     heldout: Sequence[Turn] = field(repr=False)
     store: Store = field(repr=False)
     identity: Identity = field(repr=False)
-    enrolled: Enrolled | None = field(default=None, repr=False)
     randomness: Randomness = field(default_factory=SystemRandomness, repr=False)
     consent: Callable[[Asked], None] = field(default=agree, repr=False)
     adopt: Callable[[Settings, Shared], None] = field(default=pass_by, repr=False)
+    enrolled: Enrolled | None = field(default=None, repr=False)
