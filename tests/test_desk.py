@@ -158,6 +158,65 @@ def test_the_signed_log_has_every_enrolment_and_departure(place: Place) -> None:
     assert log and log.head == device.head
 
 
+def test_an_older_copy_of_the_database_does_not_fork_the_log(place: Place) -> None:
+    """Devices have seen the signed log, and would refuse any other for good."""
+    enrolment, authority = place.enrolment(), place.authority()
+    kept = enrol(enrolment, place, 1)
+    enrolment.close()
+    copy = place.enrolment_file.with_suffix(".copy")
+    with sqlite3.connect(place.enrolment_file) as db:
+        db.execute("VACUUM INTO ?", (str(copy),))
+    db.close()
+    newer = place.enrolment()
+    enrol(newer, place, 2)
+    newer.revoke(1, no_unregistering)
+    SignedLog(newer, authority, place.federation).keep_up()
+    shown = kept_log(place.federation)
+    newer.close()
+    for file in place.folder.glob("enrolment.db*"):
+        file.unlink()
+    copy.rename(place.enrolment_file)
+
+    restored = place.enrolment()
+    assert restored.log_size() == 1
+    signed = SignedLog(restored, authority, place.federation)
+    enrol(restored, place, 3)
+    signed.keep_up()
+    now = kept_log(place.federation)
+    assert shown and now
+    shown.extend(now.part())  # a device goes on from what it was shown
+    assert [member for member, one in now.members.items() if not one.gone] == [2, 3]
+    (gone,) = [one.member for one in restored.devices() if one.gone_why]
+    assert (gone, kept.public_key().public_bytes_raw()) == (1, now.members[1].key)
+
+
+def test_a_lost_database_does_not_let_a_key_be_enrolled_twice(place: Place) -> None:
+    enrolment = place.enrolment()
+    key = enrol(enrolment, place, 1)
+    SignedLog(enrolment, place.authority(), place.federation).keep_up()
+    enrolment.close()
+    for file in place.folder.glob("enrolment.db*"):
+        file.unlink()
+    fresh = place.enrolment()
+    signed = SignedLog(fresh, place.authority(), place.federation)
+    with pytest.raises(EnrolmentRefused) as caught:
+        again = EnrolRequest.decode(request(fresh.invite(), key))
+        fresh.redeem(again, place.authority(), lambda _: 2)
+    assert caught.value.status == 409  # at which a device makes new keys
+    enrol(fresh, place, 3)
+    signed.keep_up()
+
+
+def test_a_log_that_contradicts_the_signed_one_is_not_signed(place: Place) -> None:
+    enrolment = place.enrolment()
+    enrol(enrolment, place, 1)
+    SignedLog(enrolment, place.authority(), place.federation).keep_up()
+    other = Enrolment(place.folder / "other.db")
+    enrol(other, place, 1)
+    with pytest.raises(InputError, match="not the one that devices were shown"):
+        SignedLog(other, place.authority(), place.federation)
+
+
 def test_what_is_in_the_log_stays(place: Place) -> None:
     enrolment = place.enrolment()
     enrol(enrolment, place, 1)
