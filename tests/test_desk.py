@@ -104,10 +104,15 @@ def test_what_is_no_call_ends_its_line_and_no_more(place: Place) -> None:
                 line.sendall(sent)
                 line.shutdown(socket.SHUT_WR)
                 assert line.recv(1) == b""
-        assert call(place.desk_socket, "sign", b"", "here").status == 503
+        assert call(place.desk_socket, "sign", b"", "here").status == 400
+        idle = [socket.socket(socket.AF_UNIX) for _ in range(50)]
+        for line in idle:
+            line.connect(str(place.desk_socket))
         body = request(enrolment.invite(), Ed25519PrivateKey.generate())
         reply = call(place.desk_socket, "enrol", body, "here")
         assert EnrolAnswer.decode(reply.body).federation == "Ours"
+        for line in idle:
+            line.close()
 
 
 def test_only_its_user_reaches_the_desk_and_nobody_is_told_503(place: Place) -> None:
