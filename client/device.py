@@ -60,13 +60,13 @@ class Device:
     """One user's device. The repr shows the member number and nothing personal.
 
     Attributes:
-        enrolled: Who is enrolled; None for a simulated device, whose run keeps no log.
         train: Everything there is to learn from; each release takes its own window of it.
         heldout: Everything that is held out, likewise.
         consent: Raises `DeclinedError` where the person's own policy says no to a round.
         adopt: Takes an adapter that was published, for the person's own use.
         failed: Told what code of others raised while it learnt from the person's answers. Where it
             returns, the round goes on without them, so that no answer depends on it.
+        enrolled: Who is enrolled; None for a simulated device, whose run keeps no log.
     """
 
     member: int
@@ -74,8 +74,8 @@ class Device:
     heldout: Sequence[Turn] = field(repr=False)
     store: Store = field(repr=False)
     identity: Identity = field(repr=False)
-    enrolled: Enrolled | None = field(default=None, repr=False)
     randomness: Randomness = field(default_factory=SystemRandomness, repr=False)
     consent: Callable[[Asked], None] = field(default=agree, repr=False)
     adopt: Callable[[Settings, Shared], None] = field(default=pass_by, repr=False)
     failed: Callable[[Exception], None] = field(default=fail, repr=False)
+    enrolled: Enrolled | None = field(default=None, repr=False)

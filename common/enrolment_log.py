@@ -119,6 +119,10 @@ class EnrolmentLog:
         """How many devices are enrolled and not gone."""
         return sum(not one.gone for one in self.members.values())
 
+    def entries(self) -> list[Entry]:
+        """All entries, oldest first."""
+        return [Entry.read(Reader(raw, "Enrolment log")) for raw in self._entries]
+
     def append(self, entry: Entry) -> None:
         """Add an entry; the signature over the head is void with it.
 

@@ -95,7 +95,8 @@ def keep_log(folder: Path, log: EnrolmentLog) -> None:
     """Put a signed enrolment log where the run's rounds find it: all of it or what was there."""
     path = folder / LOG
     scratch = path.with_suffix(f".{os.getpid()}")
-    with scratch.open("wb") as stream:
+    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as stream:
         stream.write(log.part())
         stream.flush()
         os.fsync(stream.fileno())

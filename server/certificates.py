@@ -109,11 +109,6 @@ def require_name(name: str) -> None:
     _alternative(_plain(name))
 
 
-def fingerprint(certificate: x509.Certificate) -> bytes:
-    """SHA-256 of the certificate's DER."""
-    return certificate.fingerprint(hashes.SHA256())
-
-
 def load_certificate(pem: bytes) -> x509.Certificate:
     """A certificate.
 
@@ -192,9 +187,11 @@ def _plain(name: str) -> str:
 
 def _alternative(name: str) -> x509.GeneralName:
     try:
-        return x509.IPAddress(ipaddress.ip_address(name))
+        address = ipaddress.ip_address(name)
     except ValueError:
-        pass
+        address = None
+    if address and "%" not in name:  # a zone means something on one machine only
+        return x509.IPAddress(address)
     label = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
     if len(name) > 253 or not re.fullmatch(rf"(\*\.)?{label}(\.{label})*", name):
         problem = f"{name[:100]!r} is neither a host name nor an address."

@@ -11,9 +11,11 @@ checks the invite itself: a gateway that somebody took over can enrol nobody wit
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import socket
 import socketserver
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,6 +23,8 @@ from common.enrolment import MAX_BYTES, Refusal
 from common.errors import DecodeError, InputError
 from common.secagg.wire import Reader, blob, u64
 from server.enrolment_desk import Reply
+
+log = logging.getLogger("privity.server")
 
 Answer = Callable[[str, bytes, str], Reply]
 SIZE_BYTES = 8
@@ -52,6 +56,7 @@ class DeskServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     """
 
     daemon_threads = True
+    request_queue_size = 64
 
     def __init__(self, path: Path, answer: Answer) -> None:
         self.answer = answer
@@ -59,6 +64,10 @@ class DeskServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         with _address(path) as address:
             super().__init__(address, _Call)
         path.chmod(0o600)
+
+    def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002
+        """Say the kind of an unforeseen error; its text could quote what was asked."""
+        log.error("a call failed: %s", type(sys.exception()).__name__)
 
 
 class _Call(socketserver.BaseRequestHandler):

@@ -17,7 +17,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from common.errors import PrivityError
-from common.places import keep_authority, keep_log
+from common.places import keep_authority, keep_log, kept_log
 from server.desk_line import DeskServer
 from server.enrolment import Enrolment
 from server.enrolment_desk import Desk, Reply
@@ -29,11 +29,20 @@ log = logging.getLogger("privity.desk")
 
 
 class SignedLog:
-    """Keeps the signed log in the federation's folder as long as the one in the database."""
+    """Keeps the signed log in the federation's folder as long as the one in the database.
+
+    What was signed once is never contradicted: a database that was restored from an older copy
+    first gets back the entries that it lacks.
+
+    Raises:
+        InputError: The database's log is another one than was signed.
+    """
 
     def __init__(self, enrolment: Enrolment, authority: Ed25519PrivateKey, folder: Path) -> None:
         self._enrolment, self._authority, self._folder = enrolment, authority, folder
         self._lock, self._size = threading.Lock(), -1
+        if signed := kept_log(folder):
+            enrolment.restore_log(signed)
 
     def keep_up(self) -> None:
         """Sign and write what is new."""

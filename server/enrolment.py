@@ -58,6 +58,8 @@ MIGRATIONS = (
         number INTEGER PRIMARY KEY, kind INTEGER NOT NULL, member TEXT NOT NULL,
         device_key BLOB NOT NULL, until INTEGER NOT NULL
     );
+    CREATE UNIQUE INDEX log_members ON log (member) WHERE kind = 1;
+    CREATE UNIQUE INDEX log_keys ON log (device_key) WHERE kind = 1;
     CREATE TRIGGER log_stays BEFORE UPDATE ON log BEGIN SELECT RAISE(ABORT, 'append only'); END;
     CREATE TRIGGER log_grows BEFORE DELETE ON log BEGIN SELECT RAISE(ABORT, 'append only'); END;
     INSERT INTO log (kind, member, device_key, until)
@@ -254,6 +256,29 @@ class Enrolment:
                 log.append(Entry(Kind(kind), int(member), key, until))
         return log
 
+    def restore_log(self, signed: EnrolmentLog) -> None:
+        """Enter what a signed log has beyond this file's: it was restored from an older copy.
+
+        Devices enrolled in between are in the log and have to join again; who left in between has.
+
+        Raises:
+            InputError: This file's log says something else than the signed one.
+        """
+        own, entries = self.log(signed.authority), signed.entries()
+        shared = min(own.size, len(entries))
+        if own.entries()[:shared] != entries[:shared]:
+            problem = f"The enrolment log in {self._path} is not the one that devices were shown."
+            raise InputError(problem, "Restore a newer copy of it; devices take no other log.")
+        with self._writing() as db:
+            for one in entries[own.size :]:
+                _log(db, one.kind, str(one.member), one.key, one.until)
+                if one.kind is Kind.GONE:
+                    db.execute(
+                        "UPDATE devices SET gone_at = ?, gone_why = 'left'"
+                        " WHERE member = ? AND gone_at IS NULL",
+                        (one.until, str(one.member)),
+                    )
+
     def log_size(self) -> int:
         """How many entries the enrolment log has."""
         with self._open() as db:
@@ -346,10 +371,10 @@ class Enrolment:
                     " VALUES (?, ?, ?, ?, ?)",
                     (*row, certificate, now),
                 )
+                _log(db, Kind.ENROLLED, str(member), request.device_key, now + LIFE_S)
             except sqlite3.IntegrityError:
                 problem = f"Flower gave two devices the id {member}."
                 raise PrivityError(problem, "enrolment.db and superlink.db do not agree.") from None
-            _log(db, Kind.ENROLLED, str(member), request.device_key, now + LIFE_S)
         return Enrolled(member, certificate)
 
     def _let_go(self, member: int, why: str, unregister: Unregister) -> None:
@@ -414,6 +439,9 @@ def _log(db: sqlite3.Connection, kind: Kind, member: str, key: bytes, until: int
 
 
 def _require_new(db: sqlite3.Connection, keys: tuple[bytes, bytes]) -> None:
-    query = "SELECT 1 FROM devices WHERE device_key = ? OR node_key = ?"
+    query = (
+        "SELECT 1 FROM devices WHERE device_key = ?1 OR node_key = ?2"
+        " UNION SELECT 1 FROM log WHERE device_key = ?1"
+    )
     if db.execute(query, keys).fetchone():
         raise EnrolmentRefused(409, "A key of this device is enrolled already.", _AGAIN)

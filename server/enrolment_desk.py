@@ -59,6 +59,8 @@ class Desk:
     def answer(self, what: str, body: bytes, source: str) -> Reply:
         """Answer a request from an address; `what` is `enrol`, `leave` or `renew`."""
         acts = {"enrol": self.enrol, "leave": self.leave, "renew": self.renew}
+        if what not in acts:
+            return _refused(400, "Nothing of this name can be asked for.", "")
         return acts[what](body, source)
 
     def enrol(self, body: bytes, source: str) -> Reply:

@@ -31,7 +31,14 @@ from common.places import authority_key, keep_authority, kept_authority_key, run
 from server import certificates
 from server.certificates import Keyed
 from server.enrolment import Enrolment
-from server.settings import FederationSettings, GatewaySettings, OperatorSettings, load, text
+from server.settings import (
+    FederationSettings,
+    GatewaySettings,
+    OperatorSettings,
+    host_for,
+    load,
+    text,
+)
 
 SECRET_FILE, SECRET_FOLDER = 0o600, 0o700
 
@@ -186,7 +193,9 @@ def create(
         InputError: The folder is there already and not empty, which is left as it is; or a name
             or the port cannot be used.
     """
-    settings = FederationSettings(name=name), GatewaySettings(names=tuple(names), port=port)
+    names = tuple(one.removeprefix("[").removesuffix("]") for one in names)  # as in an address
+    gateway = GatewaySettings(host_for(names), port, names)
+    settings = FederationSettings(name=name), gateway
     folder = folder.absolute()
     _require_speakable(folder)
     _require_free(folder)

@@ -7,6 +7,7 @@ help texts and bounds: the run's from `common.config.Settings`, the gateway's fr
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import math
 import operator
 import re
@@ -60,6 +61,23 @@ class GatewaySettings:
     def __post_init__(self) -> None:
         for name in self.names:
             require_name(name)
+        unheard = [name for name in self.names if version(name) == 6]
+        if unheard and version(self.host) == 4:
+            problem = f"{unheard[0]} is an IPv6 address, and host {self.host} listens on none."
+            raise InputError(problem, 'Set host = "::" under [gateway], for IPv4 and IPv6.')
+
+
+def version(name: str) -> int | None:
+    """4 or 6 for an IP address, None for a host name."""
+    try:
+        return ipaddress.ip_address(name).version
+    except ValueError:
+        return None
+
+
+def host_for(names: Iterable[str]) -> str:
+    """The address to listen on, such that devices can come by each of these names."""
+    return "::" if any(version(name) == 6 for name in names) else GatewaySettings().host
 
 
 @dataclass(frozen=True, slots=True)

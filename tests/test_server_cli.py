@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from ipaddress import IPv6Address
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+from cryptography.x509 import IPAddress, SubjectAlternativeName
 
+from client.joining import read_url
+from common.errors import InputError
 from server.cli import main
-from server.place import Place, create
+from server.place import Place, create, existing
 from server.plan import Plan, making_rounds, one_round, read_plan, write_plan
 
 
@@ -91,7 +96,9 @@ def test_a_damaged_list_of_devices(
 
 def test_a_damaged_authority(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     (place.keys / "authority.key").write_bytes(b"short")
-    assert "authority.key is damaged" in refusal(capsys, "up", "--dir", str(place.folder))
+    assert main(["up", "--dir", str(place.folder)]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]  # before it are the log's lines
+    assert last.startswith("privity-server: ") and "authority.key is damaged" in last
 
 
 def test_a_round_is_being_made_only_while_it_is(
@@ -108,3 +115,28 @@ def test_a_round_is_being_made_only_while_it_is(
         assert "is being made" not in said()
         with one_round(place.federation):
             assert "a round is being made" in said()
+
+
+@pytest.mark.parametrize("typed", ["::1", "[::1]"])
+def test_the_invite_of_a_federation_on_ipv6_works(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], typed: str
+) -> None:
+    """It has brackets, a certificate for the address, and something that listens there."""
+    folder = str(tmp_path / "six")
+    assert main(["init", folder, "--host", typed]) == 0
+    assert main(["invite", "--dir", folder]) == 0
+    words = capsys.readouterr().out.splitlines()[-1].split()
+    assert read_url(words[2]) == words[2] == "https://[::1]:8443"
+    assert urlsplit(words[2]).hostname == "::1"
+    made = existing(Path(folder))
+    assert made.settings().gateway.host == "::"
+    names = made.server().certificate.extensions.get_extension_for_class(SubjectAlternativeName)
+    assert IPv6Address("::1") in names.value.get_values_for_type(IPAddress)
+
+
+def test_a_name_that_nothing_listens_for_is_refused(place: Place) -> None:
+    file = place.settings_file
+    file.write_text(file.read_text().replace("names = []", 'names = ["2001:db8::7"]'))
+    with pytest.raises(InputError, match="2001:db8::7 is an IPv6 address") as caught:
+        place.settings()
+    assert 'host = "::"' in caught.value.hint

@@ -26,6 +26,7 @@ WORDS = {
     "reveal": "shares of masks",
     "enrol": "invite code and public keys",
     "leave": "the wish to leave",
+    "renew": "the wish that the enrolment goes on",
     "refusal": "that a message was refused",
     "adopt": "that an adapter arrived",
 }

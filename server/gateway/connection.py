@@ -115,6 +115,8 @@ class Connection:
             return False
         self.busy = True
         self._what = f"{request.method.decode()[:12]} {shown(request.target)}"
+        if request.http_version != b"1.1":
+            raise Refused(505, "not HTTP/1.1")
         route = self._shared.routes.get((request.method, request.target))
         if route is None:
             raise Refused(404, "path not open")
@@ -302,8 +304,6 @@ class Connection:
 
 def _body_size(request: h11.Request, route: Route) -> int:
     """The length of the body, which must be given and allowed."""
-    if request.http_version != b"1.1":
-        raise Refused(505, "not HTTP/1.1")
     found = dict(request.headers)
     if b"transfer-encoding" in found:
         raise Refused(411, "chunked body")

@@ -147,6 +147,20 @@ def test_malformed_requests(world: World) -> None:
     assert world.healthy()
 
 
+def test_other_versions_of_http_are_refused_as_such(world: World) -> None:
+    """HTTP/2 by its preface or in a request line; it is not offered in TLS, nor as an upgrade."""
+    for request in (
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"GET /v1/ca HTTP/2.0\r\nHost: a\r\n\r\n",
+        b"GET /v1/ca HTTP/1.0\r\n\r\n",
+    ):
+        assert world.talk(request).startswith(b"HTTP/1.1 505 ")
+    trust = world.trust()
+    trust.set_alpn_protocols(["h2"])
+    with closing(trust.wrap_socket(world.plain(), server_hostname="127.0.0.1")) as link:
+        assert link.selected_alpn_protocol() is None
+
+
 def test_expect_100_continue(world: World) -> None:
     person = Person()
     person.join(world)

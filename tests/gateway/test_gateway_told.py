@@ -17,6 +17,7 @@ from gateway_world import Opener, Person, World, until
 
 from client import joining
 from client.joining import join
+from client.link import LinkLostError, connect
 from common.enrolment import Authorities, new_code, spell_code
 from common.errors import InputError, PrivityError
 from server import certificates, place
@@ -58,6 +59,30 @@ def test_a_server_of_another_authority(open_world: Opener, tmp_path: Path) -> No
         Person().join(world, code, url=between)
     assert len(seen) == 1 and seen[0].startswith(b"GET /v1/ca ")
     listener.close()
+
+
+def test_no_older_tls_on_a_devices_side(world: World) -> None:
+    """A server with the true key that speaks TLS 1.2 only: neither call gets a connection."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(world.made.server_pem)
+    shaken: list[bool] = []
+
+    def serve() -> None:
+        for _ in range(2):
+            plain, _address = listener.accept()
+            with suppress(OSError), closing(context.wrap_socket(plain, server_side=True)):
+                shaken.append(True)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, daemon=True).start()
+        address, person = f"127.0.0.1:{listener.getsockname()[1]}", Person()
+        with pytest.raises(PrivityError):
+            person.join(world, url=address)
+        ca_pem = world.made.ca_certificate.read_bytes()
+        with pytest.raises(LinkLostError), connect(address, ca_pem, person.node, 7):
+            pass
+    assert shaken == []
 
 
 def test_another_enrolment_authority_than_the_invites(world: World, tmp_path: Path) -> None:

@@ -1,0 +1,188 @@
+"""A device holds the terms and the roster of a round against the enrolment log it knows."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from client import participation
+from client.device import Device, Identity
+from client.enrolled import Enrolled
+from client.store import Store
+from common.backbone import adapter_plans
+from common.config import Settings
+from common.enrolment_log import DAY_S, EnrolmentLog, Entry, Kind
+from common.errors import ProtocolError
+from common.secagg import Aggregator, RoundTerms, certify
+from common.tasks.chat import Turn
+from common.terms import round_terms
+from server.cohort import Cohort
+from server.setup import Drawn, enrolled
+
+SETTINGS = Settings(model="tiny", users=3, examples=4, layers=1)
+AUTHORITY = Ed25519PrivateKey.from_private_bytes(b"\x07" * 32)
+MEMBERS = (1, 2, 3)
+ANSWERS = (Turn("and what of it?", "the garden"),)
+NOW = 1_900_000_000
+END = NOW + 30 * DAY_S
+
+
+def key(member: int) -> Ed25519PrivateKey:
+    return Ed25519PrivateKey.from_private_bytes(hashlib.sha256(b"%d" % member).digest())
+
+
+def entry(member: int, kind: Kind = Kind.ENROLLED, until: int = END) -> Entry:
+    return Entry(kind, member, key(member).public_key().public_bytes_raw(), until)
+
+
+def log(*entries: Entry, by: Ed25519PrivateKey = AUTHORITY) -> EnrolmentLog:
+    made = EnrolmentLog(by.public_key())
+    for one in entries:
+        made.append(one)
+    made.sign(by)
+    return made
+
+
+THREE = log(*map(entry, MEMBERS))
+
+
+def device(folder: Path, member: int, certified: Ed25519PrivateKey | None = None) -> Device:
+    own, public = key(member) if certified is None else certified, AUTHORITY.public_key()
+    store = Store.open(folder / f"{member}.db")
+    return Device(
+        member, ANSWERS, ANSWERS, store,
+        Identity(own, certify(AUTHORITY, member, own.public_key()), public),
+        enrolled=Enrolled(store, public, lambda: NOW),
+    )  # fmt: skip
+
+
+def terms(about: EnrolmentLog, number: int = 1, attempt: int = 0) -> RoundTerms:
+    dimension = adapter_plans(SETTINGS)[0].dimension
+    made = round_terms(SETTINGS, dimension, "run", number, attempt, 3)
+    return replace(made, log_size=about.size, log_head=about.head.hex() if about.size else "")
+
+
+def advertise(
+    who: Device, about: EnrolmentLog, since: int = 0, number: int = 1, attempt: int = 0
+) -> bytes:
+    offered = terms(about, number, attempt).encode()
+    return participation.advertise(who, SETTINGS, offered, about.part(since))
+
+
+def share(folder: Path, about: EnrolmentLog, **certified: Ed25519PrivateKey) -> bytes:
+    """What member 1 answers to the roster of all three."""
+    people = {m: device(folder, m, certified.get(f"member{m}")) for m in MEMBERS}
+    adverts = {member: advertise(one, about) for member, one in people.items()}
+    rosters = Aggregator(terms(about), AUTHORITY.public_key()).roster(adverts)
+    return participation.share(people[1], 1, rosters[1])
+
+
+def test_members_of_the_log_share(tmp_path: Path) -> None:
+    assert share(tmp_path, THREE)
+
+
+@pytest.mark.parametrize(
+    ("about", "words"),
+    [
+        (log(entry(1), entry(2)), "Member 3 is not in the enrolment log"),
+        (log(*map(entry, MEMBERS), entry(3, Kind.GONE, NOW)), "Member 3 has left or was revoked"),
+        (log(entry(1), entry(2), entry(3, until=NOW - DAY_S - 1)), "member 3 has expired"),
+        (log(entry(1), entry(3), replace(entry(2), key=entry(4).key)), "Member 2 is not in"),
+    ],
+)
+def test_a_roster_with_somebody_who_should_not_be_there(
+    tmp_path: Path, about: EnrolmentLog, words: str
+) -> None:
+    with pytest.raises(ProtocolError, match=words):
+        share(tmp_path, about)
+
+
+def test_an_authority_that_certifies_another_key_for_a_members_number(tmp_path: Path) -> None:
+    """The certificate is genuine; the log says that the number is another device's."""
+    with pytest.raises(ProtocolError, match="Member 2 is not in the enrolment log with its key"):
+        share(tmp_path, THREE, member2=Ed25519PrivateKey.generate())
+
+
+def test_the_log_may_grow_between_rounds_and_the_person_sees_it(tmp_path: Path) -> None:
+    one = device(tmp_path, 1)
+    assert one.enrolled
+    assert "not known" in one.enrolled.words(1)
+    advertise(one, THREE)
+    assert one.enrolled.words(1) == "3 devices"
+    five = log(*map(entry, (*MEMBERS, 4, 5)))
+    advertise(one, five, since=3, number=2)
+    assert one.enrolled.words(1) == "5 devices, +2 since it changed last"
+    six = log(*map(entry, (*MEMBERS, 4, 5)), entry(1, Kind.GONE, NOW))
+    advertise(one, six, since=5, attempt=1, number=2)
+    assert "this one no longer" in one.enrolled.words(1)
+
+
+@pytest.mark.parametrize(
+    ("shown", "words"),
+    [
+        (log(entry(1), entry(2)), "shrank"),
+        (log(entry(1), entry(2), entry(4)), "rewritten"),
+        (log(entry(2), entry(1), entry(3), entry(4)), "rewritten"),
+        (log(*map(entry, (*MEMBERS, 4)), by=key(9)), "signature"),
+        (EnrolmentLog(AUTHORITY.public_key()), "no enrolment log"),
+    ],
+)
+def test_another_log_than_the_one_that_is_known(
+    tmp_path: Path, shown: EnrolmentLog, words: str
+) -> None:
+    one = device(tmp_path, 1)
+    advertise(one, THREE)
+    before = one.store.get("enrolment/log")
+    with pytest.raises(ProtocolError, match=words):
+        offered = terms(shown, 2).encode()
+        participation.advertise(one, SETTINGS, offered, shown.part() if shown.size else b"")
+    assert one.store.get("enrolment/log") == before
+    assert not one.store.get("terms/2")  # no key of that round was made
+
+
+def test_terms_about_another_log_than_the_one_sent(tmp_path: Path) -> None:
+    one, four = device(tmp_path, 1), log(*map(entry, (*MEMBERS, 4)))
+    for sent in (THREE.part(), b""):
+        with pytest.raises(ProtocolError, match="not about the enrolment log"):
+            participation.advertise(one, SETTINGS, terms(four).encode(), sent)
+
+
+def test_a_log_with_a_gap(tmp_path: Path) -> None:
+    """The server believes that the device has what it lost: next time it gets everything."""
+    with pytest.raises(ProtocolError, match="gap from 0 to 2"):
+        advertise(device(tmp_path, 1), THREE, since=2)
+
+
+# The server's side
+
+
+def test_who_is_gone_or_ends_soon_is_not_drawn() -> None:
+    soon = NOW + DAY_S // 2
+    known = log(entry(1), entry(2), entry(3, until=soon), entry(4), entry(4, Kind.GONE, NOW))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("server.setup.time.time", lambda: NOW)
+        assert enrolled(known, [1, 2, 3, 4, 5]) == [1, 2]
+    assert enrolled(None, [1, 5]) == [1, 5]
+
+
+def test_each_member_is_sent_what_it_lacks() -> None:
+    known: dict[int, int] = {}
+
+    def drawn(about: EnrolmentLog) -> Drawn:
+        offered = terms(about)
+        server = Aggregator(offered, AUTHORITY.public_key())
+        return Drawn(Cohort(1, 0, [1, 2, 3], lambda *_: False), offered, server, about, known)
+
+    first = drawn(THREE)
+    sent = first.advertise().contents
+    assert {one["log"] for one in sent.values()} == {THREE.part()}
+    known |= dict.fromkeys((1, 2), THREE.size)  # who answered
+    four = log(*map(entry, (*MEMBERS, 4)))
+    sent = drawn(four).advertise().contents
+    assert sent[1]["log"] == sent[2]["log"] == four.part(3)
+    assert sent[3]["log"] == four.part()
+    assert {one["log"] for one in drawn(four).advertise().contents.values()} == {four.part()}
