@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from flwr.app import Context
 
 from client import app as client_app
+from client import watermark
 from client.adoption import adopt
 from client.device import Device
 from client.link import LinkLostError, connect
@@ -85,7 +86,13 @@ class Service:
         note_settings(self.vault.store, settings)
         _decline_for(about_model(decode(self.vault.store.get(KEY)), settings.model))
         train, heldout = self._split(settings)
-        yield Device(
+        try:
+            yield self._of(train, heldout)
+        finally:
+            watermark.keep(self.vault)  # before an answer leaves
+
+    def _of(self, train: list[Turn], heldout: list[Turn]) -> Device:
+        return Device(
             member=membership(self.vault.store).member,
             train=train,
             heldout=heldout,
@@ -118,6 +125,7 @@ class Service:
 
     def _consent(self, asked: Asked) -> None:
         store = self.vault.store
+        _decline_for(watermark.reason(self.vault))
         policy = decode(store.get(KEY))
         spent, now = so_far(store.ledger), surroundings(busy=policy.only_idle)
         note_asked(store, asked, spent)

@@ -39,13 +39,14 @@ def run(options: argparse.Namespace) -> int:
 
 def _found(vault: Vault, folder: Path) -> dict[str, Any]:
     """What is known now; ε that has no bound is null."""
+    from client import watermark
     from client.policy import KEY, decode, reasons_to_decline, unknowns
     from client.prospects import so_far, standing
     from client.surroundings import surroundings
 
     store, policy, now = vault.store, decode(vault.store.get(KEY)), surroundings()
     spent, uploads = so_far(store.ledger), store.uploads()
-    lasting = standing(store, policy)
+    lasting = watermark.reason(vault) + standing(store, policy)
     return {
         "vault": {"folder": str(folder), "opened_by": vault.kept},
         "records": vault.records.counts(),
@@ -86,7 +87,9 @@ def _lines(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
 def _rounds(always: list[str], now: list[str]) -> str:
     """Whether a round would be joined; a reason that stays comes before one of the moment."""
     if always:
-        return f"all declined: {' '.join(always)} `privity-client policy` changes what you allow."
+        words = " ".join(always)
+        hint = "" if "privity-client" in words else " `privity-client policy` can allow it."
+        return f"all declined: {words}{hint}"
     return f"declined now: {' '.join(now)}" if now else "would be joined now"
 
 
