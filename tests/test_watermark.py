@@ -189,7 +189,7 @@ def test_a_charge_is_marked_before_the_answer_leaves(
 
     with opened(tmp_path) as vault:
         person = Service(vault, threading.Event())
-        monkeypatch.setattr(person, "_of", lambda *_: vault)
+        monkeypatch.setattr(Service, "_of", lambda *_: vault)
         context: Any = None
         with pytest.raises(RuntimeError), person._device(Settings(), context):
             vault.store.ledger.charge(charged(1, 2.0))
