@@ -25,6 +25,7 @@ from common.records import Record
 from common.tasks.chat import Score, split, turns
 
 MIN_TRAIN, MIN_HELD_OUT = 4, 4
+LEAST_LIMIT = Settings().examples  # answers; a federation's lower `examples` is for what it gets
 CONFIDENCE = 0.95
 
 # What is being done, how much of it is done, and how much there is; units are examples.
@@ -82,7 +83,7 @@ def train(
     Raises:
         InputError: When there are too few answers, or the shared adapter is another model's.
     """
-    training, heldout = split(turns(records), settings.examples)
+    training, heldout = split(turns(records), max(settings.examples, LEAST_LIMIT))
     _check(len(training), len(heldout), settings)
     backbone = backbone_for(settings)
     fit = _Fit(backbone, settings, progress)

@@ -103,7 +103,7 @@ def _check_record_level(settings: Settings) -> None:
         )
     except BudgetExceededError:
         problem = f"No amount of noise that is tried keeps --epsilon {settings.epsilon:g}."
-        raise InputError(problem, "Raise --epsilon or lower --rounds.") from None
+        raise InputError(problem, "Raise it, or plan fewer rounds.") from None
 
 
 def _check_evaluation(settings: Settings) -> None:

@@ -575,6 +575,16 @@ def test_too_few_answers_are_said() -> None:
         train(records(3), None, settings_for("tiny"))
 
 
+def test_a_federation_of_few_examples_leaves_enough_to_learn_alone() -> None:
+    """Where there are too few answers importing more helps, whatever a federation's `examples`."""
+    settings = settings_for("tiny", examples=12)
+    with pytest.raises(InputError, match="Import more messages"):
+        train(records(3), None, settings, random=random())
+    result = train(records(30), None, settings, random=random())
+    assert result.train > 12
+    assert result.heldout >= 4
+
+
 def test_a_shared_adapter_of_another_shape_is_refused() -> None:
     other, _ = adapters(settings_for("tiny", rank=5))
     with pytest.raises(InputError, match="another shape"):
