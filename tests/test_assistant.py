@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -577,7 +578,7 @@ def test_too_few_answers_are_said() -> None:
 
 def test_a_federation_of_few_examples_leaves_enough_to_learn_alone() -> None:
     """Where there are too few answers importing more helps, whatever a federation's `examples`."""
-    settings = settings_for("tiny", examples=12)
+    settings = replace(settings_for("tiny"), examples=12)
     with pytest.raises(InputError, match="Import more messages"):
         train(records(3), None, settings, random=random())
     result = train(records(30), None, settings, random=random())
