@@ -15,6 +15,7 @@ from client.commands import (
     leave,
     passphrase,
     policy,
+    recount,
     start,
     status,
     stop,
@@ -24,8 +25,8 @@ from client.commands import (
 from common.command_line import Parser, run_command
 
 COMMANDS = (
-    init, import_, train, chat, join, start, stop, status, uploads, policy, leave, passphrase,
-    install_service,
+    init, import_, train, chat, join, start, stop, status, uploads, policy, recount, leave,
+    passphrase, install_service,
 )  # fmt: skip
 
 

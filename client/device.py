@@ -64,8 +64,8 @@ class Device:
         heldout: Everything that is held out, likewise.
         consent: Raises `DeclinedError` where the person's own policy says no to a round.
         adopt: Takes an adapter that was published, for the person's own use.
-        failed: Told what code of others raised while it learnt from the person's answers. Where it
-            returns, the round goes on without them, so that no answer depends on it.
+        failed: Told what was raised while learning from the person's answers. Where it returns, the
+            round goes on without them, so that whether it fails shows in nothing that is sent.
         enrolled: Who is enrolled; None for a simulated device, whose run keeps no log.
     """
 

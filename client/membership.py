@@ -15,6 +15,7 @@ from client.draws import OF_DRAWS
 from client.enrolled import OF_ENROLMENT
 from client.joining import Membership
 from client.participation import OF_ROUNDS
+from client.prospects import KEPT
 from client.store import FEDERATION, Store
 from common.errors import InputError
 
@@ -86,5 +87,5 @@ def forget(store: Store) -> None:
     """Be in no federation, with no keys and no secrets of rounds. Ledger and journal stay."""
     rounds = [key for prefix in (*OF_ROUNDS, *OF_DRAWS) for key in store.keys(prefix)]
     with store.together():
-        for key in (FEDERATION, DEVICE_KEY, NODE_KEY, *OF_ENROLMENT, *rounds):
+        for key in (FEDERATION, DEVICE_KEY, NODE_KEY, *OF_ENROLMENT, *KEPT, *rounds):
             store.drop(key)

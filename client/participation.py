@@ -30,7 +30,7 @@ from common.adapter.plan import AdapterPlan, Vector
 from common.adapter.state import Shared, decode_shared
 from common.backbone import adapter_plans, backbone_for
 from common.config import MIN_COHORT, Settings
-from common.errors import PrivityError, ProtocolError
+from common.errors import ProtocolError
 from common.privacy.accountant import epsilon
 from common.privacy.noise import discrete_gaussian
 from common.privacy.user_level import user_epsilon
@@ -222,9 +222,7 @@ def _train(
     device.store.ledger.charge(charge)
     try:
         return _learn(device, settings, terms, published, charge, kept, chosen)
-    except PrivityError:
-        raise
-    except Exception as error:  # whether code of others fails can depend on what it was given
+    except Exception as error:  # whether it fails can depend on what was said
         device.failed(error)
         return _learn(device, settings, terms, published, charge, kept, Chosen((), ()))
 

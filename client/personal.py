@@ -26,6 +26,7 @@ from common.tasks.chat import Score, turns
 from common.tasks.sets import chosen
 
 MIN_TRAIN, MIN_HELD_OUT = 4, 4
+LEAST_LIMIT = Settings().examples  # answers; a federation's lower `examples` is for what it gets
 CONFIDENCE = 0.95
 
 # What is being done, how much of it is done, and how much there is; units are examples.
@@ -85,7 +86,7 @@ def train(
     Raises:
         InputError: When there are too few answers, or the shared adapter is another model's.
     """
-    training, heldout = chosen(turns(records), key, settings.examples)
+    training, heldout = chosen(turns(records), key, max(settings.examples, LEAST_LIMIT))
     _check(len(training), len(heldout), settings)
     backbone = backbone_for(settings)
     fit = _Fit(backbone, settings, progress)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import random
 import threading
@@ -18,6 +17,7 @@ from urllib.parse import urlsplit
 from flwr.app import Context
 
 from client import app as client_app
+from client import watermark
 from client.adoption import adopt
 from client.device import Device
 from client.enrolled import Enrolled
@@ -26,7 +26,8 @@ from client.joining import renew
 from client.link import LinkLostError, connect
 from client.membership import identity, keys, membership
 from client.node import Node
-from client.policy import KEY, Asked, SoFar, about_model, decode, reasons_to_decline
+from client.policy import KEY, Asked, about_model, decode, reasons_to_decline
+from client.prospects import note_asked, note_settings, so_far
 from client.surroundings import surroundings
 from client.vault import Vault
 from common.adapter.state import Shared
@@ -102,9 +103,17 @@ class Service:
     @contextmanager
     def _device(self, settings: Settings, context: Context) -> Iterator[Device]:  # noqa: ARG002
         """This person's device, for one message; a model they do not allow is not looked for."""
+        note_settings(self.vault.store, settings)
         _decline_for(about_model(decode(self.vault.store.get(KEY)), settings.model))
-        (train, heldout), known = self._divided(), identity(self.vault.store)
-        yield Device(
+        train, heldout = self._divided()
+        try:
+            yield self._of(train, heldout)
+        finally:
+            watermark.keep(self.vault)  # before an answer leaves
+
+    def _of(self, train: list[Turn], heldout: list[Turn]) -> Device:
+        known = identity(self.vault.store)
+        return Device(
             member=membership(self.vault.store).member,
             train=train,
             heldout=heldout,
@@ -142,11 +151,11 @@ class Service:
 
     def _consent(self, asked: Asked) -> None:
         store = self.vault.store
+        _decline_for(watermark.reason(self.vault))
         policy = decode(store.get(KEY))
-        spent = [store.ledger.spent(guarantee) for guarantee in ("record", "user")]
-        so_far = SoFar(*(math.inf if one is None else one.epsilon for one in spent))
-        now = surroundings(busy=policy.only_idle)
-        _decline_for(reasons_to_decline(policy, asked, now, so_far))
+        spent, now = so_far(store.ledger), surroundings(busy=policy.only_idle)
+        note_asked(store, asked, spent)
+        _decline_for(reasons_to_decline(policy, asked, now, spent))
 
     def _adopt(self, settings: Settings, published: Shared) -> None:
         """Try what was published, and say whether it helps this person."""

@@ -5,14 +5,21 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 from pathlib import Path
 
 from client.database import prepare, transaction
-from client.ledger import Ledger
+from client.ledger import Ledger, Spent
 
+# Columns of a release that change neither what it costs nor when it was made.
+PLACES = {
+    "id", "run", "round", "attempt", "data", "evaluation_data", "version", "epsilon", "delta",
+}  # fmt: skip
+FORGOTTEN = "restored"  # the run of releases that a restored ledger had forgotten
 FEDERATION = "federation"  # JSON: what this device is enrolled in
 
 
@@ -107,6 +114,39 @@ class Store:
         """The name of the federation that this device is in; empty when it is in none."""
         enrolled = self.get(FEDERATION)
         return "" if enrolled is None else str(json.loads(enrolled)["name"])
+
+    def kinds(self) -> Counter[str]:
+        """How many releases were ever charged, by kind: JSON of their cost and their second."""
+        columns = [row[1] for row in self._db.execute("PRAGMA table_info(releases)")]
+        costly = [name for name in columns if name not in PLACES]
+        rows = self._db.execute(f"SELECT {', '.join(costly)} FROM releases")  # noqa: S608
+        values = (dict(zip(costly, row, strict=True)) for row in rows)
+        known = ({name: one[name] for name in costly if one[name] is not None} for one in values)
+        return Counter(json.dumps(one, sort_keys=True) for one in known)
+
+    def charge_again(self, kinds: Counter[str], spent: Mapping[str, Spent | None]) -> None:
+        """Enter releases that the ledger has forgotten, in one transaction.
+
+        Args:
+            kinds: As `kinds` gives them.
+            spent: What the ledger comes to with them, by guarantee.
+        """
+        with transaction(self._db):
+            (last,) = self._db.execute(
+                "SELECT COALESCE(MAX(round), 0) FROM releases WHERE run = ?", (FORGOTTEN,)
+            ).fetchone()
+            for number, kind in enumerate(sorted(kinds.elements()), start=last + 1):
+                values = json.loads(kind)
+                total = spent.get(values["guarantee"])
+                values |= {"run": FORGOTTEN, "round": number, "attempt": 0, "data": ""}
+                values |= {"version": version("privity")}
+                if total:
+                    values |= {"epsilon": total.epsilon, "delta": total.delta}
+                marks = ", ".join("?" * len(values))
+                self._db.execute(
+                    f"INSERT INTO releases ({', '.join(values)}) VALUES ({marks})",  # noqa: S608
+                    tuple(values.values()),
+                )
 
     def put(self, key: str, value: bytes) -> None:
         """Keep a blob under a key, replacing what was there."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from client import watermark
 from client.collection import Collection
 from client.database import version_of
 from client.ownership import Lock
@@ -40,6 +41,7 @@ class Vault:
         self.folder, self._db, self._header, self._key = folder, db, header, key
         self._lock: Lock | None = None
         self.store = Store(db, str(folder / DATABASE), lent=True)
+        watermark.identify(self.store)
         self.records = Collection(db)
 
     @classmethod

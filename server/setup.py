@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from common.config import Settings
 from common.enrolment_log import DAY_S, EnrolmentLog
-from common.errors import RoundAbandonedError
+from common.errors import InputError, ProtocolError, RoundAbandonedError
 from common.secagg import Aggregator, RoundTerms
 from common.terms import round_terms
 from server.cohort import Ask, Cohort, Content, Messenger, poisson_sample, simulated_losses
@@ -122,14 +122,18 @@ def offer(federation: Federation, cohort: Cohort) -> Drawn:
     """The terms for a cohort; who is gone from the enrolment log by now is not in it.
 
     Raises:
-        RoundAbandonedError: It is too small, or nothing is left of the user-level budget.
+        RoundAbandonedError: No secure sum can be made of it, or nothing is left of the user-level
+            budget. Nobody was asked anything.
     """
     settings, registry = federation.settings, federation.registry
     noise = plan_noise(settings, registry.user_rhos(), cohort.number)
     log = federation.log()
     cohort.members = enrolled(log, cohort.members)
     place = (federation.run, cohort.number, cohort.attempt, len(cohort.members))
-    terms = round_terms(settings, registry.plan.dimension, *place, noise)
+    try:
+        terms = round_terms(settings, registry.plan.dimension, *place, noise)
+    except (InputError, ProtocolError) as error:  # of this cohort; the expected one was checked
+        raise RoundAbandonedError(error.message, error.hint) from None
     if log:
         terms = replace(terms, log_size=log.size, log_head=log.head.hex())
     aggregator = Aggregator(terms, federation.authority)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import sqrt
+from typing import TypeVar
 
 from common.config import MIN_COHORT, Settings
-from common.errors import BudgetExceededError, InputError, RoundAbandonedError
-from common.evaluation import release
+from common.errors import BudgetExceededError, InputError, ProtocolError, RoundAbandonedError
+from common.evaluation import planned_evaluations, release
 from common.planning import planned_rounds
+from common.privacy.accountant import calibrate
+from common.privacy.noise import SIGMA_RANGE
 from common.privacy.user_level import calibrate_user
 from common.terms import graph_for, round_terms
+
+Found = TypeVar("Found")
 
 
 def plan_noise(settings: Settings, spent: Sequence[float], number: int) -> float:
@@ -45,7 +50,7 @@ def check_reachable(settings: Settings, dimension: int) -> None:
     if expected < MIN_COHORT:
         problem = f"A cohort of {expected} is too small for a secure sum."
         raise InputError(problem, f"Use at least {MIN_COHORT} users (--users, --cohort).")
-    least = graph_for(settings, expected).least
+    least = _possible(lambda: graph_for(settings, expected)).least
     survivors = expected * (1 - settings.dropout)
     if survivors < least:
         problem = (
@@ -59,8 +64,46 @@ def check_reachable(settings: Settings, dimension: int) -> None:
         raise InputError(
             f"No noise keeps the person's ε: {error}", "Raise --user-epsilon."
         ) from None
-    round_terms(settings, dimension, "check", 1, 0, expected, noise)
+    terms = _possible(lambda: round_terms(settings, dimension, "check", 1, 0, expected, noise))
+    if terms.noise > SIGMA_RANGE[1]:
+        problem = f"No device can draw noise of {terms.noise:.3g} levels (at most 2^26)."
+        raise InputError(problem, "Lower --modulus-bits, or raise --user-epsilon.")
     _check_evaluation(settings)
+    _check_record_level(settings)
+
+
+def _possible(plan: Callable[[], Found]) -> Found:
+    """What the settings lead to.
+
+    Raises:
+        InputError: No secure sum can be made of them.
+    """
+    try:
+        return plan()
+    except ProtocolError as error:
+        hint = error.hint or "Change the cohort, its tolerances or --modulus-bits."
+        raise InputError(f"No round can be made: {error.message}", hint) from None
+
+
+def _check_record_level(settings: Settings) -> None:
+    """A device's whole plan must fit its ε; otherwise every device would decline every round."""
+    if not settings.dp:
+        return
+    evaluations = []
+    if settings.evaluation_epsilon:
+        evaluations = [release(settings)] * planned_evaluations(settings)
+    try:
+        calibrate(
+            evaluations,
+            steps=settings.local_steps * planned_rounds(settings, 1),
+            sample_rate=settings.sample_rate,
+            target=settings.epsilon,
+            delta=settings.delta,
+            accountant=settings.accountant,
+        )
+    except BudgetExceededError:
+        problem = f"No amount of noise that is tried keeps --epsilon {settings.epsilon:g}."
+        raise InputError(problem, "Raise it, or plan fewer rounds.") from None
 
 
 def _check_evaluation(settings: Settings) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from common.backbone import adapter_plans, backbone_for
 from common.config import Settings, from_mapping
-from common.errors import BudgetExceededError, InputError, PrivityError
+from common.errors import InputError, PrivityError
 from common.places import keep
 from server.registry import Registry, history
 from server.terms import check_reachable
@@ -37,19 +37,7 @@ def resolve(settings: Settings) -> Settings:
     check_reachable(resolved, adapter_plans(resolved)[0].dimension)
     for user in everyone:
         devices.examples(resolved, user)
-    if resolved.dp:
-        _check_budget(resolved)
     return resolved
-
-
-def _check_budget(settings: Settings) -> None:
-    from client.budget import next_release
-
-    try:
-        next_release([], settings, 1)
-    except BudgetExceededError:
-        problem = f"No amount of noise that is tried keeps --epsilon {settings.epsilon:g}."
-        raise InputError(problem, "Raise --epsilon or lower --rounds.") from None
 
 
 def prepare(settings: Settings) -> None:

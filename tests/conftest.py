@@ -28,10 +28,11 @@ THEIRS = re.compile(
 for _name in [name for name in os.environ if THEIRS.match(name)]:
     del os.environ[_name]
 _ours = tempfile.TemporaryDirectory(prefix="privity-tests-")
-for _folder in ("home", "cache"):
+for _folder in ("home", "cache", "state"):
     Path(_ours.name, _folder).mkdir()
 os.environ |= {
-    "HOME": f"{_ours.name}/home", "PRIVITY_CACHE": f"{_ours.name}/cache", "COLUMNS": "80",
+    "HOME": f"{_ours.name}/home", "PRIVITY_CACHE": f"{_ours.name}/cache",
+    "XDG_STATE_HOME": f"{_ours.name}/state", "COLUMNS": "80",
     "TOKENIZERS_PARALLELISM": "false",
 }  # fmt: skip
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -582,6 +583,16 @@ def test_the_same_randomness_fits_the_same_adapter() -> None:
 def test_too_few_answers_are_said() -> None:
     with pytest.raises(InputError, match="2 answers to train on and 1 to evaluate"):
         train(records(3), None, settings_for("tiny"), key=KEY)
+
+
+def test_a_federation_of_few_examples_leaves_enough_to_learn_alone() -> None:
+    """Where there are too few answers importing more helps, whatever a federation's `examples`."""
+    settings = replace(settings_for("tiny"), examples=12)
+    with pytest.raises(InputError, match="Import more messages"):
+        train(records(3), None, settings, random=random())
+    result = train(records(30), None, settings, random=random())
+    assert result.train > 12
+    assert result.heldout >= 4
 
 
 def test_a_shared_adapter_of_another_shape_is_refused() -> None:

@@ -286,6 +286,8 @@ def test_keys_that_another_invite_enrolled_are_made_anew(
     """After a join whose answer was lost, or a leaving that was interrupted."""
     from client import joining
     from client.joining import KnownKeysError, Membership
+    from common.config import Settings
+    from common.offer import Offer
 
     shown: list[bytes] = []
 
@@ -297,6 +299,7 @@ def test_keys_that_another_invite_enrolled_are_made_anew(
         return Membership(url, b"", 7, b"", b"", "village")
 
     monkeypatch.setattr(joining, "join", join)
+    monkeypatch.setattr(joining, "offered", lambda *_: Offer("village", Settings()))
     invite = ("https://village:1", "CODE", "--ca-fingerprint", "AB", "--no-start")
     assert "member 7 of 'village'" in said(capsys, "join", *invite)
     assert len(set(shown)) == 2

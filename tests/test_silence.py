@@ -149,7 +149,7 @@ def test_who_is_offered_an_adapter_answers_the_same_whatever_comes_of_it(
     assert "declined" in world.person._notes
 
 
-@pytest.mark.parametrize("error", FAILURES[:2], ids=lambda one: type(one).__name__)
+@pytest.mark.parametrize("error", [FAILURES[0], FAILURES[6]], ids=lambda one: type(one).__name__)
 @pytest.mark.parametrize(
     ("place", "name"),
     [(service, "turns"), (Backbone, "losses"), (Backbone, "prepared"), (evaluation, "gain")],

@@ -20,6 +20,7 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Make a vault whose key is in the OS keyring, or under a passphrase where one is named."""
+    from client import watermark
     from client.unlocking import Keyring, Passphrase
     from client.vault import Vault
 
@@ -29,5 +30,11 @@ def run(options: argparse.Namespace) -> int:
     Vault.create(folder, unlock).close()
     kept = "its passphrase, which nobody can recover," if by_passphrase else "the OS keyring"
     print(f"The vault is in {folder}; {kept} opens it.")  # noqa: T201
+    if spent := watermark.others():
+        most = max(one.epsilon for one in spent)
+        print(  # noqa: T201
+            f"Another vault on this machine has spent ε {most:.2f} of an example. What is imported "
+            "here too is charged in both, and nothing adds that up."
+        )
     print("`privity-client import FILE` brings in what it shall learn from.")  # noqa: T201
     return 0

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from server.registry import RoundEntry
 
 LOOK_S = 0.2
+LEAST_DIMENSION = 1  # the model is not looked for here; when rounds begin its own is checked
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 LONGEST_DAYS = 366
 
@@ -40,6 +41,7 @@ def _act(options: argparse.Namespace) -> int:
     from common.errors import InputError
     from server.hold import HOW_TO_GO_ON, on_hold, resume
     from server.plan import Plan, left_unspent, rounds_done, write_plan
+    from server.terms import check_reachable
 
     place, every_s = place_of(options), _seconds(options.every)
     settings, done = place.settings().run, rounds_done(place.federation)
@@ -53,6 +55,7 @@ def _act(options: argparse.Namespace) -> int:
         raise InputError(f"--rounds {options.rounds} is no number of rounds.", "Give 1 or more.")
     if options.rounds > left:
         raise InputError(f"--rounds {options.rounds} is more than the {left} that are left.")
+    check_reachable(settings, LEAST_DIMENSION)
     wanted, unspent = options.rounds or left, left_unspent(place.federation)
     if options.resume:
         print(f"No longer on hold. {resume(place.federation).why()}")  # noqa: T201

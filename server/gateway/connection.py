@@ -51,11 +51,13 @@ class Services:
             loop; must be quick.
         desk: What is asked (`enrol`, `leave`, `renew`), body and address to a reply; called in a
             thread, may block.
+        terms: What the federation asks of devices, for anybody; must be quick.
     """
 
     authorities: bytes
     is_known: Callable[[bytes], bool]
     desk: Callable[[str, bytes, str], Reply]
+    terms: Callable[[], bytes] = bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +207,8 @@ class Connection:
             await self._pass_on(route, headers, body)
         elif route.kind is Kind.CA:
             await self._reply(route, 200, services.authorities, (b"content-type", b"text/plain"))
+        elif route.kind is Kind.TERMS:
+            await self._reply(route, 200, services.terms(), JSON)
         elif route.kind is Kind.HEALTH:
             await self._reply(route, 200, b'{"status": "ok"}', JSON)
         else:

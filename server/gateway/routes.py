@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from common.enrolment import MAX_BYTES
+from common.offer import PATH as TERMS
 from server.gateway.claims import (
     require_confirmed,
     require_nothing,
@@ -29,6 +30,7 @@ class Kind(Enum):
     FLEET = "fleet"
     DESK = "desk"
     CA = "ca"
+    TERMS = "terms"
     HEALTH = "health"
 
 
@@ -68,6 +70,7 @@ def routes(limits: Limits) -> dict[tuple[bytes, bytes], Route]:
     small, large = limits.small_kib * KIBIBYTE, limits.object_mib * MEBIBYTE
     table = [
         (b"GET", Route("/v1/ca", Kind.CA, 0)),
+        (b"GET", Route(TERMS, Kind.TERMS, 0)),
         (b"GET", Route("/v1/health", Kind.HEALTH, 0)),
         *((b"POST", Route(f"/v1/{what}", Kind.DESK, MAX_BYTES)) for what in DESK),
         *((b"POST", route) for route in _fleet(SMALL_CALLS, small)),

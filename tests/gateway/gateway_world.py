@@ -21,6 +21,8 @@ from flwr.proto.message_pb2 import PushObjectRequest
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
 from client.joining import Membership, join, trusting
+from common.config import Settings
+from common.offer import Offer
 from server import place
 from server.enrolment import Enrolment
 from server.enrolment_desk import Desk
@@ -74,6 +76,9 @@ class Stub:
         self.server.server_close()
 
 
+OFFER = Offer("Ours", Settings(users=3))
+
+
 @dataclass
 class World:
     """A gateway with its enrolment and the stub behind it."""
@@ -95,7 +100,9 @@ class World:
         made = self.made
         ca_pem = made.ca_certificate.read_bytes()
         desk = Desk(self.enrolment, made.authority(), "Ours", self.register, self.gone.append)
-        services = Services(made.authorities().encode(), self.enrolment.is_known, desk.answer)
+        services = Services(
+            made.authorities().encode(), self.enrolment.is_known, desk.answer, OFFER.encode
+        )
         upstream = Upstream(self.stub.url, ca_pem, self.limits.upstream_s)
         gateway = Gateway(made.server_pem, services, upstream, self.limits)
         self.port = (await gateway.start("0.0.0.0", 0))[1]

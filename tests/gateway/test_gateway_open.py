@@ -8,10 +8,10 @@ import pytest
 from flwr.proto.fleet_pb2 import ActivateNodeRequest, ActivateNodeResponse, PushMessagesRequest
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
-from gateway_world import KEY_HEADER, Person, World, pushed
+from gateway_world import KEY_HEADER, OFFER, Person, World, pushed
 
-from client.joining import leave
-from common.errors import InputError
+from client.joining import leave, offered
+from common.errors import InputError, PrivityError
 from server.enrolment import Enrolment
 
 # What is open
@@ -34,6 +34,19 @@ def test_a_device_joins_and_speaks_to_flower(world: World) -> None:
     assert path == "/v1/fleet/activate-node"
     assert body == request.SerializeToString()
     assert {"flwr-public-key", "flwr-signature", "content-type"} <= headers.keys()
+
+
+def test_anybody_may_read_the_terms_before_joining(world: World) -> None:
+    assert offered(world.url, world.made.fingerprint()) == OFFER
+    with world.client() as client:
+        assert client.get("/v1/terms").headers["content-type"] == "application/json"
+        assert client.get("/v1/terms?x").status_code == 404
+    services = world.gateway._shared.services
+    object.__setattr__(services, "terms", lambda: b'{"version": 2}')
+    with pytest.raises(PrivityError, match="does not say what its rounds ask"):
+        offered(world.url, world.made.fingerprint())
+    with pytest.raises(InputError, match="fingerprint"):
+        offered(world.url, "00" * 32)
 
 
 def test_only_known_headers_pass_in_either_direction(world: World) -> None:
