@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,10 @@ def test_a_ledger_of_version_1_is_carried_on(tmp_path: Path) -> None:
     assert store.ledger.user_rhos() == [float("inf")]
     with pytest.raises(ProtocolError, match="charged already"):
         store.ledger.charge(charge())
-    store.ledger.charge(charge(round_=2))  # a run that version 1 began goes on
+    assert store.ledger.counts() == []  # its windows were not set by a count
+    count = Release(7.5, 1.0, 1)
+    store.ledger.charge(replace(charge(round_=2), count=count))  # a run that it began goes on
+    assert store.ledger.releases() == [RELEASE, RELEASE, count]
 
 
 def test_a_newer_store_is_refused(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from client.ledger import Charge, Spent
 from client.store import Store, Upload
 from client.unlocking import Cost, Passphrase
 from client.vault import Vault
-from common.privacy.accountant import Release
+from common.privacy.accountant import Release, epsilon
 
 WORDS = "correct horse battery"
 RUN = [sys.executable, "-c", "import sys; from client.cli import main; sys.exit(main())"]
@@ -71,7 +71,14 @@ def test_the_first_day(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> No
     assert "6 records are new, 0 were there" in said(capsys, "import", file)
     assert "0 records are new, 6 were there" in said(capsys, "import", file)
     status = said(capsys, "status")
-    for words in ("by passphrase", "6 message", "federation  none", "none is running", "ε 0.00"):
+    for words in (
+        "by passphrase",
+        "6 message",
+        "3 to learn from",
+        "federation  none",
+        "none is running",
+        "ε 0.00",
+    ):
         assert words in status
     assert said(capsys, "uploads") == "Nothing has left this device.\n"
     with opened(tmp_path) as vault:
@@ -247,6 +254,9 @@ def test_uploads_lists_everything_that_left(
     assert [row["bytes"] for row in found["uploads"]] == [300, 40_000, 40_000]
     assert [row["record_epsilon"] for row in found["uploads"]] == [None, 1.25, None]
     assert found["user"] == {"epsilon": "infinite", "delta": 1e-6}
+    alone = epsilon([Release(1.5, 0.5, 6)], 1e-5)
+    assert 2 * alone < found["record_message"]["epsilon"] < 6 * alone
+    assert f"ε = {found['record_message']['epsilon']:.2f}" in text
     assert found["charged_but_not_sent"] == 1
 
 

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import threading
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from common.errors import InputError, PrivityError
 from common.places import run_seed
 from common.privacy.accountant import Release, calibrate, epsilon
 from common.privacy.user_level import user_epsilon
+from common.promises import record_level
 from server.aggregation import RuleState
 from server.cli import main
 from server.place import create
@@ -239,10 +240,13 @@ def test_a_round_whose_maker_was_killed_holds_nobody_up(tmp_path: Path) -> None:
 def test_what_was_spent_is_what_a_device_with_every_round_was_charged() -> None:
     """Oracles: the device's own plan, and dp-accounting's composition."""
     settings = Settings(users=8, rounds=4, epsilon=4.0, user_epsilon=6.0)
-    sigma = calibrate((), steps=4, sample_rate=1.0, target=4.0, delta=1e-5)
+    planned = [Release(1.0, 1.0, 4), Release(5.0, 1.0, 4)]  # training and count
+    sigma = calibrate((), planned, target=4.0, delta=1e-5)
     after_two = spent_after(settings, [0.01, 0.01])
     assert after_two.record and after_two.user
-    assert after_two.record.epsilon == pytest.approx(epsilon([Release(sigma, 1.0, 2)], 1e-5))
+    assert after_two.record.epsilon == pytest.approx(
+        epsilon([Release(sigma, 1.0, 2), Release(5 * sigma, 1.0, 2)], 1e-5)
+    )
     assert 0 < after_two.record.epsilon < 4
     assert after_two.user.epsilon == pytest.approx(user_epsilon([0.02], 1e-5))
     after_all = spent_after(settings, [0.01] * 9)  # repeated attempts: devices add noise
@@ -252,11 +256,29 @@ def test_what_was_spent_is_what_a_device_with_every_round_was_charged() -> None:
     assert nothing.record.epsilon == nothing.user.epsilon == 0
 
 
-def test_what_is_not_promised_is_not_stated_and_sampled_cohorts_may_have_spent_all() -> None:
+def test_what_one_message_costs_is_stated_beside() -> None:
+    """Two examples of everything: the Gaussian with twice the μ (2.15, 9.08 and 19.12 at 1e-5)."""
+    for epsilon_, message in ((1.0, 2.155), (4.0, 9.085), (8.0, 19.121)):
+        settings = Settings(users=8, rounds=3, epsilon=epsilon_)
+        for attempts in (3, 7):
+            found = spent_after(settings, [0.0] * attempts).record
+            assert found
+            assert found.epsilon_message == pytest.approx(message, abs=2e-3)
+            assert f"({found.epsilon_message:.2f} for one message" in record_level(asdict(found))
+        first = spent_after(settings, [0.0]).record
+        assert first
+        assert first.epsilon < first.epsilon_message < message  # type: ignore[operator]
+    older = Spending.from_dict(
+        {"record": {"epsilon": 1.0, "delta": 1e-5, "budget": 8.0}, "user": None}
+    )
+    assert older.record
+    assert older.record.epsilon_message is None
+    assert "message" not in record_level(asdict(older.record))
+
+
+def test_what_is_not_promised_is_not_stated() -> None:
     neither = spent_after(Settings(users=8, dp=False), [float("inf")])
     assert neither == Spending(None, None)
-    sampled = spent_after(Settings(users=20, cohort=5, rounds=9), [float("inf")])
-    assert sampled.record and sampled.record.epsilon == 8.0
 
 
 TINY = Settings(model="tiny", users=5, modules="q_proj,v_proj", rank=2, layers=1)

@@ -25,6 +25,7 @@ from common.privacy.gaussian import gaussian_epsilon, gaussian_mu
 
 PRV, RDP = "prv", "rdp"
 SIGMA_RANGE = (2.0**-10, 2.0**20)
+ROUNDING = 1e-12  # relative; of sums of a few thousand doubles
 SIGMA_PRECISION = 1e-3  # relative; the noisier side is returned
 RDP_SLACK = 0.6  # PRV never allowed less than this share of Rényi accounting's σ here
 PRV_LEAST_DELTA = 1e-11  # below, its δ is no more than the rounding of the Fourier transform
@@ -45,6 +46,7 @@ class Release:
 
 def epsilon(events: Sequence[Release], delta: float, accountant: str = PRV) -> float:
     """ε at δ of all events together; 0 without events, infinite without noise."""
+    events = [event for event in events if event.steps]
     if not events:
         return 0.0
     if any(event.noise_multiplier == 0 for event in events):
@@ -214,9 +216,9 @@ def _exact_sigma(
     asked = sum(event.noise_multiplier**-2 for event in planned)
     if left * SIGMA_RANGE[1] ** 2 < asked:
         raise _spent(epsilon(past, delta), target)
-    sigma = sqrt(asked / left)
+    sigma = sqrt(asked / left) * (1 + ROUNDING)
     while epsilon([*past, *_scaled(planned, sigma)], delta) > target:
-        sigma *= 1 + 1e-12
+        sigma *= 1 + ROUNDING
     return sigma
 
 
