@@ -47,9 +47,6 @@ BASE = Settings(model="tiny", modules=MODULES, layers=0, rank=8, users=MIN_COHOR
 PLAIN: Asks = ((1, 0), (2, 0), (3, 0))
 REPEATED: Asks = ((1, 0), (1, 1), (2, 0), (3, 0), (3, 1))
 STORIES = (
-    Story("ε = 1, repeated", REPEATED, replace(BASE, epsilon=1.0, evaluation_epsilon=0.3)),
-    Story("five steps", PLAIN, replace(BASE, epsilon=8.0, local_steps=5, delta=1e-6)),
-    Story("sampled", PLAIN, replace(BASE, epsilon=4.0, local_steps=3, sample_rate=0.3)),
     Story("Rényi", PLAIN, replace(BASE, epsilon=2.0, accountant="rdp", sharing="fedsa")),
     Story(
         "both levels",
@@ -58,6 +55,9 @@ STORIES = (
                 accountant="rdp"),
     ),
     Story("user level", REPEATED, replace(BASE, dp=False, user_epsilon=1.0, user_delta=1e-7)),
+    Story("ε = 1, repeated", REPEATED, replace(BASE, epsilon=1.0, evaluation_epsilon=0.3)),
+    Story("five steps", PLAIN, replace(BASE, epsilon=8.0, local_steps=5, delta=1e-6)),
+    Story("sampled", PLAIN, replace(BASE, epsilon=4.0, local_steps=3, sample_rate=0.3)),
 )  # fmt: skip
 
 
