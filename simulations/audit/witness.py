@@ -27,6 +27,7 @@ from common.secagg import RoundTerms
 from simulations.audit.cohort import Cohort, Member, Person
 from simulations.devices import SeededRandomness
 
+COUNT = "/count"  # a noisy number of examples decides who is in: the worlds are compared given it
 Row = dict[str, Any]
 Asks = Sequence[tuple[int, int]]  # rounds and attempts, in the order of a server that likes to ask
 
@@ -103,7 +104,7 @@ class Witness(Cohort):
         seed: int,
         run: str,
         published: Shared | None = None,
-        silent: Sequence[str] = (),
+        silent: Sequence[str] = (COUNT,),
     ) -> None:
         self._silent = silent
         self.devices: dict[int, Device] = {}
