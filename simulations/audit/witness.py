@@ -42,7 +42,8 @@ class Seen:
         kept: What stays on the first device and was trained (FedSA's B).
         rows: Ledger rows that the attempt added on the first device.
         drawn: Bytes of randomness that it asked for, by purpose.
-        uncharged: Purposes of noise whose bytes it asked for before a row was written.
+        uncharged: Purposes of noise whose bytes it asked for before a row was written; a count
+            leaves the device only by what is done with it afterwards.
     """
 
     number: int
@@ -125,7 +126,7 @@ class Witness(Cohort):
         uncharged = tuple(
             purpose
             for purpose, rows in recorded.rows_before.items()
-            if "noise" in purpose and rows <= len(before)
+            if "noise" in purpose and COUNT not in purpose and rows <= len(before)
         )
         rows = tuple(self.rows()[len(before) :])
         return Seen(
