@@ -107,8 +107,9 @@ def _follow(evidence: Evidence, system: System, story: Story, witness: Witness) 
             own = _own_record(rows, settings)
             _stated(evidence, place, own, settings.epsilon, settings.delta, seen.row("record"))
             told = [asked.record_epsilon for asked in witness.asked[asked_before:]]
-            evidence.at_most(f"{place}: own ε, policy's", own * (1 - ROUNDING), max(told))
-            share = own / float(seen.row("record")["epsilon"] or math.nan)
+            agreed = told[-1] if told else math.nan
+            evidence.at_most(f"{place}: own ε, policy's", own * (1 - ROUNDING), agreed)
+            share = own / float(seen.row("record").get("epsilon") or math.inf)
         if settings.user_epsilon:
             own = zcdp_epsilon(math.fsum(rhos), settings.user_delta)
             row, budget = seen.row("user"), settings.user_epsilon
