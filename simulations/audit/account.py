@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from common.config import MIN_COHORT, Settings
+from common.errors import RoundAbandonedError
 from server.spending import spent_after
 from simulations.audit.arithmetic import Noisy, epsilon_of, zcdp_epsilon
 from simulations.audit.canaries import MODULES
@@ -92,7 +93,10 @@ def _follow(evidence: Evidence, system: System, story: Story, witness: Witness) 
     """Ask, and hold every answer to its row; own ε over the stated one at the end."""
     settings, rows, rhos, share = story.settings, list[Row](), list[float](), 1.0
     for number, attempt in story.asks:
-        noise = system.plan_noise(settings, rhos, number) if settings.user_epsilon else 0.0
+        try:
+            noise = system.plan_noise(settings, rhos, number) if settings.user_epsilon else 0.0
+        except RoundAbandonedError:  # the server has nothing left to offer
+            break
         asked_before = len(witness.asked)
         seen = witness.ask(number, attempt, noise)
         place = f"{story.name}, round {number}.{attempt}"
