@@ -108,6 +108,8 @@ def _follow(evidence: Evidence, system: System, story: Story, witness: Witness) 
         rhos.append(_rho(evidence, place, seen) if settings.user_epsilon else math.inf)
         if settings.dp:
             _noise(evidence, place, settings, seen)
+            rate = seen.row("record").get("sample_rate") or 0.0
+            evidence.at_most(f"{place}: sampling rate, row's", settings.sample_rate, rate)
             own = _own_record(rows, settings)
             _stated(evidence, place, own, settings.epsilon, settings.delta, seen.row("record"))
             told = [asked.record_epsilon for asked in witness.asked[asked_before:]]
