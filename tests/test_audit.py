@@ -78,7 +78,7 @@ from simulations.cli import main
 from simulations.devices import SeededRandomness
 
 SMALL = Scale(
-    canaries=200, rounds=2, cohort=200, user_rounds=2, runs=20, strangers=50, trials=10
+    canaries=200, rounds=2, cohort=200, user_rounds=2, runs=32, strangers=50, trials=10
 )  # fmt: skip
 # As many repetitions and canaries as it takes to tell a ledger that forgets.
 ASKED = replace(SMALL, rounds=25, canaries=400)
