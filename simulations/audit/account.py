@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from common.config import MIN_COHORT, Settings
+from common.errors import RoundAbandonedError
 from server.spending import spent_after
 from simulations.audit.arithmetic import Noisy, epsilon_of, zcdp_epsilon
 from simulations.audit.canaries import MODULES
@@ -47,9 +48,6 @@ BASE = Settings(model="tiny", modules=MODULES, layers=0, rank=8, users=MIN_COHOR
 PLAIN: Asks = ((1, 0), (2, 0), (3, 0))
 REPEATED: Asks = ((1, 0), (1, 1), (2, 0), (3, 0), (3, 1))
 STORIES = (
-    Story("ε = 1, repeated", REPEATED, replace(BASE, epsilon=1.0, evaluation_epsilon=0.3)),
-    Story("five steps", PLAIN, replace(BASE, epsilon=8.0, local_steps=5, delta=1e-6)),
-    Story("sampled", PLAIN, replace(BASE, epsilon=4.0, local_steps=3, sample_rate=0.3)),
     Story("Rényi", PLAIN, replace(BASE, epsilon=2.0, accountant="rdp", sharing="fedsa")),
     Story(
         "both levels",
@@ -58,6 +56,9 @@ STORIES = (
                 accountant="rdp"),
     ),
     Story("user level", REPEATED, replace(BASE, dp=False, user_epsilon=1.0, user_delta=1e-7)),
+    Story("ε = 1, repeated", REPEATED, replace(BASE, epsilon=1.0, evaluation_epsilon=0.3)),
+    Story("five steps", PLAIN, replace(BASE, epsilon=8.0, local_steps=5, delta=1e-6)),
+    Story("sampled", PLAIN, replace(BASE, epsilon=4.0, local_steps=3, sample_rate=0.3)),
 )  # fmt: skip
 
 
@@ -92,7 +93,10 @@ def _follow(evidence: Evidence, system: System, story: Story, witness: Witness) 
     """Ask, and hold every answer to its row; own ε over the stated one at the end."""
     settings, rows, rhos, share = story.settings, list[Row](), list[float](), 1.0
     for number, attempt in story.asks:
-        noise = system.plan_noise(settings, rhos, number) if settings.user_epsilon else 0.0
+        try:
+            noise = system.plan_noise(settings, rhos, number) if settings.user_epsilon else 0.0
+        except RoundAbandonedError:  # the server has nothing left to offer
+            break
         asked_before = len(witness.asked)
         seen = witness.ask(number, attempt, noise)
         place = f"{story.name}, round {number}.{attempt}"
@@ -104,11 +108,14 @@ def _follow(evidence: Evidence, system: System, story: Story, witness: Witness) 
         rhos.append(_rho(evidence, place, seen) if settings.user_epsilon else math.inf)
         if settings.dp:
             _noise(evidence, place, settings, seen)
+            rate = seen.row("record").get("sample_rate") or 0.0
+            evidence.at_most(f"{place}: sampling rate, row's", settings.sample_rate, rate)
             own = _own_record(rows, settings)
             _stated(evidence, place, own, settings.epsilon, settings.delta, seen.row("record"))
             told = [asked.record_epsilon for asked in witness.asked[asked_before:]]
-            evidence.at_most(f"{place}: own ε, policy's", own * (1 - ROUNDING), max(told))
-            share = own / float(seen.row("record")["epsilon"] or math.nan)
+            agreed = told[-1] if told else math.nan
+            evidence.at_most(f"{place}: own ε, policy's", own * (1 - ROUNDING), agreed)
+            share = own / float(seen.row("record").get("epsilon") or math.inf)
         if settings.user_epsilon:
             own = zcdp_epsilon(math.fsum(rhos), settings.user_delta)
             row, budget = seen.row("user"), settings.user_epsilon

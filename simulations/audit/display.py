@@ -94,5 +94,5 @@ def _table(title: str, findings: list[Finding]) -> Table:
             what = f"[bold]{finding.system}[/]\n{finding.check}"
         color = COLORS[finding.verdict]
         verdict = f"[{color}]{finding.verdict}[/]"
-        table.add_row(what, finding.tried, finding.measured, finding.claimed, verdict)
+        table.add_row(what, finding.tried, finding.measured, finding.promised, verdict)
     return table

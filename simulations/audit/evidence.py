@@ -98,8 +98,10 @@ def two_sided_normal(z: float) -> float:
 
 
 def variance_caught(count: int, tests: int) -> float:
-    """The smallest relative error of a variance that `count` draws show with 99 %."""
-    from scipy.stats import norm
+    """The smallest relative error of a variance, up or down, that `count` draws show with 99 %."""
+    from scipy.stats import chi2
 
-    limit = float(norm.isf(RISK / tests / 2))
-    return (limit + float(norm.ppf(POWER))) * math.sqrt(2 / count)
+    side = RISK / tests / 2
+    more = float(chi2.isf(side, count) / chi2.ppf(1 - POWER, count)) - 1
+    less = 1 - float(chi2.ppf(side, count) / chi2.ppf(POWER, count))
+    return max(more, less)

@@ -33,8 +33,8 @@ ASKS: Asks = ((1, 0), (2, 0), (2, 1), (2, 2))  # two are planned; the rest have 
 RUN = "audit/exact/figure"
 EXAMPLES, RANGE = 16, 2.0
 HELDOUT_SHARE = 0.2
-DRAWS, WITH_ANSWERS = 2500, 500
-MOST_EQUAL = 8  # figures of 2,500 that are equal to another, in float32; below 1e-9 by chance
+DRAWS, WITH_ANSWERS = 8000, 500
+MOST_EQUAL = 8  # figures of 8,000 that are equal to another, in float32; below 1e-9 by chance
 
 
 def exact_figure(system: System, _scale: Scale, seed: int) -> list[Finding]:

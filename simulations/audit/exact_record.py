@@ -97,7 +97,7 @@ def settings_for(sharing: str, steps: int, **others: float) -> Settings:
         epsilon=EPSILON,
         delta=DELTA,
         accountant="rdp",
-        examples=8,
+        examples=24,
         update_range=1.0,
         local_steps=steps,
         sharing=sharing,
@@ -171,6 +171,8 @@ def _pairs(
     yield "one layer", [probe(one_sign)], [probe(part)]
     yield "infinite", [probe(one_sign)], [probe(np.where(np.arange(size) % 2, np.inf, 1.0))]
     yield "beyond any number", [probe(one_sign)], [probe(1e36 * one_sign)]
+    many = [probe(one_sign) for _ in range(20)]
+    yield "beyond a micro-batch", many, [probe(-one_sign)]
     again = probe(one_sign)
     yield "the same again", [again, again], [again]
     person = turns_of(talk(seed, "exact/person"), 6)

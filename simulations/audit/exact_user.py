@@ -27,12 +27,12 @@ from simulations.audit.noise_tests import require_entropy, test_noise, test_repe
 from simulations.audit.probes import ProbeBackbone
 from simulations.audit.scale import DELTA, Scale
 from simulations.audit.system import System
-from simulations.audit.witness import Asks, Seen, Witness, asked
+from simulations.audit.witness import COUNT, Asks, Seen, Witness, asked
 
 SHIFT, NOISE = "user level, one person more", "user level, noise of every share"
 ASKS: Asks = ((1, 0), (1, 1), (2, 0))
 RUN = "audit/exact/user"
-QUIET = ("/noise", "evaluation")  # streams that are silent in the reference world
+QUIET = ("/noise", "evaluation", COUNT)  # streams that are silent in the reference world
 DRAWS = 1500
 RANK, COORDINATES = 16, 4
 

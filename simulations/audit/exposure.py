@@ -20,11 +20,11 @@ import torch
 from common.adapter import lora
 from common.backbone import Backbone
 from common.tasks.chat import Turn, tokenize
-from simulations.audit.bound import VERDICT
 from simulations.audit.findings import SHOWN, Finding, judged
 from simulations.audit.scale import CLAIMED_EPSILON, DELTA
 from simulations.audit.secrets_inserted import CANDIDATES, DIGITS, Secret
 
+RISK = 0.005  # with four secrets, the first rank of one that was said once still refutes ε = 1
 CHECK = "exposure of secrets"
 
 
@@ -112,7 +112,7 @@ def exposure_finding(
 ) -> Finding:
     """One line; without a claim it is shown for comparison only."""
     worst = min(one.p_value(CLAIMED_EPSILON, DELTA) for one in found)
-    refuted = worst < (1 - VERDICT) / len(found)
+    refuted = worst < RISK / len(found)
     bits = ", ".join(f"{one.bits:.1f} bits ×{one.times}" for one in found)
     said = ", ".join(f"×{one.times}" for one in found if one.repeated) or "none"
     return Finding(

@@ -30,9 +30,9 @@ SHORT = 2  # bytes of a seed
 OTHER_DELTA = 1e-2
 
 
-def fault(name: str, place: Any, what: str, made: Made, *more: Swap, **parts: Any) -> System:
+def fault(name: str, place: Any, what: str, made: Made) -> System:
     """A system with one name exchanged."""
-    return System(name, swaps=(Swap(place, what, made), *more), **parts)
+    return System(name, swaps=(Swap(place, what, made),))
 
 
 def _halved(sound: Any) -> Any:
@@ -184,40 +184,45 @@ def _release_at_other_delta(
     return next_release(past, replace(settings, delta=OTHER_DELTA), number, evaluations)
 
 
-DIVISOR = Swap(on_device, "private_steps", _own_count)
+OWN_DIVISOR = Swap(on_device, "private_steps", _own_count)
+CLIP = training._PrivateOptimizer, "clip_and_accumulate"
 PLANTED: dict[str, System] = {
     system.name: system
     for system in (
-        fault("record-noise-halved", training, "gaussian", _halved),
-        System("share-noise-halved", noise_share=_halved(discrete_gaussian)),
+        # By how much a record moves an update.
         fault("clip-doubled", on_device, "_dp_settings", _looser),
-        fault(
-            "wrong-delta", participation, "epsilon", _other_delta,
-            next_release=_release_at_other_delta,
-        ),
         fault("extra-step", on_device, "_dp_settings", _one_step_more),
-        fault("clip-per-layer", training._PrivateOptimizer, "clip_and_accumulate", _per_layer),
-        fault(
-            "clip-per-coordinate", training._PrivateOptimizer, "clip_and_accumulate",
-            _per_coordinate,
-        ),
-        System("own-divisor", swaps=(DIVISOR,)),
+        fault("clip-per-layer", *CLIP, _per_layer),
+        fault("clip-per-coordinate", *CLIP, _per_coordinate),
+        System("own-divisor", swaps=(OWN_DIVISOR,)),
+        fault("not-a-number", training, "_bounded_samples", _not_finite_passes),
+        # The noise of an update.
+        fault("record-noise-halved", training, "gaussian", _halved),
         System("record-noise-same", train_shared=_same_noise),
-        System("share-noise-same", noise_share=_same_share),
-        fault("retries-uncharged", ledger.Ledger, "charge", _retries_are_free),
+        fault("record-noise-16-bits", training, "gaussian", _short_seed),
+        # By how much a person moves a sum.
         System(
             "user-clip-per-coordinate",
             clip_norm=_largest_coordinate,
             quantize_towards_zero=_unbounded,
         ),
-        fault("rho-quartered", participation, "user_rho", _quarter),
-        fault("rho-quartered-everywhere", terms, "rho", _quarter),
-        System("figure-noise-off", figure_noise=_no_noise),
+        # The noise of a share.
+        System("share-noise-halved", noise_share=_halved(discrete_gaussian)),
+        System("share-noise-same", noise_share=_same_share),
+        System("share-noise-16-bits", noise_share=_short_share),
+        # By how much an answer moves a figure, and its noise.
         fault("figure-lower-clip-off", evaluation, "gain", _upper_clip_only),
         fault("figure-own-count", evaluation, "gain", _divided_by_own_count),
-        fault("record-noise-16-bits", training, "gaussian", _short_seed),
-        System("share-noise-16-bits", noise_share=_short_share),
+        System("figure-noise-off", figure_noise=_no_noise),
         System("figure-noise-16-bits", figure_noise=_short_seed(None)),
-        fault("not-a-number", training, "_bounded_samples", _not_finite_passes),
+        # What is charged and stated.
+        System(
+            "wrong-delta",
+            next_release=_release_at_other_delta,
+            swaps=(Swap(participation, "epsilon", _other_delta),),
+        ),
+        fault("retries-uncharged", ledger.Ledger, "charge", _retries_are_free),
+        fault("rho-quartered", participation, "user_rho", _quarter),
+        fault("rho-quartered-everywhere", terms, "rho", _quarter),
     )
-}  # fmt: skip
+}

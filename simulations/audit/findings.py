@@ -36,6 +36,13 @@ class Finding:
     figures: Mapping[str, float] = field(default_factory=dict)
     power: str = ""
 
+    @property
+    def promised(self) -> str:
+        """What is claimed and, where it is known, which deviation from it would be seen."""
+        if not self.power or self.system != SOUND:
+            return self.claimed
+        return f"{self.claimed}. Seen with 99 %: {self.power}"
+
 
 def judged(system: str, *, refuted: bool) -> str:
     """The verdict when a claim was, or was not, refuted by measurement."""

@@ -30,6 +30,7 @@ def test_noise(
     for one, two in itertools.combinations(range(len(z)), 2):
         evidence.tested(f"{what}: releases {one}, {two} correlated", _correlation(z[one], z[two]))
     evidence.tested(f"{what}: coordinates correlated", _between_coordinates(z))
+    evidence.tested(f"{what}: size of one coordinate", _any_coordinate(z))
 
 
 def test_size(
@@ -88,6 +89,15 @@ def require_entropy(
     """
     bits = size * max(0.0, math.log2(std_levels * math.sqrt(2 * math.pi * math.e)))
     evidence.at_most(f"{what}: bits of noise for bits of randomness", bits, 8 * drawn_bytes)
+
+
+def _any_coordinate(z: NDArray[np.float64]) -> float:
+    """The coordinate that is the smallest or largest over all releases, of so many."""
+    from scipy.stats import chi2
+
+    totals, (releases, size) = np.square(z).sum(axis=0), z.shape
+    least, most = chi2.cdf(totals.min(), releases), chi2.sf(totals.max(), releases)
+    return min(1.0, 2 * size * float(min(least, most)))
 
 
 def _correlation(one: NDArray[np.float64], two: NDArray[np.float64]) -> float:

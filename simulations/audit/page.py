@@ -48,7 +48,7 @@ def _table(findings: list[Finding]) -> str:
 
 def _cells(finding: Finding) -> list[str]:
     name = "" if finding.system == SOUND else f"<strong>{text(finding.system)}</strong>: "
-    parts = (finding.tried, finding.measured, finding.claimed, finding.verdict)
+    parts = (finding.tried, finding.measured, finding.promised, finding.verdict)
     return [name + text(finding.check), *map(text, parts)]
 
 

@@ -88,7 +88,7 @@ class ProbeBackbone(Backbone):
             loss = loss - self._personal()
         if torch.is_grad_enabled():
             vectors = np.stack([probe.gradient for probe in probes])
-            turned = round(self._personal() * 1e3) if lora.PERSONAL in active else 0
+            turned = round(self._personal() * 97) if lora.PERSONAL in active else 0
             loss = loss + self._linear(torch.from_numpy(np.roll(vectors, turned, axis=1)))
         return loss, torch.ones(size), torch.zeros(size)
 
@@ -103,8 +103,9 @@ class ProbeBackbone(Backbone):
         return set() if layer.disable_adapters else set(layer.active_adapters)
 
     def _personal(self) -> float:
+        """A number in [0, 1) that every other personal adapter changes."""
         weights = lora.read(self.model, lora.PERSONAL, self.personal, BOTH)
-        return float(np.linalg.norm(weights.astype(np.float64)))
+        return float(np.linalg.norm(weights.astype(np.float64)) * 1e3) % 1.0
 
     def _linear(self, vectors: Tensor) -> Tensor:
         """⟨vector, weights⟩ of each probe, through every layer's own forward pass: [probes]."""

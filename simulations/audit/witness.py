@@ -27,6 +27,7 @@ from common.secagg import RoundTerms
 from simulations.audit.cohort import Cohort, Member, Person
 from simulations.devices import SeededRandomness
 
+COUNT = "/count"  # a noisy number of examples decides who is in: the worlds are compared given it
 Row = dict[str, Any]
 Asks = Sequence[tuple[int, int]]  # rounds and attempts, in the order of a server that likes to ask
 
@@ -41,7 +42,8 @@ class Seen:
         kept: What stays on the first device and was trained (FedSA's B).
         rows: Ledger rows that the attempt added on the first device.
         drawn: Bytes of randomness that it asked for, by purpose.
-        uncharged: Purposes of noise whose bytes it asked for before a row was written.
+        uncharged: Purposes of noise whose bytes it asked for before a row was written; a count
+            leaves the device only by what is done with it afterwards.
     """
 
     number: int
@@ -103,7 +105,7 @@ class Witness(Cohort):
         seed: int,
         run: str,
         published: Shared | None = None,
-        silent: Sequence[str] = (),
+        silent: Sequence[str] = (COUNT,),
     ) -> None:
         self._silent = silent
         self.devices: dict[int, Device] = {}
@@ -124,7 +126,7 @@ class Witness(Cohort):
         uncharged = tuple(
             purpose
             for purpose, rows in recorded.rows_before.items()
-            if "noise" in purpose and rows <= len(before)
+            if "noise" in purpose and COUNT not in purpose and rows <= len(before)
         )
         rows = tuple(self.rows()[len(before) :])
         return Seen(
