@@ -147,4 +147,7 @@ def from_terminal(new: bool) -> str:
             raise InputError("The two passphrases differ.", "Nothing was changed; try again.")
     except EOFError:
         raise InputError("No passphrase was given.") from None
+    except UnicodeError:
+        problem = "What was typed is not text in this terminal's encoding."
+        raise InputError(problem, "Name a file with --passphrase-file.") from None
     return passphrase

@@ -125,7 +125,10 @@ class Keyring:
             InputError: When there is no keyring that encrypts.
         """
         key = os.urandom(KEY_BYTES)
-        self._call("set_password", vault, base64.b64encode(key).decode())
+        spelled = base64.b64encode(key).decode()
+        self._call("set_password", vault, spelled)
+        if self._call("get_password", vault) != spelled:
+            raise InputError("The OS keyring did not keep what it was given.", NO_KEYRING)
         return {}, key
 
     def key(self, header: Mapping[str, Any]) -> bytes:
@@ -142,7 +145,7 @@ class Keyring:
             raise InputError(problem, "Unlock the keyring that was in use when it was made.")
         try:
             key = base64.b64decode(kept, validate=True)
-        except ValueError:
+        except (TypeError, ValueError):
             key = b""
         if len(key) != KEY_BYTES:
             raise InputError(_wrong(KEYRING), "Restore the keyring from a backup.")
@@ -153,13 +156,14 @@ class Keyring:
         self._call("delete_password", header["vault"])
 
     def _call(self, name: str, *arguments: str) -> Any:
-        import keyring
-        from keyring.errors import KeyringError
-
-        backend = _encrypting(self._backend or keyring.get_keyring())
         try:
+            import keyring
+
+            backend = _encrypting(self._backend or keyring.get_keyring())
             return getattr(backend, name)(SERVICE, *arguments)
-        except KeyringError as error:
+        except InputError:
+            raise
+        except Exception as error:  # each back end has its own; their texts may quote a secret
             problem = f"The OS keyring refused ({type(error).__name__})."
             raise InputError(problem, "Unlock it and try again.") from None
 

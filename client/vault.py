@@ -171,7 +171,7 @@ def read_header(folder: Path) -> Header:
         raise InputError(f"There is no vault in {folder}.", "`privity-client init`.") from None
     except OSError as error:
         raise InputError(f"{folder / HEADER} cannot be read: {error.strerror}.") from error
-    except ValueError:
+    except (ValueError, RecursionError):
         header = None
     if not isinstance(header, dict):
         raise InputError(f"{folder / HEADER} is damaged.", "Restore it from a backup.")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import errno
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -13,7 +16,16 @@ from common.processes import QUIET
 from common.signals import TERMINATED, TerminatedError, raising_at_sigterm
 
 INTERRUPTED = 130
-UNUSABLE = (PermissionError, NotADirectoryError, FileExistsError, IsADirectoryError)
+STREAMS = (
+    ("stdin", "r", "replace"), ("stdout", "w", "backslashreplace"),
+    ("stderr", "w", "backslashreplace"),
+)  # fmt: skip
+UNUSABLE = {
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR,
+    errno.EEXIST, errno.ENOTEMPTY, errno.ENAMETOOLONG, errno.ELOOP, errno.EFBIG, errno.EBUSY,
+    errno.ETXTBSY, errno.ENXIO, errno.ENODEV, errno.EINVAL,
+}  # fmt: skip
+NO_HOME = "home directory"  # in what pathlib says when the system knows none
 
 
 class Parser(argparse.ArgumentParser):
@@ -44,36 +56,82 @@ def run_command(
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    _open_streams()
     made = parser()
     given = sys.argv[1:] if arguments is None else arguments
     try:
         options = made.parse_args(given)
         with raising_at_sigterm():
-            return int(options.action(options))
+            code = int(options.action(options))
+        sys.stdout.flush()
+        return code
     except PrivityError as error:
         _say(made.prog, str(error))
         return error.exit_code
     except BrokenPipeError:  # whoever read the output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 0
-    except OSError as error:
-        if not isinstance(error, UNUSABLE) and not disk_is_full(error):
-            raise
-        _say(made.prog, _unusable(error))
-        return InputError.exit_code
     except KeyboardInterrupt:
-        print(file=sys.stderr)  # noqa: T201
-        _say(made.prog, f"interrupted{continuation(given)}")
+        _say(made.prog, f"interrupted{continuation(given)}", before="\n")
         return INTERRUPTED
     except TerminatedError:
         _say(made.prog, f"terminated{continuation(given)}")
         return TERMINATED
+    except Exception as error:
+        told = _told(error)
+        if told is None:
+            raise
+        _drop_output()
+        _say(made.prog, str(told))
+        return told.exit_code
 
 
-def _unusable(error: OSError) -> str:
-    words = f"{error.filename or 'A file'} cannot be used: {error.strerror}."
-    return f"{words} {'Make room on the disk' if disk_is_full(error) else 'Name another place'}."
+def _open_streams() -> None:
+    """Standard streams that are there, and take and give every text, whatever their encoding.
+
+    One that the caller closed is `/dev/null`: else the next file to be opened would take its
+    number, and a library that prints would write into it.
+    """
+    for name, mode, errors in STREAMS:
+        stream = getattr(sys, name)
+        if stream is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            setattr(sys, name, os.fdopen(descriptor, mode, encoding="utf-8", errors=errors))
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=errors)
 
 
-def _say(program: str, words: str) -> None:
-    print(f"{program}: {words}", file=sys.stderr)  # noqa: T201
+def _drop_output() -> None:
+    """What is still to be written to stdout cannot be, and is no second error at the end."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _told(error: Exception) -> PrivityError | None:
+    """The one sentence for an error of the system; None for a mistake of our own."""
+    if isinstance(error, OSError):
+        return _system_error(error)
+    if isinstance(error, RuntimeError) and NO_HOME in str(error):
+        hint = "Set HOME to a folder of yours, or name the folders (`--help`)."
+        return InputError("This user has no home folder, as far as the system knows.", hint)
+    if type(error).__module__ == "sqlite3" and type(error).__name__ == "OperationalError":
+        hint = "Make room on the disk, and see that the folder is yours."
+        return InputError(f"A database cannot be used: {error}.", hint)
+    return None
+
+
+def _system_error(error: OSError) -> PrivityError:
+    what = error.filename if isinstance(error.filename, str) else None
+    words = f"{what or 'A file'} cannot be used: {error.strerror or type(error).__name__}."
+    if disk_is_full(error):
+        return InputError(words, "Make room on the disk.")
+    if error.errno == errno.EFBIG:
+        return InputError(words, "Raise the limit on the size of files (`ulimit -f`).")
+    if error.errno in UNUSABLE and not isinstance(error, ConnectionError):
+        return InputError(words, "Name another place.")
+    return PrivityError(f"The system refused: {error.strerror or error} ({type(error).__name__}).")
+
+
+def _say(program: str, words: str, before: str = "") -> None:
+    with contextlib.suppress(OSError, AttributeError):  # nobody listens
+        print(f"{before}{program}: {words}", file=sys.stderr, flush=True)  # noqa: T201

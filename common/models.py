@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "smollm2-135m"
 TINY_MODEL = "tiny"
 SMOLLM2_GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+HUB_ANSWER_S = 10.0
+OTHERS = f"Give a folder, a Hugging Face id, {DEFAULT_MODEL!r} or {TINY_MODEL!r} as the model."
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content']"
     " + '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}"
@@ -146,13 +148,49 @@ def _from_pretrained(kind: Any, name: str, **options: Any) -> Any:
         except (OSError, ValueError):
             if Path(files).is_dir():
                 raise
+            _require_at_hub(name)
             return kind.from_pretrained(files, **options)
     except (OSError, ValueError) as error:
-        raise InputError(
-            f"The model {name!r} could not be loaded: not a folder, not cached, not reachable, "
-            f"or not a causal language model ({type(error).__name__}).",
-            f"Give --model a folder, a Hugging Face id, {DEFAULT_MODEL!r} or {TINY_MODEL!r}.",
-        ) from None
+        problem = f"The model {name!r} could not be loaded ({type(error).__name__}): its files are"
+        raise InputError(f"{problem} damaged, or not a causal language model's.", OTHERS) from None
+
+
+def _require_at_hub(name: str) -> None:
+    """Ask the hub one short question, so that what is wrong with a model is told within seconds.
+
+    Raises:
+        InputError: It may not be asked, has no such model, keeps it from us, or does not answer.
+    """
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
+
+    hub = constants.ENDPOINT
+    if constants.HF_HUB_OFFLINE:
+        problem = f"The model {name!r} is not on this machine, and HF_HUB_OFFLINE forbids to ask"
+        raise InputError(f"{problem} {hub} for it.", OTHERS)
+    print(f"Asking {hub} for {name} …", file=sys.stderr, flush=True)  # noqa: T201
+    try:
+        get_hf_file_metadata(hf_hub_url(name, "config.json"), timeout=HUB_ANSWER_S)
+    except Exception as error:  # of the hub's library, and of what it is built on
+        raise _refused(name, hub, error) from None
+
+
+def _refused(name: str, hub: str, error: Exception) -> InputError:
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    if "GatedRepoError" in kinds:
+        hint = f"Ask for access at {hub}/{name}, then `hf auth login`; or name another model."
+        return InputError(f"The model {name!r} is gated: its owner lets in who asked.", hint)
+    if "RemoteEntryNotFoundError" in kinds or "EntryNotFoundError" in kinds:
+        return InputError(f"{name!r} on {hub} has no config.json: it is no such model.", OTHERS)
+    if "RepositoryNotFoundError" in kinds or "HFValidationError" in kinds:
+        problem = f"There is no folder {name!r} here, and no such model on {hub} that you may read."
+        return InputError(problem, f"Check the spelling. {OTHERS}")
+    if "TimeoutException" in kinds:
+        problem = f"{hub} did not answer within {HUB_ANSWER_S:.0f} s, and {name!r} is not cached."
+        return InputError(problem, f"Try again later. {OTHERS}")
+    if status := getattr(getattr(error, "response", None), "status_code", None):
+        return InputError(f"{hub} answered with status {status} for {name!r}.", "Try again later.")
+    problem = f"{hub} cannot be reached ({type(error).__name__}), and {name!r} is not cached."
+    return InputError(problem, f"Check the network and its proxy. {OTHERS}")
 
 
 def _converted_smollm2() -> Path:
