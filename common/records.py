@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from common import strict_json
 from common.errors import InputError
 
 COMMON_KEYS = {"kind", "at", "split"}
@@ -66,11 +67,13 @@ def _parse_lines(lines: Iterator[str] | Any, path: Path) -> Iterator[Record]:
 
 def _parse(line: str, where: str) -> Record:
     try:
-        entry = json.loads(line, parse_constant=_no_number)
-        json.dumps(entry, ensure_ascii=False).encode()  # refuses lone surrogates
+        entry = strict_json.decode(line)
     except json.JSONDecodeError as error:
         problem = f"{where}: not valid JSON ({error.msg} at column {error.colno})."
         raise InputError(problem, "Each line must be one JSON object.") from None
+    except strict_json.RepeatedKeyError:
+        problem = f"{where}: a key stands twice in one object."
+        raise InputError(problem, "Keep the one that is meant.") from None
     except (ValueError, RecursionError):
         raise InputError(f"{where}: not usable JSON.", "Each line must be one object.") from None
     if not isinstance(entry, dict):
@@ -82,10 +85,6 @@ def _parse(line: str, where: str) -> Record:
     _check_choices(entry, where)
     values = {key: value for key, value in entry.items() if key not in COMMON_KEYS}
     return Record(kind, values, _utc(entry.get("at"), where), entry.get("split"))
-
-
-def _no_number(constant: str) -> float:
-    raise ValueError(constant)  # NaN and the infinities are not JSON
 
 
 def _utc(at: str | None, where: str) -> str | None:

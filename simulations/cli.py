@@ -235,16 +235,15 @@ def _bench(options: argparse.Namespace) -> int:
 
 
 def _attacks(options: argparse.Namespace) -> int:
-    import json
-
     from rich.console import Console
 
+    from common import strict_json
     from simulations.attacks import as_json, run_attacks, show
 
     with Console(stderr=True).status("Attacking both systems, a minute at most."):
         rows = run_attacks()
     if options.json:
-        print(json.dumps(as_json(rows)))  # noqa: T201
+        print(strict_json.encode(as_json(rows)))  # noqa: T201
     else:
         show(rows)
     return 0

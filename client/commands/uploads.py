@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from datetime import datetime
 from math import isinf
 from typing import TYPE_CHECKING, Any
 
 from client.home import open_vault
+from common import strict_json
 
 if TYPE_CHECKING:
     from client.ledger import Entry, Spent
@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
     with open_vault(options) as vault:
         found = listing(vault.store)
     if options.json:
-        print(json.dumps(found))  # noqa: T201
+        print(strict_json.encode(found))  # noqa: T201
         return 0
     for line in _table(found["uploads"]):
         print(line)  # noqa: T201

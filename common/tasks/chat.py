@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ READ_KINDS = frozenset({"message"})
 HELD_OUT_SHARE = 0.2
 MAX_PROMPT_TOKENS = 72
 MAX_ANSWER_TOKENS = 40
+MOST_NLL = math.log(sys.float_info.max)  # beyond it a perplexity is infinite
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +142,7 @@ class Score:
         """Perplexity exp(mean NLL), mean NLL in nats a token, next-token accuracy."""
         nll = self.nll / self.tokens
         return {
-            "perplexity": math.exp(nll),
+            "perplexity": math.inf if nll > MOST_NLL else math.exp(nll),
             "nll": nll,
             "next_token_accuracy": self.correct / self.tokens,
         }

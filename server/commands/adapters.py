@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from common import strict_json
 from server.commands import place_of, with_folder
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def add(commands: Any) -> None:
 def _act(options: argparse.Namespace) -> int:
     folder = place_of(options).federation
     if options.json:
-        print(json.dumps(_in_full(folder / "server"), indent=1))  # noqa: T201
+        print(strict_json.encode(_in_full(folder / "server"), indent=1))  # noqa: T201
     else:
         _tell(folder)
     return 0

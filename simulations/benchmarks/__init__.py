@@ -7,13 +7,13 @@ have none.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from common import strict_json
 from common.errors import InputError
 from simulations.benchmarks.machine import machine, versions
 from simulations.benchmarks.timing import Row, progress
@@ -32,7 +32,7 @@ def run_benchmark(name: str, *, as_json: bool, quick: bool) -> None:
     with Console(stderr=True).status(f"Measuring {name}; other work on this machine disturbs it."):
         result = measure(name, quick=quick)
     if as_json:
-        print(json.dumps(result))  # noqa: T201
+        print(strict_json.encode(result))  # noqa: T201
     else:
         _show(result)
 
@@ -47,7 +47,7 @@ def measure(name: str, *, quick: bool) -> dict[str, Any]:
     rows = []
     for row in _rows(name)(quick):
         rows.append(dataclasses.asdict(row))
-        progress(f"  {row.case}: {json.dumps(row.ours)}")  # a long run may be cut short
+        progress(f"  {row.case}: {strict_json.encode(row.ours)}")  # a long run may be cut short
     return {"name": name, **surroundings, "rows": rows}
 
 
