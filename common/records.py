@@ -7,11 +7,12 @@ quotes the value, which is somebody's private text.
 from __future__ import annotations
 
 import json
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from common import strict_json
 from common.errors import InputError
@@ -32,6 +33,8 @@ KINDS: dict[str, tuple[dict[str, tuple[type, ...]], dict[str, tuple[type, ...]]]
 }
 AUTHORS = ("me", "other", "assistant")
 SPLITS = ("train", "heldout")
+MOST_CHARACTERS = 10_000_000  # in one line, so that a file of something else fills no memory
+HINT = "Name a file of JSON lines (docs/records.md)."
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +54,23 @@ def read_records(path: Path) -> list[Record]:
         InputError: Naming file and line, when a line is not a record.
     """
     try:
-        with path.open(encoding="utf-8") as lines:
+        if not stat.S_ISREG(path.stat().st_mode):  # to open a pipe may take for ever
+            raise InputError(f"{path} is not a file but a folder, a pipe or a device.", HINT)
+        with path.open(encoding="utf-8-sig") as lines:
             return list(_parse_lines(lines, path))
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text.", "Save it as UTF-8.") from error
+    except UnicodeDecodeError:
+        problem = f"{path} is not UTF-8 text."
+        raise InputError(problem, "Unpack it if it is packed; save it as UTF-8.") from None
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+        raise InputError(f"{path} cannot be read: {error.strerror}.", HINT) from error
 
 
-def _parse_lines(lines: Iterator[str] | Any, path: Path) -> Iterator[Record]:
-    for number, line in enumerate(lines, start=1):
+def _parse_lines(lines: TextIO, path: Path) -> Iterator[Record]:
+    longest = iter(lambda: lines.readline(MOST_CHARACTERS + 1), "")
+    for number, line in enumerate(longest, start=1):
+        if len(line) > MOST_CHARACTERS:
+            problem = f"{path}, line {number}: more than {MOST_CHARACTERS:,} characters."
+            raise InputError(problem, "Each line must be one JSON object.")
         if line.strip():
             yield _parse(line, f"{path}, line {number}")
 

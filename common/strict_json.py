@@ -18,10 +18,10 @@ def decode(text: str | bytes) -> Any:
     Raises:
         json.JSONDecodeError: It is not JSON.
         ValueError: It is JSON to Python only (NaN, infinities), has a key twice in one object, a
-            lone surrogate, or an integer of thousands of digits.
+            lone surrogate, or a number that is too large.
         RecursionError: It is nested too deeply.
     """
-    value = json.loads(text, parse_constant=_refuse, object_pairs_hook=_once)
+    value = json.loads(text, parse_constant=_refuse, parse_float=_number, object_pairs_hook=_once)
     json.dumps(value, ensure_ascii=False).encode()  # refuses lone surrogates
     return value
 
@@ -35,6 +35,12 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         raise RepeatedKeyError
     return found
+
+
+def _number(digits: str) -> float:
+    if math.isinf(number := float(digits)):
+        raise ValueError(digits)
+    return number
 
 
 def _refuse(constant: str) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fcntl
-import os
+import itertools
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -184,8 +184,16 @@ def _earlier_seconds(folder: Path) -> float:
     return float(file.read_text()) if file.exists() else 0.0
 
 
-def unused_folder() -> str:
-    """`runs/<time>`, which does not exist yet."""
-    stamp = time.strftime("%Y-%m-%d-%H%M%S")
-    folder = Path("runs") / stamp
-    return str(folder if not folder.exists() else Path("runs") / f"{stamp}-{os.getpid()}")
+def fresh_folder() -> str:
+    """`runs/<time>`, made here and now, so that no other run takes it; numbered where taken."""
+    stamp = Path("runs") / time.strftime("%Y-%m-%d-%H%M%S")
+    for number in itertools.count(1):
+        folder = stamp if number == 1 else stamp.with_name(f"{stamp.name}-{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            if not stamp.parent.is_dir():
+                raise
+        else:
+            return str(folder)
+    raise AssertionError

@@ -26,9 +26,11 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """A line for each thing that a person may want to know."""
+    from common.terminal import visible
+
     with open_vault(options) as vault:
         for name, value in _lines(vault, home(options)):
-            print(f"{name:12}{value}")  # noqa: T201
+            print(f"{visible(name):12}{visible(value)}")  # noqa: T201
     return 0
 
 
