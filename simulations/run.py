@@ -19,6 +19,7 @@ from server.registry import Registry
 from server.terms import check_reachable
 from simulations import devices
 from simulations.display import Display
+from simulations.intact import check_intact
 
 SETTINGS_FILE = "settings.json"
 SECONDS_FILE = "seconds"
@@ -113,6 +114,7 @@ def _alone_in(folder: Path) -> Iterator[None]:
 def _run(settings: Settings, folder: Path, display: Display) -> dict[str, Any]:
     from simulations.evaluation import score_base
 
+    check_intact(folder)
     _check_people(settings, folder)
     keys = devices.SeededRandomness(settings.seed, devices.AUTHORITY)
     keep(folder, f"simulated-{settings.seed}", keys.stream("authority")(32))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from functools import lru_cache
 from pathlib import Path
@@ -23,7 +22,7 @@ def people(data: str, users: int, seed: int) -> dict[str, list[Record]]:
     folder = Path(data)
     if not folder.is_dir():
         raise InputError(f"There is no folder {data}.", "Give --data a folder of .jsonl files.")
-    names = [name for name in os.listdir(folder) if not name.startswith("._")]
+    names = [file.name for file in folder.iterdir() if not file.name.startswith("._")]
     files = sorted(folder / name for name in names if name.endswith(".jsonl"))
     for name in names:
         if not name.endswith(".jsonl") and ".jsonl" in name.lower():
