@@ -35,6 +35,7 @@ LEG_WORDS = {
 }
 LOG_EVERY_S = 30.0
 TABLE_ROWS = 40
+MOSTLY = 0.95  # a budget of which this share was used is used
 ARM_WORDS = ("base", "shared", "shared + personal", "local only")
 
 
@@ -189,12 +190,29 @@ def _findings(report: dict[str, Any]) -> Iterator[str]:
         f"sent: {sums['upload_bytes_per_client_round'] / 1000:.1f} kB by each client in a round, "
         f"masked; {sums['dropped']} clients dropped out of finished rounds"
     )
+    yield from _unspent(report)
     for one in report["evaluations"]:
         yield (
             f"evaluation of version {one['version']}: {one['gain']:+.3f} nats a token over base,"
             f" noise ± {one['noise_std']:.3f}, {one['devices']} devices"
         )
     yield from promises(report)
+
+
+def _unspent(report: dict[str, Any]) -> Iterator[str]:
+    """Why clearly less was spent than asked for, where that is so."""
+    for level, setting in (("record", "epsilon"), ("user", "user_epsilon")):
+        kind, asked = report["privacy"][level], report["settings"][setting]
+        if kind is None or kind["epsilon"] > MOSTLY * asked:
+            continue
+        if any(entry["status"] == "abandoned" for entry in report["rounds_log"]):
+            why = "not every round took place"
+        elif report["settings"]["cohort"]:
+            why = "nobody was drawn as often as the plan allows for"
+        else:
+            why = "the least noise that can be drawn keeps it below"
+        spent = f"at most {kind['epsilon']:.2f} of the {asked:g} asked for was spent"
+        yield f"ε at {level} level: {spent}, because {why}"
 
 
 def _loud(words: str) -> Text:
