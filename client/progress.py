@@ -23,7 +23,8 @@ def bar(title: str, total: int | None) -> Iterator[Callable[[], None]]:
     from rich.markup import escape
     from rich.progress import Progress
 
-    from common.terminal import console, visible
+    from common.terminal import console
+    from common.visible import visible
 
     progress = Progress(console=console(stderr=True), transient=True)
     task = progress.add_task(escape(visible(title)), total=total)

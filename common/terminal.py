@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import os
 import sys
-import unicodedata
 from collections.abc import Collection, Sequence
 
 from rich.console import Console
@@ -17,16 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 Cell = str | Text
-UNSEEN = ("Cc", "Cf", "Zl", "Zp", "Cs", "Co", "Cn")  # Unicode: control, format, line ends, no signs
 WORD = 16  # characters; a longer word of a sentence may be folded in a table
-
-
-def visible(text: object) -> str:
-    """Text on one line, with what cannot be seen spelled as in Python: ESC is `\\x1b`."""
-    return "".join(
-        sign.encode("unicode_escape").decode() if unicodedata.category(sign) in UNSEEN else sign
-        for sign in str(text)
-    )
 
 
 def console(*, stderr: bool = False, quiet: bool = False) -> Console:

@@ -21,8 +21,9 @@ from rich.text import Text
 
 from common.config import Settings
 from common.evaluation import device_std
-from common.terminal import Cell, console, show_table, visible
+from common.terminal import Cell, console, show_table
 from common.terms import graph_for
+from common.visible import visible
 from server.registry import RoundEntry
 from simulations.promises import promises, secure_sum
 

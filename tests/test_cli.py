@@ -145,6 +145,14 @@ def test_a_mark_of_the_byte_order_and_notes_of_macos_are_passed_over(people: Pat
     assert list(folder.people(str(people), 0, 0)) == [f"person{n:03d}" for n in range(5)]
 
 
+def test_a_name_in_an_error_cannot_drive_the_terminal(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    message = refusal(capsys, *TINY, "--data", str(tmp_path / "a\x1b[2J\nb[red]"))
+    assert r"a\x1b[2J\nb[red]" in message
+    assert "\x1b" not in message
+
+
 def test_a_folder_in_use_is_not_overwritten(
     capsys: pytest.CaptureFixture[str], people: Path, tmp_path: Path
 ) -> None:

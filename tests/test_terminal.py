@@ -12,7 +12,8 @@ import pytest
 from made_up_people import write_people
 from rich.console import Console
 
-from common.terminal import show_table, visible
+from common.terminal import show_table
+from common.visible import visible
 from simulations.audit.display import show as show_audit
 from simulations.audit.findings import BROKEN, SOUND, AuditReport, Finding
 from simulations.benchmarks import _show as show_bench

@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
 def _import(vault: Vault, file: Path) -> None:
     from client.progress import bar
     from common.records import read_records
-    from common.terminal import visible
+    from common.visible import visible
 
     with bar(f"Reading {file.name}", None):
         records = read_records(file)

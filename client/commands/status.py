@@ -26,7 +26,7 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """A line for each thing that a person may want to know."""
-    from common.terminal import visible
+    from common.visible import visible
 
     with open_vault(options) as vault:
         for name, value in _lines(vault, home(options)):
