@@ -65,7 +65,6 @@ def show_table(
             justify="right" if heading in figures else "left",
             no_wrap=heading not in prose,
             overflow="fold",
-            ratio=1 if heading in prose else None,
         )
     for row in rows:
         if row is None:
