@@ -95,6 +95,11 @@ def train(
     answers = backbone.prepared(heldout)
 
     base = fit.scores(answers)
+    if not math.isfinite(_nll(base)):
+        raise InputError(
+            f"The loss of the base model {settings.model!r} on held-out answers is {_nll(base):g}.",
+            "Its weights are damaged; nothing was trained.",
+        )
     before = fit.scores(answers, lora.SHARED) if shared else base
     personal, tokens = fit.fit(examples, random, on_shared=shared is not None)
     after = fit.scores(answers, *fit.names, lora.PERSONAL)

@@ -20,11 +20,14 @@ def bar(title: str, total: int | None) -> Iterator[Callable[[], None]]:
     if not sys.stderr.isatty():
         yield lambda: None
         return
-    from rich.console import Console
+    from rich.markup import escape
     from rich.progress import Progress
 
-    progress = Progress(console=Console(stderr=True), transient=True)
-    task = progress.add_task(title, total=total)
+    from common.terminal import console
+    from common.visible import visible
+
+    progress = Progress(console=console(stderr=True), transient=True)
+    task = progress.add_task(escape(visible(title)), total=total)
     timer = threading.Timer(PATIENCE_S, progress.start)
     timer.start()
     try:

@@ -2,6 +2,8 @@
 
 import errno
 
+from common.visible import visible
+
 
 def disk_is_full(error: OSError) -> bool:
     """Whether a file could not be written for want of room, or of quota."""
@@ -24,7 +26,7 @@ class PrivityError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        return f"{self.message} {self.hint}".strip()
+        return visible(f"{self.message} {self.hint}".strip())
 
 
 class InputError(PrivityError):

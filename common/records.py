@@ -7,12 +7,14 @@ quotes the value, which is somebody's private text.
 from __future__ import annotations
 
 import json
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
+from common import strict_json
 from common.errors import InputError
 
 COMMON_KEYS = {"kind", "at", "split"}
@@ -31,6 +33,8 @@ KINDS: dict[str, tuple[dict[str, tuple[type, ...]], dict[str, tuple[type, ...]]]
 }
 AUTHORS = ("me", "other", "assistant")
 SPLITS = ("train", "heldout")
+MOST_CHARACTERS = 10_000_000  # in one line, so that a file of something else fills no memory
+HINT = "Name a file of JSON lines (docs/records.md)."
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,27 +54,36 @@ def read_records(path: Path) -> list[Record]:
         InputError: Naming file and line, when a line is not a record.
     """
     try:
-        with path.open(encoding="utf-8") as lines:
+        if not stat.S_ISREG(path.stat().st_mode):  # to open a pipe may take for ever
+            raise InputError(f"{path} is not a file but a folder, a pipe or a device.", HINT)
+        with path.open(encoding="utf-8-sig") as lines:
             return list(_parse_lines(lines, path))
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text.", "Save it as UTF-8.") from error
+    except UnicodeDecodeError:
+        problem = f"{path} is not UTF-8 text."
+        raise InputError(problem, "Unpack it if it is packed; save it as UTF-8.") from None
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+        raise InputError(f"{path} cannot be read: {error.strerror}.", HINT) from error
 
 
-def _parse_lines(lines: Iterator[str] | Any, path: Path) -> Iterator[Record]:
-    for number, line in enumerate(lines, start=1):
+def _parse_lines(lines: TextIO, path: Path) -> Iterator[Record]:
+    longest = iter(lambda: lines.readline(MOST_CHARACTERS + 1), "")
+    for number, line in enumerate(longest, start=1):
+        if len(line) > MOST_CHARACTERS:
+            problem = f"{path}, line {number}: more than {MOST_CHARACTERS:,} characters."
+            raise InputError(problem, "Each line must be one JSON object.")
         if line.strip():
             yield _parse(line, f"{path}, line {number}")
 
 
 def _parse(line: str, where: str) -> Record:
     try:
-        entry = json.loads(line, parse_constant=_no_number)
-        json.dumps(entry, ensure_ascii=False).encode()  # refuses lone surrogates
+        entry = strict_json.decode(line)
     except json.JSONDecodeError as error:
         problem = f"{where}: not valid JSON ({error.msg} at column {error.colno})."
         raise InputError(problem, "Each line must be one JSON object.") from None
+    except strict_json.RepeatedKeyError:
+        problem = f"{where}: a key stands twice in one object."
+        raise InputError(problem, "Keep the one that is meant.") from None
     except (ValueError, RecursionError):
         raise InputError(f"{where}: not usable JSON.", "Each line must be one object.") from None
     if not isinstance(entry, dict):
@@ -82,10 +95,6 @@ def _parse(line: str, where: str) -> Record:
     _check_choices(entry, where)
     values = {key: value for key, value in entry.items() if key not in COMMON_KEYS}
     return Record(kind, values, _utc(entry.get("at"), where), entry.get("split"))
-
-
-def _no_number(constant: str) -> float:
-    raise ValueError(constant)  # NaN and the infinities are not JSON
 
 
 def _utc(at: str | None, where: str) -> str | None:

@@ -137,10 +137,28 @@ def _settings(options: argparse.Namespace) -> Settings:
         problem = "--no-dp and --epsilon/--delta contradict each other."
         raise InputError(problem, "Give one or the other.")
     _one_source(given)
+    _none_in_vain(given, dp=not options.no_dp)
     if options.no_dp:
         basis = defaults(dp=False, user_epsilon=given.get("user_epsilon", 0.0))
         given = basis | given | {"dp": False}
     return from_mapping(given)
+
+
+def _none_in_vain(given: dict[str, Any], *, dp: bool) -> None:
+    """Refuse a setting that would change nothing without another one.
+
+    Raises:
+        InputError: Naming both.
+    """
+    needs = {"user_delta": "user_epsilon", "user_clip": "user_epsilon"}
+    needs["evaluation_range"] = "evaluation_epsilon"
+    for name, other in needs.items():
+        if name in given and not given.get(other):
+            shown, wanted = (f"--{one.replace('_', '-')}" for one in (name, other))
+            raise InputError(f"{shown} changes nothing without {wanted}.", f"Add {wanted}.")
+    if not dp and "max_grad_norm" in given:
+        problem = "--max-grad-norm changes nothing with --no-dp."
+        raise InputError(problem, "Leave one of them out.")
 
 
 def _one_source(given: dict[str, Any]) -> None:
@@ -164,10 +182,9 @@ def _run(options: argparse.Namespace) -> int:
     if options.resume:
         settings = _resumed(options, runs.stored_settings(Path(options.out)))
     else:
-        settings = dataclasses.replace(
-            _settings(options), out=str(Path(options.out or runs.unused_folder()).absolute())
-        )
-        settings = runs.resolve(settings)
+        settings = runs.resolve(_settings(options))  # first: who is refused leaves no folder
+        out = Path(options.out or runs.fresh_folder()).absolute()
+        settings = dataclasses.replace(settings, out=str(out))
     return _execute(settings, options)
 
 
@@ -246,16 +263,14 @@ def _bench(options: argparse.Namespace) -> int:
 
 
 def _attacks(options: argparse.Namespace) -> int:
-    import json
-
-    from rich.console import Console
-
+    from common import strict_json
+    from common.terminal import console
     from simulations.attacks import as_json, run_attacks, show
 
-    with Console(stderr=True).status("Attacking both systems, a minute at most."):
+    with console(stderr=True).status("Attacking both systems, a minute at most."):
         rows = run_attacks()
     if options.json:
-        print(json.dumps(as_json(rows)))  # noqa: T201
+        print(strict_json.encode(as_json(rows)))  # noqa: T201
     else:
         show(rows)
     return 0

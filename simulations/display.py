@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -18,11 +17,13 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
-from rich.table import Table
+from rich.text import Text
 
 from common.config import Settings
 from common.evaluation import device_std
+from common.terminal import Cell, console, show_table
 from common.terms import graph_for
+from common.visible import visible
 from server.registry import RoundEntry
 from simulations.promises import promises, secure_sum
 
@@ -36,6 +37,8 @@ LEG_WORDS = {
 }
 LOG_EVERY_S = 30.0
 TABLE_ROWS = 40
+MOSTLY = 0.95  # a budget of which this share was used is used
+ARM_WORDS = ("base", "shared", "shared + personal", "local only")
 
 
 class Display:
@@ -43,38 +46,42 @@ class Display:
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.quiet = quiet
-        self.errors = Console(stderr=True, quiet=quiet)
-        self.out = Console(quiet=quiet, soft_wrap=not sys.stdout.isatty())
+        self.errors = console(stderr=True, quiet=quiet)
+        self.out = console(quiet=quiet)
         self._progress: Progress | None = None
         self._task: TaskID | None = None
         self._spoken = time.monotonic()
 
     def opening(self, settings: Settings) -> None:
         """What is about to happen, and loudly when privacy is off."""
-        who = settings.data or settings.scenario
+        who, model, out = map(
+            visible, (settings.data or settings.scenario, settings.model, settings.out)
+        )
         self.errors.print(
-            f"[bold]Privity[/] · {settings.users} people ({who}) · {settings.model} · "
-            f"{settings.rounds} rounds · seed {settings.seed} · results in {settings.out}",
-            highlight=False,
+            Text.assemble(
+                ("Privity", "bold"),
+                f" · {settings.users} people ({who}) · {model} · {settings.rounds} rounds · "
+                f"seed {settings.seed} · results in {out}",
+            )
         )
         for line in _intentions(settings):
-            self.errors.print(line, highlight=False)
+            self.errors.print(line)
 
     def unread(self, kinds: Counter[str]) -> None:
         """Records that the task passes over, by kind."""
         if kinds:
             named = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
-            self.errors.print(f"Not read by this task: {named} records.", highlight=False)
+            self.errors.print(f"Not read by this task: {named} records.")
 
     @contextmanager
     def bar(self, title: str, total: int) -> Iterator[Callable[[str], None]]:
         """A progress bar; the yielded function advances it by one with a note beside it."""
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
         )
         visible = self.errors.is_terminal and not self.quiet
         with Progress(*columns, console=self.errors, transient=True, disable=not visible) as bar:
@@ -93,15 +100,16 @@ class Display:
         """One line for a finished round."""
         trained = "" if loss is None else f"training loss {loss:.3f} nats/token · "
         if entry.status == "abandoned":
-            words = f"[yellow]abandoned[/] ({entry.cohort} clients asked, too few stayed) · "
+            why = getattr(entry, "why", "") or "too few stayed"
+            words = f"{entry.status} ({entry.cohort} clients asked: {visible(why).rstrip('.')}) · "
         elif entry.status == "held":
-            words = "[yellow]held[/] (its start proved worse; back to an earlier version) · "
+            words = f"{entry.status} (its start proved worse; back to an earlier version) · "
         else:
             words = f"{entry.survivors} of {entry.cohort} clients · {trained}"
-        self.errors.print(
-            f"round {entry.round}/{rounds} · {words}{spent} · {entry.seconds:.1f} s",
-            highlight=False,
-        )
+        line = Text(f"round {entry.round}/{rounds} · {words}{spent} · {entry.seconds:.1f} s")
+        if entry.status != "done":
+            line.highlight_words([entry.status], "yellow")
+        self.errors.print(line)
 
     @contextmanager
     def evaluating(self, users: int) -> Iterator[Callable[[], None]]:
@@ -111,54 +119,54 @@ class Display:
 
     def closing(self, report: dict[str, Any], out: str) -> None:
         """The table of all people, the means and their intervals, and where the report is."""
-        self.out.print(_table(report))
+        _show_people(self.out, report)
         for line in _findings(report):
-            self.out.print(line, highlight=False)
-        self.out.print(f"Report: {out}/report.html and {out}/report.json", highlight=False)
+            self.out.print(line)
+        self.out.print(f"Report: {visible(out)}/report.html and {visible(out)}/report.json")
 
     def frontier(self, found: dict[str, Any], out: str) -> None:
         """The table of a frontier: one row for each ε."""
-        name = found["metric"]
-        table = Table(title=f"Held-out {name} against ε, mean over all people of all seeds")
-        for column in ("ε", "people", "base", "shared", "shared + personal", "local only"):
-            table.add_column(column, justify="right")
-        table.add_column("shared − base, 95 %", justify="right")
+        name, rows = found["metric"], []
         for row in found["rows"]:
             interval = row["intervals"]["shared_vs_base"]
             words = "" if interval is None else f"{interval[0]:+.1f} to {interval[1]:+.1f}"
             level = "none" if row["epsilon"] is None else f"{row['epsilon']:g}"
-            table.add_row(level, str(row["people"]), *_figures(row["metrics"], name), words)
-        self.out.print(table)
-        self.out.print(f"Figure: {out}/frontier.svg", highlight=False)
+            rows.append([level, str(row["people"]), *_figures(row["metrics"], name), words])
+        title = f"Held-out {name} against ε, mean over all people of all seeds"
+        headings = ("ε", "people", *ARM_WORDS, "shared − base, 95 %")
+        show_table(self.out, headings, rows, title=title, figures=headings)
+        self.out.print(f"Figure: {visible(out)}/frontier.svg")
 
     def _speak(self, line: str, visible: bool) -> None:
         """Without a terminal, a line now and then instead of a bar."""
         if not visible and time.monotonic() - self._spoken > LOG_EVERY_S:
             self._spoken = time.monotonic()
-            self.errors.print(line, highlight=False)
+            self.errors.print(line)
 
 
-def _table(report: dict[str, Any]) -> Table:
+def _show_people(out: Console, report: dict[str, Any]) -> None:
     name = report["metric_names"]["primary"]
     better = report["metric_names"]["better"]
-    table = Table(title=f"Held-out {name} ({better} is better)")
-    table.add_column("person", no_wrap=True)
-    for column in ("base", "shared", "shared + personal", "local only"):
-        table.add_column(column, justify="right")
-    for column in ("ε, an example", "ε, a person"):
-        table.add_column(column, justify="right")
-    for person in report["per_user"][:TABLE_ROWS]:
-        spent = (_epsilon(person["epsilon"]), _epsilon(person["user_epsilon"]))
-        table.add_row(str(person["user"])[:12], *_figures(person, name), *spent)
+    rows: list[list[Cell] | None] = [
+        [
+            visible(person["user"]),
+            *_figures(person, name),
+            _epsilon(person["epsilon"]),
+            _epsilon(person["user_epsilon"]),
+        ]
+        for person in report["per_user"][:TABLE_ROWS]
+    ]
     if (hidden := len(report["per_user"]) - TABLE_ROWS) > 0:
-        table.add_row(f"… {hidden} more")
-    table.add_section()
+        rows.append([f"… {hidden} more"])
     most = [
         f"≤ {kind['epsilon']:.2f}" if (kind := report["privacy"][level]) else "none"
         for level in ("record", "user")
     ]
-    table.add_row("mean", *_figures(report["metrics"], name), *most, style="bold")
-    return table
+    means = ["mean", *_figures(report["metrics"], name), *most]
+    rows += [None, [Text(cell, "bold") for cell in means]]
+    figures = (*ARM_WORDS, "ε, an example", "ε, a person")
+    title = f"Held-out {name} ({better} is better)"
+    show_table(out, ("person", *figures), rows, title=title, figures=figures)
 
 
 def _figures(arms: dict[str, Any], name: str) -> list[str]:
@@ -184,6 +192,7 @@ def _findings(report: dict[str, Any]) -> Iterator[str]:
         f"sent: {sums['upload_bytes_per_client_round'] / 1000:.1f} kB by each client in a round, "
         f"masked; {sums['dropped']} clients dropped out of finished rounds"
     )
+    yield from _unspent(report)
     for one in report["evaluations"]:
         yield (
             f"evaluation of version {one['version']}: {one['gain']:+.3f} nats a token over base,"
@@ -192,7 +201,27 @@ def _findings(report: dict[str, Any]) -> Iterator[str]:
     yield from promises(report)
 
 
-def _intentions(settings: Settings) -> Iterator[str]:
+def _unspent(report: dict[str, Any]) -> Iterator[str]:
+    """Why clearly less was spent than asked for, where that is so."""
+    for level, setting in (("record", "epsilon"), ("user", "user_epsilon")):
+        kind, asked = report["privacy"][level], report["settings"][setting]
+        if kind is None or kind["epsilon"] > MOSTLY * asked:
+            continue
+        if any(entry["status"] == "abandoned" for entry in report["rounds_log"]):
+            why = "not every round took place"
+        elif report["settings"]["cohort"]:
+            why = "nobody was drawn as often as the plan allows for"
+        else:
+            why = "the least noise that can be drawn keeps it below"
+        spent = f"at most {kind['epsilon']:.2f} of the {asked:g} asked for was spent"
+        yield f"ε at {level} level: {spent}, because {why}"
+
+
+def _loud(words: str) -> Text:
+    return Text.assemble((words, "bold red"))
+
+
+def _intentions(settings: Settings) -> Iterator[Cell]:
     """Both guarantees that a run aims at, and the graph of its secure sum."""
     if settings.dp:
         yield (
@@ -201,8 +230,9 @@ def _intentions(settings: Settings) -> Iterator[str]:
         )
     else:
         yield (
-            "[bold red]RECORD-LEVEL PRIVACY IS OFF[/] (--no-dp): a device's own update hides no "
-            "single example. Updates are still summed securely."
+            _loud("RECORD-LEVEL PRIVACY IS OFF")
+            + " (--no-dp): a device's own update hides no single example. Updates are still "
+            "summed securely."
         )
     if settings.user_epsilon:
         yield (
@@ -213,8 +243,9 @@ def _intentions(settings: Settings) -> Iterator[str]:
         yield "User level: off (--user-epsilon switches it on)."
     else:
         yield (
-            "[bold red]USER-LEVEL PRIVACY IS OFF[/] too: the shared adapter may remember what "
-            "people wrote. --user-epsilon switches it on."
+            _loud("USER-LEVEL PRIVACY IS OFF")
+            + " too: the shared adapter may remember what people wrote. --user-epsilon switches "
+            "it on."
         )
     if settings.evaluation_epsilon:
         yield (

@@ -6,22 +6,23 @@ alone, never federated: the difference to it is what federation really adds.
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import inf, isfinite
 from pathlib import Path
 from typing import Any
 
 from client.device import Device
 from client.participation import kept_here
 from client.training import train_personal
+from common import strict_json
 from common.adapter import lora
 from common.adapter.peft_io import save_adapter
 from common.adapter.plan import BOTH, kept_parts
 from common.adapter.state import Shared
 from common.backbone import Backbone, backbone_for
 from common.config import Settings
+from common.errors import InputError
 from common.privacy.accountant import Release, epsilon, epsilon_of_two
 from common.privacy.user_level import user_epsilon
 from common.tasks.chat import Turn
@@ -49,18 +50,80 @@ def evaluate(
     for number, user in enumerate(devices.people(settings)):
         file = run / "evaluation" / f"{number:05d}-{shared.digest()[:16]}.json"
         if not file.exists():
-            _keep(file, _person(settings, run, shared, number, user))
-        stored = json.loads(file.read_text())
+            result = _person(settings, run, shared, number, user)
+            _keep(file, {"entry": result.entry, "trained_tokens": result.trained_tokens})
+        stored = _kept(file)
         results.append(PersonResult(stored["entry"], stored["trained_tokens"]))
         done()
     return results
 
 
-def _keep(file: Path, result: PersonResult) -> None:
+def score_base(settings: Settings, run: Path, done: Callable[[], None]) -> None:
+    """Everybody's held-out figures of the base, kept in the run's folder as they come.
+
+    Before anybody is charged, since with damaged weights nothing can be learnt.
+
+    Raises:
+        InputError: When a figure is no finite number.
+    """
+    for number, user in enumerate(devices.people(settings)):
+        if not _base_file(run, number).exists():
+            backbone = backbone_for(settings)
+            heldout = backbone.prepared(devices.examples(settings, user)[1])
+            with lora.active(backbone.model):
+                metrics = backbone.score(heldout).metrics()
+            if not _usable(metrics):
+                raise InputError(
+                    f"The loss of the base model {settings.model!r} on the held-out answers of "
+                    f"{user} is {metrics['nll']:g}.",
+                    "Its weights are damaged or do not suit this --dtype; nothing was trained.",
+                )
+            _keep(_base_file(run, number), metrics)
+        done()
+
+
+def _base_file(run: Path, number: int) -> Path:
+    return run / "evaluation" / f"{number:05d}-base.json"
+
+
+def _usable(metrics: dict[str, float]) -> bool:
+    return all(math.isfinite(value) for value in metrics.values())
+
+
+def _checked(metrics: dict[str, float], arm: str, user: str) -> dict[str, float]:
+    """The figures of an arm that was trained.
+
+    Raises:
+        InputError: When one is no finite number.
+    """
+    if not _usable(metrics):
+        raise InputError(
+            f"Training diverged: the loss of {arm!r} on the held-out answers of {user} is "
+            f"{metrics['nll']:g}.",
+            "Lower --learning-rate or --server-rate, or --personal-rate for the personal adapter.",
+        )
+    return metrics
+
+
+def _kept(file: Path) -> dict[str, Any]:
+    """What an earlier part of the run kept.
+
+    Raises:
+        InputError: When the file is damaged.
+    """
+    try:
+        stored = strict_json.decode(file.read_text(encoding="utf-8"))
+    except ValueError:
+        stored = None
+    if not isinstance(stored, dict):
+        raise InputError(f"{file} is damaged.", "Delete it: it is computed again.")
+    return stored
+
+
+def _keep(file: Path, content: dict[str, Any]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     scratch = file.with_suffix(".partial")
-    content = {"entry": result.entry, "trained_tokens": result.trained_tokens}
-    scratch.write_text(json.dumps(content))
+    scratch.write_text(strict_json.encode(content))
     scratch.replace(file)
 
 
@@ -68,9 +131,11 @@ def _person(settings: Settings, run: Path, shared: Shared, number: int, user: st
     device = devices.open_device(settings, run, number, EVALUATION_MEMBER)
     try:
         backbone, both = backbone_for(settings), devices.examples(settings, user)
+        base = _kept(_base_file(run, number))
         scores, tokens = _arms(
             settings, run / "devices" / f"{number:05d}", backbone, device, shared, both
         )
+        scores = {"base": base} | {arm: _checked(scores[arm], arm, user) for arm in scores}
         releases = device.store.ledger.releases()
         rhos = device.store.ledger.user_rhos()
         noises = [release.noise_multiplier for release in device.store.ledger.trainings()]
@@ -95,8 +160,10 @@ def _person(settings: Settings, run: Path, shared: Shared, number: int, user: st
 
 def _of_message(releases: Sequence[Release], settings: Settings) -> float | None:
     """What one message costs, which can be in two examples; None where that has no bound."""
-    spent = epsilon_of_two(releases, settings.delta, settings.accountant) if settings.dp else inf
-    return spent if isfinite(spent) else None
+    spent = (
+        epsilon_of_two(releases, settings.delta, settings.accountant) if settings.dp else math.inf
+    )
+    return spent if math.isfinite(spent) else None
 
 
 def _arms(
@@ -109,9 +176,6 @@ def _arms(
 ) -> tuple[dict[str, dict[str, float]], int]:
     train, heldout = map(backbone.prepared, both)
     model, scores = backbone.model, {}
-    with lora.active(model):
-        scores["base"] = backbone.score(heldout).metrics()
-
     _use_shared(backbone, device, shared)
     with lora.active(model, lora.SHARED):
         scores["shared"] = backbone.score(heldout).metrics()

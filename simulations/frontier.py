@@ -7,12 +7,12 @@ seeds. An interrupted frontier continues where it stopped when the command is gi
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from common import strict_json
 from common.config import USER_LEVEL, WITHOUT_DP, Settings, from_mapping
 from common.errors import InputError
 from common.tasks.chat import PRIMARY
@@ -97,7 +97,13 @@ def _report(settings: Settings, display: Display) -> dict[str, Any]:
         _check_same(settings, runs.stored_settings(folder))
         display.opening(settings)
         runs.run(settings, display)
-    report: dict[str, Any] = json.loads(file.read_text())
+    try:
+        report: dict[str, Any] = strict_json.decode(file.read_text(encoding="utf-8"))
+        report["per_user"], report["seed"]
+    except (ValueError, RecursionError, TypeError, KeyError):
+        raise InputError(
+            f"{file} is damaged.", "Delete it: the same command writes it again."
+        ) from None
     return report
 
 
@@ -138,7 +144,7 @@ def summary(
 
 
 def _write(out: Path, found: dict[str, Any]) -> None:
-    (out / "frontier.json").write_text(json.dumps(found, indent=1))
+    (out / "frontier.json").write_text(strict_json.encode(found, indent=1))
     (out / "frontier.svg").write_text(figure(found), encoding="utf-8")
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import fcntl
-import json
-import os
+import itertools
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from common import strict_json
 from common.backbone import adapter_plans, backbone_for
 from common.config import Settings, from_mapping
 from common.errors import InputError, PrivityError
@@ -19,6 +19,7 @@ from server.registry import Registry, history
 from server.terms import check_reachable
 from simulations import devices
 from simulations.display import Display
+from simulations.intact import check_intact
 
 SETTINGS_FILE = "settings.json"
 SECONDS_FILE = "seconds"
@@ -53,7 +54,7 @@ def prepare(settings: Settings) -> None:
         raise InputError(problem, "Give --out a new folder, or continue that run with --resume.")
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / PEOPLE_FILE, devices.fingerprint(settings))
-    _write(folder / SETTINGS_FILE, json.dumps(settings.to_dict(), indent=1))
+    _write(folder / SETTINGS_FILE, strict_json.encode(settings.to_dict(), indent=1))
 
 
 def stored_settings(folder: Path) -> Settings:
@@ -65,7 +66,14 @@ def stored_settings(folder: Path) -> Settings:
     file = folder / SETTINGS_FILE
     if not file.exists():
         raise InputError(f"{folder} holds no run to resume.", "Check --out.")
-    return from_mapping(json.loads(file.read_text()) | {"out": str(folder)})
+    try:
+        stored = strict_json.decode(file.read_text(encoding="utf-8"))
+        return from_mapping(stored | {"out": str(folder)})
+    except (ValueError, RecursionError, TypeError, AttributeError, InputError):
+        raise InputError(
+            f"{file} is damaged, or another version's.",
+            "Restore it from a copy, or start a new run in another --out.",
+        ) from None
 
 
 def run(settings: Settings, display: Display) -> dict[str, Any]:
@@ -92,11 +100,16 @@ def _alone_in(folder: Path) -> Iterator[None]:
 
 
 def _run(settings: Settings, folder: Path, display: Display) -> dict[str, Any]:
+    from simulations.evaluation import score_base
+
+    check_intact(folder)
     _check_people(settings, folder)
     keys = devices.SeededRandomness(settings.seed, devices.AUTHORITY)
     keep(folder, f"simulated-{settings.seed}", keys.stream("authority")(32))
     begin, before = time.monotonic(), _earlier_seconds(folder)
     try:
+        with display.bar("the base on held-out answers", settings.users) as tick:
+            score_base(settings, folder, lambda: tick(""))
         _rounds(settings, display)
         return _finish(settings, folder, display, lambda: before + time.monotonic() - begin)
     finally:
@@ -145,7 +158,7 @@ def _finish(settings: Settings, folder: Path, display: Display, seconds: Any) ->
     lora.write(model, lora.SHARED, plan, plan.sent, shared.vector)
     save_adapter(model, lora.SHARED, folder / "adapter")
     report = build_report(settings, folder, rounds, results, seconds())
-    _write(folder / "report.json", json.dumps(report, indent=1))
+    _write(folder / "report.json", strict_json.encode(report, indent=1))
     _write(folder / "report.html", render(report))
     return report
 
@@ -161,8 +174,16 @@ def _earlier_seconds(folder: Path) -> float:
     return float(file.read_text()) if file.exists() else 0.0
 
 
-def unused_folder() -> str:
-    """`runs/<time>`, which does not exist yet."""
-    stamp = time.strftime("%Y-%m-%d-%H%M%S")
-    folder = Path("runs") / stamp
-    return str(folder if not folder.exists() else Path("runs") / f"{stamp}-{os.getpid()}")
+def fresh_folder() -> str:
+    """`runs/<time>`, made here and now, so that no other run takes it; numbered where taken."""
+    stamp = Path("runs") / time.strftime("%Y-%m-%d-%H%M%S")
+    for number in itertools.count(1):
+        folder = stamp if number == 1 else stamp.with_name(f"{stamp.name}-{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            if not stamp.parent.is_dir():
+                raise
+        else:
+            return str(folder)
+    raise AssertionError

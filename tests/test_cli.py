@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from made_up_people import write_people
 
 from simulations.cli import main
+from simulations.scenarios import folder
 
 
 def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -42,6 +45,10 @@ TINY = ("run", "--model", "tiny", "--examples", "8", "--quiet")
         (("--nonsense",), ["nonsense", "--help"]),
         (("--resume",), ["--resume", "--out"]),
         (("--engine", "abacus"), ["abacus", "local"]),
+        (("--user-clip", "0.1"), ["--user-clip changes nothing", "--user-epsilon"]),
+        (("--user-delta", "1e-6"), ["--user-delta changes nothing", "--user-epsilon"]),
+        (("--evaluation-range", "1"), ["changes nothing", "--evaluation-epsilon"]),
+        (("--no-dp", "--max-grad-norm", "1"), ["changes nothing", "--no-dp"]),
     ],
 )
 def test_settings_that_cannot_work(
@@ -60,6 +67,9 @@ def test_settings_that_cannot_work(
         (("--tolerated-losses", "0.5"), ["--tolerated-losses", "at most 0.45"]),
         (("--user-epsilon", "-1"), ["--user-epsilon", "at least 0"]),
         (("--modules", "no_such_layer"), ["no_such_layer", "--modules"]),
+        (("--modules", "v_proj,o_porj"), ["named o_porj.", "down_proj", "o_proj", "v_proj."]),
+        (("--personal-modules", "q_porj,v_proj"), ["named q_porj.", "q_proj"]),
+        (("--modules", ","), ["No module is named", "v_proj"]),
         (("--model", "/no/such/model"), ["/no/such/model", "--model"]),
     ],
 )
@@ -87,6 +97,9 @@ def test_settings_that_the_data_or_model_cannot_serve(
         ('{"kind": "fact", "text": "x", "at": "9999-12-31T23:59:59-12:00"}', ["ISO 8601"]),
         ('{"kind": "rating", "item": "secret", "title": "x", "value": NaN}', ["usable JSON"]),
         ("[" * 100_000, ["not"]),
+        ('{"kind": "fact", "text": "x", "text": "secret"}', ["a key stands twice"]),
+        ('{"kind": "rating", "item": "secret", "title": "x", "value": 1e999}', ["usable JSON"]),
+        ('{"kind": "fact", "text": "' + "x" * 10_000_000 + '"}', ["10,000,000 characters"]),
     ],
 )
 def test_malformed_records_are_named_by_file_and_line_and_not_quoted(
@@ -99,6 +112,45 @@ def test_malformed_records_are_named_by_file_and_line_and_not_quoted(
     assert f"{file}, line 5" in message
     assert "secret" not in message
     assert all(word in message for word in words)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("anna.JSONL", b"", ["anna.JSONL", "rename"]),
+        ("anna.jsonl.gz", b"\x1f\x8b\x08", ["anna.jsonl.gz", "Unpack"]),
+        ("anna.jsonl", b"\x1f\x8b\x08\xff", ["anna.jsonl is not UTF-8", "Unpack"]),
+        ("anna.jsonl", "{}".encode("utf-16"), ["anna.jsonl is not UTF-8", "UTF-8"]),
+        ("folder.jsonl", "folder", ["folder.jsonl is not a file"]),
+        ("pipe.jsonl", "pipe", ["pipe.jsonl is not a file", "pipe"]),
+    ],
+)
+def test_files_that_nearly_fit_are_named_with_what_to_do(
+    capsys: pytest.CaptureFixture[str], people: Path, name: str, content: Any, words: list[str]
+) -> None:
+    if content == "pipe":
+        os.mkfifo(people / name)
+    elif content == "folder":
+        (people / name).mkdir()
+    else:
+        (people / name).write_bytes(content)
+    message = refusal(capsys, *TINY, "--data", str(people))
+    assert all(word in message for word in words)
+
+
+def test_a_mark_of_the_byte_order_and_notes_of_macos_are_passed_over(people: Path) -> None:
+    first = people / "person000.jsonl"
+    first.write_bytes(b"\xef\xbb\xbf" + first.read_bytes())
+    (people / "._person000.jsonl").write_bytes(b"\x00\x05\x16\x07")
+    assert list(folder.people(str(people), 0, 0)) == [f"person{n:03d}" for n in range(5)]
+
+
+def test_a_name_in_an_error_cannot_drive_the_terminal(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    message = refusal(capsys, *TINY, "--data", str(tmp_path / "a\x1b[2J\nb[red]"))
+    assert r"a\x1b[2J\nb[red]" in message
+    assert "\x1b" not in message
 
 
 def test_a_folder_in_use_is_not_overwritten(

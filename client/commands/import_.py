@@ -32,9 +32,10 @@ def run(options: argparse.Namespace) -> int:
 def _import(vault: Vault, file: Path) -> None:
     from client.progress import bar
     from common.records import read_records
+    from common.visible import visible
 
     with bar(f"Reading {file.name}", None):
         records = read_records(file)
     with bar(f"Importing {file.name}", len(records)) as step:
         added = vault.records.add(records, file.name, step)
-    print(f"{file}: {added.new} records are new, {added.known} were there already.")  # noqa: T201
+    print(f"{visible(file)}: {added.new} records are new, {added.known} were there already.")  # noqa: T201

@@ -30,13 +30,15 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """A line for each thing that a person may want to know, or all of it as JSON."""
+    from common.visible import visible
+
     with open_vault(options) as vault:
         found = _found(vault, home(options))
     if options.json:
         print(json.dumps(found))  # noqa: T201
         return 0
     for name, value in _lines(found):
-        print(f"{name:12}{value}")  # noqa: T201
+        print(f"{visible(name):12}{visible(value)}")  # noqa: T201
     return 0
 
 

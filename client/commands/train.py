@@ -54,11 +54,12 @@ def _watched() -> Any:
 
     @contextmanager
     def shown() -> Any:
-        from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
         columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-        errors = Console(stderr=True)
+        from common.terminal import console
+
+        errors = console(stderr=True)
         with Progress(
             *columns, console=errors, transient=True, disable=not sys.stderr.isatty()
         ) as bar:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Sequence
 from datetime import datetime
 from math import isinf
 from typing import TYPE_CHECKING, Any
 
 from client.home import open_vault
+from common import strict_json
 
 if TYPE_CHECKING:
     from client.ledger import Entry, Spent
@@ -47,11 +46,15 @@ def run(options: argparse.Namespace) -> int:
     with open_vault(options) as vault:
         found = listing(vault.store)
     if options.json:
-        print(json.dumps(found))  # noqa: T201
+        print(strict_json.encode(found))  # noqa: T201
         return 0
-    for line in _table(found["uploads"]):
-        print(line)  # noqa: T201
-    print(summary(found))  # noqa: T201
+    from common.terminal import console, show_table
+
+    out = console()
+    if found["uploads"]:
+        rows = [_cells(row) for row in found["uploads"]]
+        show_table(out, HEADINGS, rows, figures=NUMBERS, bare=True)
+    out.print(summary(found))
     return 0
 
 
@@ -141,29 +144,17 @@ def _spent(spent: Spent | None) -> Row | None:
     return None if spent is None else {"epsilon": _number(spent), "delta": spent.delta}
 
 
-def _table(rows: Sequence[Row]) -> list[str]:
-    if not rows:
-        return []
-    cells = [HEADINGS, *(_cells(row) for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return [
-        "  ".join(
-            cell.rjust(width) if heading in NUMBERS else cell.ljust(width)
-            for cell, width, heading in zip(row, widths, HEADINGS, strict=True)
-        ).rstrip()
-        for row in cells
-    ]
-
-
 def _words(what: str) -> str:
     first = what.removesuffix(AGAIN)
     return WORDS.get(first, first) + ", once more" * (first != what)
 
 
 def _cells(row: Row) -> tuple[str, ...]:
+    from common.visible import visible
+
     return (
         row["at"][:16].replace("T", " ") if row["at"] else "not noted",
-        row["federation"] or "-",
+        visible(row["federation"]) or "-",
         row["run"][:8],
         str(row["round"]),
         _words(row["what"]),

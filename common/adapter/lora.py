@@ -40,7 +40,7 @@ def plan_adapter(
         layers: How many of the upper decoder layers carry it; 0 means all.
 
     Raises:
-        InputError: When no module of the model has such a name.
+        InputError: When the model has no linear module of one of these names.
     """
     blocks = decoder_layers(skeleton)
     first = max(0, len(blocks) - layers) if layers else 0
@@ -49,12 +49,20 @@ def plan_adapter(
         Site(names[id(module)], *_dimensions(module))
         for block in blocks[first:]
         for name, module in block.named_modules()
-        if name.rsplit(".", 1)[-1] in modules and _is_linear(module)
+        if _last(name) in modules and _is_linear(module)
     ]
+    have = {_last(name) for name, module in blocks.named_modules() if _is_linear(module)}
+    if unknown := [name for name in modules if name not in have]:
+        raise InputError(
+            f"The model {model!r} has no linear modules named {', '.join(unknown)}.",
+            f"Choose for --modules and --personal-modules from: {', '.join(sorted(have))}.",
+        )
     if not sites:
         raise InputError(
-            f"The model {model!r} has no modules named {', '.join(modules)}.",
-            "Name some of its linear layers with --modules and --personal-modules.",
+            f"The layers of {model!r} that carry the adapters have none of {', '.join(modules)}."
+            if modules
+            else "No module is named that could carry an adapter.",
+            f"Choose for --modules and --personal-modules from: {', '.join(sorted(have))}.",
         )
     return AdapterPlan(model, tuple(sites), rank, alpha, seed, sharing)
 
@@ -65,6 +73,10 @@ def decoder_layers(model: nn.Module) -> nn.ModuleList:
     if not lists:
         raise InputError("This model has no list of decoder layers.", "Choose another --model.")
     return max(lists, key=len)
+
+
+def _last(name: str) -> str:
+    return name.rsplit(".", 1)[-1]
 
 
 def _is_linear(module: nn.Module) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -23,7 +24,7 @@ PRIMARY, BETTER = "perplexity", "lower"
 READ_KINDS = frozenset({"message"})
 MAX_PROMPT_TOKENS = 72
 MAX_ANSWER_TOKENS = 40
-MOST_NLL = 709.78  # the exp of more is no number of 64 bits, and raises
+MOST_NLL = math.log(sys.float_info.max)  # beyond it a perplexity is infinite
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from common import strict_json
 from server.commands import place_of, with_folder
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def add(commands: Any) -> None:
 def _act(options: argparse.Namespace) -> int:
     folder = place_of(options).federation
     if options.json:
-        print(json.dumps(_in_full(folder / "server"), indent=1))  # noqa: T201
+        print(strict_json.encode(_in_full(folder / "server"), indent=1))  # noqa: T201
     else:
         _tell(folder)
     return 0
@@ -49,27 +49,23 @@ def _in_full(folder: Path) -> list[dict[str, Any]]:
 
 
 def _tell(folder: Path) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
+    from common.terminal import console, show_table
     from server.evaluations import latest
     from server.hold import HOW_TO_GO_ON, on_hold
     from server.registry import current, evaluations, history, rollbacks
 
     hold, folder = on_hold(folder), folder / "server"
-    out, rounds, gains = Console(soft_wrap=True), history(folder), latest(evaluations(folder))
+    out, rounds, gains = console(), history(folder), latest(evaluations(folder))
     if not rounds:
         out.print("No round was made yet.")
         return
-    table = Table(box=None)
     place = COLUMNS.index(PUBLISHED)
-    for title in COLUMNS:
-        table.add_column(GAIN if gains and title == PUBLISHED else title, no_wrap=True)
-    for row in _rows(folder, rounds):
+    headings = [GAIN if gains and title == PUBLISHED else title for title in COLUMNS]
+    rows = _rows(folder, rounds)
+    for row in rows:
         if gains:
             row[place : place + 1] = [_gain(gains.get(int(row[0])))] * (len(row) > place)
-        table.add_row(*row)
-    out.print(table)
+    show_table(out, headings, rows, bare=True)
     out.print("ε: what this federation's releases cost any device up to there, at most.")
     for back in rollbacks(folder):
         at = _minute(back.made_at)

@@ -19,8 +19,7 @@ def add(commands: Any) -> None:
 
 
 def _act(options: argparse.Namespace) -> int:
-    from rich.console import Console
-    from rich.table import Table
+    from common.terminal import console, show_table
 
     place = place_of(options)
     enrolment, online = place.enrolment(), _online(place)
@@ -28,15 +27,16 @@ def _act(options: argparse.Namespace) -> int:
         devices = enrolment.devices()
     finally:
         enrolment.close()
-    table = Table()
-    for title in ("member", "enrolled (UTC)", "state"):
-        table.add_column(title, no_wrap=True)
+    rows = []
     for one in devices:
         here = "?" if online is None else ("online" if one.member in online else "offline")
         at = datetime.fromtimestamp(one.enrolled_at, UTC).strftime("%Y-%m-%d %H:%M")
-        table.add_row(str(one.member), at, one.gone_why or here)
-    out = Console(soft_wrap=True)
-    out.print(table if devices else "No device is enrolled yet: `privity-server invite`.")
+        rows.append([str(one.member), at, one.gone_why or here])
+    out = console()
+    if devices:
+        show_table(out, ("member", "enrolled (UTC)", "state"), rows)
+    else:
+        out.print("No device is enrolled yet: `privity-server invite`.")
     if online is None:
         out.print("The federation is not up: who is online is unknown.")
     return 0

@@ -6,7 +6,6 @@ page elsewhere whose host name is pointed at the loopback address gets nothing.
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from common import strict_json
 from common.errors import PrivityError
 from common.page.document import POLICY
 from server.dashboard.metrics import CONTENT_TYPE, metrics
@@ -101,7 +101,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _json(content: dict[str, object], status: int = 200) -> Response:
-    return _answer(json.dumps(content).encode() + b"\n", "application/json", status)
+    return _answer(strict_json.encode(content).encode() + b"\n", "application/json", status)
 
 
 def _answer(content: bytes, kind: str, status: int = 200) -> Response:

@@ -8,8 +8,9 @@ from importlib.metadata import version
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
+from common.terminal import console, show_table
 from simulations.attacks import on_flower as flower
 from simulations.attacks import on_privity as privity
 from simulations.attacks.measure import Outcome
@@ -63,29 +64,28 @@ def as_json(rows: Sequence[AttackRow]) -> dict[str, Any]:
 
 def show(rows: Sequence[AttackRow], out: Console | None = None) -> None:
     """The table, and in how many rows the attacker got what it wanted."""
-    table = Table(
-        title="A lying server, and accidents, against secure aggregation (synthetic updates)"
-    )
-    table.add_column("attack", ratio=3)
-    table.add_column(f"Flower {version('flwr')} SecAgg+", ratio=4)
-    table.add_column("Privity", ratio=4)
-    for row in rows:
-        attack = f"[bold]{row.attack}[/]\n{row.how}\n[dim]{row.source}[/]"
-        table.add_row(attack, _cell(row.flower), _cell(row.privity))
-        table.add_section()
-    out = out or Console()
-    out.print(table)
+    out = out or console()
+    cells = [
+        (
+            Text.assemble((row.attack, "bold"), f"\n{row.how}\n", (row.source, "dim")),
+            _cell(row.flower),
+            _cell(row.privity),
+        )
+        for row in rows
+    ]
+    headings = ("attack", f"Flower {version('flwr')} SecAgg+", "Privity")
+    title = "A lying server, and accidents, against secure aggregation (synthetic updates)"
+    show_table(out, headings, cells, title=title, prose=headings, lines=True)
     out.print(
         f"Of {len(rows)} attacks {sum(row.flower.succeeded for row in rows)} succeed against "
         f"Flower and {sum(row.privity.succeeded for row in rows)} against Privity. A guess of "
-        "zeros has relative error 1.",
-        highlight=False,
+        "zeros has relative error 1."
     )
 
 
-def _cell(outcome: Outcome) -> str:
-    verdict = "[red]succeeds[/]" if outcome.succeeded else "[green]fails[/]"
-    return f"{verdict}: {outcome.text}"
+def _cell(outcome: Outcome) -> Text:
+    verdict = ("succeeds", "red") if outcome.succeeded else ("fails", "green")
+    return Text.assemble(verdict, f": {outcome.text}")
 
 
 def _attacks() -> tuple[_Attack, ...]:

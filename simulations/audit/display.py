@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
+from common.terminal import console, show_table
 from simulations.audit.findings import (
     BROKEN,
     CAUGHT,
@@ -40,12 +40,12 @@ def progress(steps: int) -> Iterator[Callable[[str], None]]:
 
 def show(report: AuditReport, out: Console | None = None) -> None:
     """Three tables and the conclusion, on stdout unless told otherwise."""
-    out = out or Console(soft_wrap=not sys.stdout.isatty())
+    out = out or console()
     for title, findings in zip(TITLES, groups(report), strict=True):
         if findings:
-            out.print(_table(title, findings))
+            _show(out, title, findings)
     for line in conclusion(report):
-        out.print(line, highlight=False)
+        out.print(line)
 
 
 def groups(report: AuditReport) -> tuple[list[Finding], list[Finding], list[Finding]]:
@@ -81,18 +81,18 @@ def conclusion(report: AuditReport) -> Iterator[str]:
     yield f"Seed {report.seed}, {report.seconds:.0f} s."
 
 
-def _table(title: str, findings: list[Finding]) -> Table:
-    table = Table(title=title, title_justify="left", show_lines=True)
-    table.add_column("what", ratio=3)
-    table.add_column("tried", ratio=5)
-    table.add_column("measured", ratio=5)
-    table.add_column("claimed", ratio=4)
-    table.add_column("verdict", ratio=2)
+def _show(out: Console, title: str, findings: list[Finding]) -> None:
+    rows = []
     for finding in findings:
-        what = finding.check
-        if finding.system != SOUND:
-            what = f"[bold]{finding.system}[/]\n{finding.check}"
-        color = COLORS[finding.verdict]
-        verdict = f"[{color}]{finding.verdict}[/]"
-        table.add_row(what, finding.tried, finding.measured, finding.promised, verdict)
-    return table
+        system = [] if finding.system == SOUND else [(f"{finding.system}\n", "bold")]
+        rows.append(
+            [
+                Text.assemble(*system, finding.check),
+                finding.tried,
+                finding.measured,
+                finding.promised,
+                Text(finding.verdict, COLORS[finding.verdict]),
+            ]
+        )
+    headings = ("what", "tried", "measured", "claimed", "verdict")
+    show_table(out, headings, rows, title=title, prose=headings[:-1], lines=True)

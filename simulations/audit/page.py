@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from common import strict_json
 from common.page import drawing
 from common.page.document import document
 from common.page.markup import cells_of, section, text, warning
@@ -19,7 +19,8 @@ ROW_IN, EDGE_IN = 0.22, 0.6
 def write(report: AuditReport, folder: Path) -> None:
     """Write both files, making the folder if need be."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "audit.json").write_text(json.dumps(report.to_dict(), indent=1), encoding="utf-8")
+    content = strict_json.encode(report.to_dict(), indent=1)
+    (folder / "audit.json").write_text(content, encoding="utf-8")
     (folder / "audit.html").write_text(render(report), encoding="utf-8")
 
 

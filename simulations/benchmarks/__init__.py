@@ -7,14 +7,14 @@ have none.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
+from common import strict_json
 from common.errors import InputError
+from common.terminal import console, show_table
 from simulations.benchmarks.machine import machine, versions
 from simulations.benchmarks.timing import Row, progress
 
@@ -32,7 +32,7 @@ def run_benchmark(name: str, *, as_json: bool, quick: bool) -> None:
     with Console(stderr=True).status(f"Measuring {name}; other work on this machine disturbs it."):
         result = measure(name, quick=quick)
     if as_json:
-        print(json.dumps(result))  # noqa: T201
+        print(strict_json.encode(result))  # noqa: T201
     else:
         _show(result)
 
@@ -47,7 +47,7 @@ def measure(name: str, *, quick: bool) -> dict[str, Any]:
     rows = []
     for row in _rows(name)(quick):
         rows.append(dataclasses.asdict(row))
-        progress(f"  {row.case}: {json.dumps(row.ours)}")  # a long run may be cut short
+        progress(f"  {row.case}: {strict_json.encode(row.ours)}")  # a long run may be cut short
     return {"name": name, **surroundings, "rows": rows}
 
 
@@ -76,26 +76,25 @@ def _rows(name: str) -> Callable[[bool], Iterator[Row]]:
 
 
 def _show(result: dict[str, Any]) -> None:
-    out = Console()
+    out = console()
     facts = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
-    out.print(f"{result['name']} on {facts}", highlight=False)
+    out.print(f"{result['name']} on {facts}")
     for row in result["rows"]:
-        out.print(_table(row))
+        _show_row(out, row)
         ratios = (f"{key} {value:.3g}" for key, value in row["ratios"].items())
-        out.print(" · ".join(ratios), highlight=False)
+        out.print(" · ".join(ratios))
 
 
-def _table(row: dict[str, Any]) -> Table:
+def _show_row(out: Console, row: dict[str, Any]) -> None:
     """Figures down, who across."""
     columns = {"ours": row["ours"], **row["peers"], "limit": row["limit"]}
     columns = {who: figures for who, figures in columns.items() if figures}
-    table = Table(title=f"{row['case']} ({row['data']})", title_justify="left")
-    table.add_column("median")
-    for who in columns:
-        table.add_column(who, justify="right")
-    for key in _keys(columns.values()):
-        table.add_row(key, *(_shown(figures.get(key)) for figures in columns.values()))
-    return table
+    rows = [
+        [key, *(_shown(figures.get(key)) for figures in columns.values())]
+        for key in _keys(columns.values())
+    ]
+    title = f"{row['case']} ({row['data']})"
+    show_table(out, ("median", *columns), rows, title=title, figures=tuple(columns))
 
 
 def _keys(all_figures: Any) -> Iterator[str]:

@@ -14,13 +14,20 @@ from common.records import Record, read_records
 def people(data: str, users: int, seed: int) -> dict[str, list[Record]]:
     """Records by user, the file's name; all of them in name order, or `users` sampled by seed.
 
+    Files `._…` are macOS' notes on other files and belong to nobody.
+
     Raises:
         InputError: For a missing or empty folder, a malformed line, or too few people.
     """
     folder = Path(data)
     if not folder.is_dir():
         raise InputError(f"There is no folder {data}.", "Give --data a folder of .jsonl files.")
-    files = sorted(folder.glob("*.jsonl"))
+    names = [file.name for file in folder.iterdir() if not file.name.startswith("._")]
+    files = sorted(folder / name for name in names if name.endswith(".jsonl"))
+    for name in names:
+        if not name.endswith(".jsonl") and ".jsonl" in name.lower():
+            problem = f"{folder / name} does not end in .jsonl, so its person would be left out."
+            raise InputError(problem, "Unpack or rename it, or put it elsewhere.")
     if not files:
         problem = f"{data} has no .jsonl files."
         raise InputError(problem, "Put one <user>.jsonl per person there.")
