@@ -2,14 +2,17 @@
 
 Which device this is comes from the process itself: a real device's says so when it starts, a
 simulated node opens its device through the installed package's `privity.devices` entry point.
-Nothing a server sends can name code to run.
+Nothing a server sends can name code to run. No exception leaves a device: whether something fails,
+and where, can depend on what a person wrote. A refused leg is answered with one word of a few; who
+is offered an adapter answers the same whatever becomes of it.
 """
 
 from __future__ import annotations
 
+import logging
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import lru_cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -22,10 +25,22 @@ from flwr.clientapp import ClientApp
 from client import participation
 from client.device import Device
 from common.config import Settings, from_mapping
-from common.errors import InputError, PrivityError
+from common.errors import (
+    BudgetExceededError,
+    DeclinedError,
+    InputError,
+    PrivityError,
+    ProtocolError,
+)
 from common.places import run_folder
 
 app = ClientApp()
+log = logging.getLogger("privity.client")
+
+# The reasons that a server may learn: they depend on its own messages, on the policy and on the
+# ledger, never on records. Everything else is one word.
+TOLD = (DeclinedError, BudgetExceededError, ProtocolError)
+FAILED = "failed"
 
 Leg = Callable[[Device, Settings, dict[str, Any]], bytes]
 Opener = Callable[[Settings, Context], AbstractContextManager[Device]]
@@ -64,7 +79,7 @@ def reveal(message: Message, context: Context) -> Message:
 
 @app.query("adopt")
 def adopt(message: Message, context: Context) -> Message:
-    """The newest adapter in, nothing out."""
+    """The newest adapter in, nothing out: the same answer if it is used, declined or no good."""
     return _reply(message, context, {"adopt": _adopt})
 
 
@@ -111,16 +126,22 @@ def _answer(
         settings = _settings(tuple(sorted(context.run_config.items())))
         with _opened(settings, context) as device:
             return {"body": leg(device, settings, asked)}
-    except PrivityError as error:  # a refusal: the server learns its kind, not its text
-        sent, words = type(error).__name__, error.message
     except Exception as error:  # Flower would send the traceback, and with it who knows what
-        sent = words = _where(error)
-    _refused(name, sent, words)
-    return {"refused": sent}
+        sent = _told(error)
+        with suppress(Exception):  # a vault that cannot be written to
+            _refused(name, sent, in_words(error))
+    return {"body": b""} if name == "adopt" else {"refused": sent}
 
 
-def _where(error: Exception) -> str:
-    """Kind and place of an unforeseen error; its text could quote somebody's words."""
+def _told(error: Exception) -> str:
+    """What the server learns of a refusal: one of a few words."""
+    return next((kind.__name__ for kind in TOLD if isinstance(error, kind)), FAILED)
+
+
+def in_words(error: Exception) -> str:
+    """What the person is told: of an unforeseen error its place, since its text could quote."""
+    if isinstance(error, PrivityError):
+        return error.message
     place = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__} at {Path(place.filename).name}:{place.lineno}"
 
@@ -146,7 +167,9 @@ def _simulated(settings: Settings, context: Context) -> Iterator[Device]:
 
 
 def unheard(leg: str, sent: str, words: str) -> None:
-    """Tell nobody: the server has it in its log."""
+    """Say what went wrong on a simulated device; the rest the server has in its own log."""
+    if sent == FAILED:
+        log.warning("a device failed in leg %r: %s", leg, words)
 
 
 _opened: Opener = _simulated

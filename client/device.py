@@ -49,6 +49,11 @@ def pass_by(settings: Settings, published: Shared) -> None:
     """Do nothing with a published adapter: what is simulated is evaluated by its simulator."""
 
 
+def fail(error: Exception) -> None:
+    """Raise it: what is simulated hides nothing from its researcher."""
+    raise error
+
+
 @dataclass(frozen=True, slots=True)
 class Device:
     """One user's device. The repr shows the member number and nothing personal.
@@ -56,6 +61,8 @@ class Device:
     Attributes:
         consent: Raises `DeclinedError` where the person's own policy says no to a round.
         adopt: Takes an adapter that was published, for the person's own use.
+        failed: Told what code of others raised while it learnt from the person's answers. Where it
+            returns, the round goes on without them, so that no answer depends on it.
     """
 
     member: int
@@ -66,3 +73,4 @@ class Device:
     randomness: Randomness = field(default_factory=SystemRandomness, repr=False)
     consent: Callable[[Asked], None] = field(default=agree, repr=False)
     adopt: Callable[[Settings, Shared], None] = field(default=pass_by, repr=False)
+    failed: Callable[[Exception], None] = field(default=fail, repr=False)

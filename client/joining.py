@@ -32,13 +32,14 @@ from common.enrolment import (
     spell_fingerprint,
 )
 from common.errors import DecodeError, InputError, PrivityError, ProtocolError
+from common.offer import PATH, Offer
 from common.secagg import verify_certificate
 
 DEADLINE_S = 30.0
 WHOLE_S = 120.0
 CLOCK_HINT = "Set this device's date and time, then try again."
 LATER_HINT = "Check the address and the network, then try the same again."
-CONFLICT = 409
+OK, CONFLICT = 200, 409
 Journal = Callable[[str, int], None]  # what is about to leave the device, and its bytes
 
 
@@ -112,6 +113,26 @@ def join(
     return Membership(
         base, ca_pem, answer.member, answer.certificate, answer.authority, answer.federation
     )
+
+
+def offered(url: str, ca_fingerprint: str, deadline_s: float = DEADLINE_S) -> Offer:
+    """What the federation at an address asks of devices; nothing of this one is told.
+
+    Raises:
+        InputError: Address or fingerprint are wrong.
+        PrivityError: The server cannot be reached, or does not say.
+    """
+    base = read_url(url)
+    trust = trusting(_authority(base, read_fingerprint(ca_fingerprint), deadline_s))
+    status, body = _exchange("GET", base + PATH, None, trust, deadline_s)
+    try:
+        if status != OK:
+            raise DecodeError(f"status {status}")
+        return Offer.decode(body)
+    except DecodeError:
+        problem = f"{base} does not say what its rounds ask, in a form that is known here."
+        hint = "Install the version of Privity that its operator uses; nothing was joined."
+        raise PrivityError(problem, hint) from None
 
 
 def leave(

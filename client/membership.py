@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from client.device import Identity
 from client.joining import Membership
 from client.participation import OF_ROUNDS
+from client.prospects import KEPT
 from client.store import FEDERATION, Store
 from common.errors import InputError
 
@@ -84,5 +85,5 @@ def forget(store: Store) -> None:
     """Be in no federation, with no keys and no secrets of rounds. Ledger and journal stay."""
     rounds = [key for prefix in OF_ROUNDS for key in store.keys(prefix)]
     with store.together():
-        for key in (FEDERATION, DEVICE_KEY, NODE_KEY, *rounds):
+        for key in (FEDERATION, DEVICE_KEY, NODE_KEY, *KEPT, *rounds):
             store.drop(key)

@@ -16,6 +16,7 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.supercore.run import Run
 
+from client.app import FAILED
 from client.link import Link, RunOverError
 from common.bundle import bundle_hash
 from common.config import Settings
@@ -89,8 +90,8 @@ class Node:
             return _refusal(message, "UnknownBundle")
         try:
             return self.app(message, context)
-        except Exception as error:  # a message that the app has no function for
-            return _refusal(message, type(error).__name__)
+        except Exception:  # a message that the app has no function for
+            return _refusal(message, FAILED)
 
     def _context(self, number: int) -> Context | None:
         """A run's settings, or None for a run that is none of this software's."""

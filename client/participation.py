@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,7 @@ from common.adapter.plan import AdapterPlan, Vector
 from common.adapter.state import Shared, decode_shared
 from common.backbone import adapter_plans, backbone_for
 from common.config import MIN_COHORT, Settings
-from common.errors import ProtocolError
+from common.errors import PrivityError, ProtocolError
 from common.privacy.accountant import Release, epsilon
 from common.privacy.noise import discrete_gaussian
 from common.privacy.user_level import user_epsilon
@@ -176,6 +177,25 @@ def _train(
     device.consent(_asked(settings, terms, charge))
     kept = kept_here(device.store, published.plan)
     device.store.ledger.charge(charge)
+    try:
+        return _learn(device, settings, terms, published, charge, kept)
+    except PrivityError:
+        raise
+    except Exception as error:  # whether code of others fails can depend on what it was given
+        device.failed(error)
+        blank = replace(device, train=(), heldout=())
+        return _learn(blank, settings, terms, published, charge, kept)
+
+
+def _learn(
+    device: Device,
+    settings: Settings,
+    terms: RoundTerms,
+    published: Shared,
+    charge: Charge,
+    kept: Vector | None,
+) -> tuple[Vector, Vector]:
+    """What was charged: the figure and the steps. Noise alone where there are no answers."""
     backbone = backbone_for(settings)
     figure = evaluation.coordinate(
         settings,
@@ -193,6 +213,8 @@ def _train(
         charge.record if settings.dp else None,
         device.randomness.stream(_purpose(terms, "noise")),
     )
+    if settings.dp and not terms.noise and not np.isfinite(trained.sent).all():
+        raise FloatingPointError("the update is not finite")
     with device.store.together():
         if len(trained.kept):
             key = f"{KEPT}{published.plan.digest()}"

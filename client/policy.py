@@ -244,7 +244,7 @@ def _about_spent(policy: Policy, spent: SoFar) -> list[str]:
         ("everything you contribute", spent.user_epsilon, policy.user_epsilon),
     )
     return [
-        f"The ε of {whose} has reached {_number(so_far)}; your limit is {_number(most)}."
+        f"The ε of {whose} has reached {number(so_far)}; your limit is {number(most)}."
         for whose, so_far, most in limits
         if so_far >= most and not math.isinf(most)
     ]
@@ -257,9 +257,9 @@ def _about_round(policy: Policy, asked: Asked, spent: SoFar) -> list[str]:
             f"The sum could be of {asked.cohort} devices only, fewer than {policy.least_cohort}."
         )
     adds = asked.record_epsilon - (spent.record_epsilon if asked.record_epsilon < math.inf else 0)
-    if _beyond(adds, policy.record_epsilon_round):
-        limit = _number(policy.record_epsilon_round)
-        reasons.append(f"The round would add {_number(adds)} to the ε of an example, over {limit}.")
+    if beyond(adds, policy.record_epsilon_round):
+        limit = number(policy.record_epsilon_round)
+        reasons.append(f"The round would add {number(adds)} to the ε of an example, over {limit}.")
     reasons += _over(
         "an example",
         (spent.record_epsilon, asked.record_epsilon, policy.record_epsilon),
@@ -282,18 +282,19 @@ def _over(
     """Reasons from one guarantee: ε so far, with the round, and at most; δ asked and at most."""
     (so_far, then, most), (delta, largest) = epsilons, deltas
     reasons = []
-    if _beyond(then, most):
-        path = f"from {_number(so_far)} to {_number(then)}"
-        reasons.append(f"It would bring the ε of {whose} {path}, over {_number(most)}.")
+    if beyond(then, most):
+        path = f"from {number(so_far)} to {number(then)}"
+        reasons.append(f"It would bring the ε of {whose} {path}, over {number(most)}.")
     if not math.isinf(most) and not delta <= largest:  # without a limit on ε, δ means nothing
         reasons.append(f"The ε of {whose} is counted at δ = {delta:g}, over {largest:g}.")
     return reasons
 
 
-def _beyond(value: float, limit: float) -> bool:
-    """Whether the limit is passed; no limit is passed by nothing, and NaN passes every other."""
+def beyond(value: float, limit: float) -> bool:
+    """Whether the limit is exceeded: an infinite one never is, NaN exceeds every finite one."""
     return not math.isinf(limit) and not value <= limit * (1 + ROUNDING)
 
 
-def _number(epsilon: float) -> str:
+def number(epsilon: float) -> str:
+    """An ε as a person reads it."""
     return "infinity" if math.isinf(epsilon) else f"{epsilon:.3g}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import random
 import threading
@@ -23,12 +22,13 @@ from client.device import Device
 from client.link import LinkLostError, connect
 from client.membership import identity, keys, membership
 from client.node import Node
-from client.policy import KEY, Asked, SoFar, about_model, decode, reasons_to_decline
+from client.policy import KEY, Asked, about_model, decode, reasons_to_decline
+from client.prospects import note_asked, note_settings, so_far
 from client.surroundings import surroundings
 from client.vault import Vault
 from common.adapter.state import Shared
 from common.config import Settings
-from common.errors import DeclinedError, InputError
+from common.errors import DeclinedError
 from common.tasks.chat import Turn, split, turns
 
 NOTES = "status.json"
@@ -82,6 +82,7 @@ class Service:
     @contextmanager
     def _device(self, settings: Settings, context: Context) -> Iterator[Device]:  # noqa: ARG002
         """This person's device, for one message; a model they do not allow is not looked for."""
+        note_settings(self.vault.store, settings)
         _decline_for(about_model(decode(self.vault.store.get(KEY)), settings.model))
         train, heldout = self._split(settings)
         yield Device(
@@ -92,35 +93,46 @@ class Service:
             identity=identity(self.vault.store),
             consent=self._consent,
             adopt=self._adopt,
+            failed=self._failed,
         )
 
     def _split(self, settings: Settings) -> tuple[list[Turn], list[Turn]]:
         """The answers to train on and those held out, of the records that there are now."""
         known = (settings.examples, *self.vault.records.state())
         if known not in self._examples:
-            found = split(turns(self.vault.records.all()), settings.examples)
-            self._examples = {known: found}
-        if not self._examples[known][0]:
-            raise InputError("There is nothing to train on.", "Import messages first.")
+            self._examples = {known: self._found(settings)}
         return self._examples[known]
+
+    def _found(self, settings: Settings) -> tuple[list[Turn], list[Turn]]:
+        """Both sets; empty where the records cannot be read, which is nobody else's to know."""
+        try:
+            return split(turns(self.vault.records.all()), settings.examples)
+        except Exception as error:
+            self._failed(error)
+            return [], []
+
+    def _failed(self, error: Exception) -> None:
+        """The person learns that their answers have no part in the rounds."""
+        when = time.strftime("%Y-%m-%d %H:%M")
+        self.note(failed=f"{when}: sent noise without your answers: {client_app.in_words(error)}")
 
     def _consent(self, asked: Asked) -> None:
         store = self.vault.store
         policy = decode(store.get(KEY))
-        spent = [store.ledger.spent(guarantee) for guarantee in ("record", "user")]
-        so_far = SoFar(*(math.inf if one is None else one.epsilon for one in spent))
-        now = surroundings(busy=policy.only_idle)
-        _decline_for(reasons_to_decline(policy, asked, now, so_far))
+        spent, now = so_far(store.ledger), surroundings(busy=policy.only_idle)
+        note_asked(store, asked, spent)
+        _decline_for(reasons_to_decline(policy, asked, now, spent))
 
     def _adopt(self, settings: Settings, published: Shared) -> None:
         """Try what was published, and say whether it helps this person."""
         store, heldout = self.vault.store, self._split(settings)[1]
-        store.journal_other("adopt", 0)
         self.note(adapter=adopt(store, settings, published, heldout))
+        store.journal_other("adopt", 0)
 
     def _refused(self, leg: str, sent: str, words: str) -> None:
         """A leg was refused: the federation gets the kind, the person gets the reason."""
-        self.vault.store.journal_other("refusal", len(sent.encode()))
+        what, size = ("adopt", 0) if leg == "adopt" else ("refusal", len(sent.encode()))
+        self.vault.store.journal_other(what, size)
         kind = "declined" if sent == DeclinedError.__name__ else "refused"
         self.note(**{kind: f"{leg}, {time.strftime('%Y-%m-%d %H:%M')}: {words}"})
 

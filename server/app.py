@@ -18,7 +18,7 @@ from common.errors import disk_is_full
 from common.places import authority, run_folder, run_name
 from server.cohort import REGISTRATION_DEADLINE_S, Messenger, wait_for_nodes
 from server.hold import on_hold
-from server.plan import making_rounds, one_round, read_plan, rounds_done
+from server.plan import last_asked, making_rounds, one_round, read_plan, rounds_done
 from server.registry import Registry
 from server.round_log import written
 from server.rounds import hand_out, run_round
@@ -58,7 +58,7 @@ def _rounds(federation: Federation, grid: Grid, folder: Path) -> None:
     A hold is for an operator to end. A simulation has none: it goes on from where it went back to.
     """
     settings, prepared = federation.settings, None
-    while (number := rounds_done(folder) + 1) <= _last(settings, folder):
+    while (number := rounds_done(folder) + 1) <= last_asked(folder, settings.rounds):
         if read_plan(folder) and on_hold(folder):
             return
         begin, asked = time.monotonic(), read_plan(folder)
@@ -82,19 +82,22 @@ def _rounds(federation: Federation, grid: Grid, folder: Path) -> None:
         if asked and entry.status == "held":
             prepared = None
         if asked and prepared is None:
-            _pause(federation, folder, number, begin + asked.every_s)
+            _pause(federation, folder, begin + asked.every_s)
 
 
-def _pause(federation: Federation, folder: Path, number: int, until: float) -> None:
+def _pause(federation: Federation, folder: Path, until: float) -> None:
     """Between a round and one that was not set up along with it: devices get what came of it."""
 
+    def more() -> bool:
+        last = last_asked(folder, federation.settings.rounds)
+        return rounds_done(folder) < last and not on_hold(folder)
+
     def wanted() -> bool:
-        more = number < _last(federation.settings, folder) and not on_hold(folder)
-        return more and time.monotonic() >= until
+        return more() and time.monotonic() >= until
 
     if not wanted():
-        log.info("%d devices took the newest adapter", hand_out(federation, wanted))
-    if number < _last(federation.settings, folder) and not on_hold(folder):
+        log.info("%d devices were handed the newest adapter", hand_out(federation, wanted))
+    if more():
         time.sleep(max(0.0, until - time.monotonic()))
 
 
@@ -110,12 +113,9 @@ def _wait_for_room(registry: Registry, number: int) -> None:
                 raise
 
 
-def _last(settings: Settings, folder: Path) -> int:
-    asked = read_plan(folder)
-    return min(settings.rounds, asked.until) if asked else settings.rounds
-
-
 def _without_pause(settings: Settings, folder: Path) -> int:
     """The last round that may be set up along with the one before it."""
     asked = read_plan(folder)
-    return rounds_done(folder) + 1 if asked and asked.every_s else _last(settings, folder)
+    if asked and asked.every_s:
+        return rounds_done(folder) + 1
+    return last_asked(folder, settings.rounds)

@@ -15,7 +15,7 @@ from common.config import Settings
 from common.errors import PrivityError
 from server.flower import Control
 from server.hold import on_hold
-from server.plan import maker_of_rounds, read_plan, rounds_done
+from server.plan import last_asked, maker_of_rounds, read_plan, rounds_done
 
 PATIENCE_S = 20.0  # for a run to be taken up, and for one whose maker died to be noticed
 ALIVE = ("pending", "starting", "running")
@@ -42,7 +42,8 @@ class Conductor:
         """
         asked, done = read_plan(self.folder), rounds_done(self.folder)
         settings = self.settings()
-        if not asked or done >= min(asked.until, settings.rounds) or on_hold(self.folder):
+        enough = done >= last_asked(self.folder, settings.rounds)
+        if not asked or enough or on_hold(self.folder):
             self._idle_since = time.monotonic()
             return
         if maker_of_rounds(self.folder) is not None:

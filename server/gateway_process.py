@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
-from common.errors import PrivityError
+from common.errors import InputError, PrivityError
+from common.offer import Offer
 from common.signals import ending
 from server import figures
 from server.enrolment_desk import Desk
@@ -20,6 +23,25 @@ from server.place import Place
 
 FIGURES_EVERY_S = 2.0
 log = logging.getLogger("privity.gateway")
+
+
+@dataclass(slots=True)
+class Offered:
+    """What privity.toml asks of devices; a file that is damaged meanwhile changes nothing."""
+
+    place: Place
+    _read_at: int = 0
+    _offer: bytes = b""
+
+    def __call__(self) -> bytes:
+        """The offer of now."""
+        with contextlib.suppress(OSError, InputError):
+            changed_at = self.place.settings_file.stat().st_mtime_ns
+            if changed_at != self._read_at:
+                name = self.place.settings().federation.name
+                self._offer = Offer(name, self.place.run()).encode()
+                self._read_at = changed_at
+        return self._offer
 
 
 async def serve(place: Place) -> None:
@@ -42,7 +64,13 @@ async def serve(place: Place) -> None:
     gateway = Gateway(
         place.server_certificate,
         place.server_key,
-        Services(place.ca_certificate.read_bytes(), enrolment.is_known, desk.enrol, desk.leave),
+        Services(
+            place.ca_certificate.read_bytes(),
+            enrolment.is_known,
+            desk.enrol,
+            desk.leave,
+            Offered(place),
+        ),
         Upstream(
             f"https://{flower.address}",
             place.ca_certificate.read_bytes(),

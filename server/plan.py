@@ -21,7 +21,11 @@ FILE, LOCK, ROUND, TURN = "plan.json", "rounds.lock", "round.lock", "turn.lock"
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Rounds are made up to number `until`, at least `every_s` seconds from start to start."""
+    """Rounds are made until `until` have an outcome, at least `every_s` seconds apart at the start.
+
+    An outcome that nobody was charged for counts here, so that whoever asks for three gets three
+    attempts and not one without an end. It does not count in the federation's own plan.
+    """
 
     until: int
     every_s: float = 0.0
@@ -61,8 +65,22 @@ def _plan(found: dict[str, Any]) -> Plan:
 
 
 def rounds_done(folder: Path) -> int:
-    """How many rounds have an outcome."""
+    """How many rounds have happened; the next one's number is one more."""
     return len(list((folder / "server" / "rounds").glob("*.json")))
+
+
+def left_unspent(folder: Path) -> int:
+    """How many attempts were abandoned before anybody was charged."""
+    return len(list((folder / "server" / "uncharged").glob("*.json")))
+
+
+def last_asked(folder: Path, planned: int) -> int:
+    """Number of the last round to make: `planned` at most, less where attempts came to nothing.
+
+    A simulation is asked for all that are planned.
+    """
+    asked = read_plan(folder)
+    return min(planned, (asked.until if asked else planned) - left_unspent(folder))
 
 
 @contextmanager

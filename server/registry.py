@@ -4,6 +4,8 @@ A round has happened exactly when its file `rounds/NNNN.json` exists; it is rena
 the adapter, the provenance and the evaluation that go with it, so that a crash at any moment leaves
 either the whole round or none of it. A rollback is one such file, `rollbacks/NNNN-KKKK.json`, the
 K-th after round N. It is no round and takes no number: rounds are counted by their own files alone.
+A round that was abandoned before anybody was charged has not happened: its file is
+`uncharged/NNNN-KKKK.json`, and its number is tried again.
 A round that finds its version worse than the one before publishes nothing and goes back by itself:
 its outcome is `held` and names the adapter that the next round starts from.
 """
@@ -33,19 +35,28 @@ from server.provenance import (
 )
 
 SPARE_BYTES = 64 * 1024  # kept free beside an adapter's numbers, for the notes that go with it
+UNCHARGED = "uncharged"
 START = 0  # the version before any round: the published start
 
 
 @dataclass(frozen=True, slots=True)
 class RoundEntry:
-    """One round's outcome, as in `report.json`."""
+    """One outcome of one round, as in `report.json`.
+
+    Attributes:
+        status: "done", "abandoned", or "held": back to an earlier adapter.
+        charged: Whether anybody may have been charged; if not, the same round is tried again.
+        why: Why it was abandoned: one sentence or a few.
+    """
 
     round: int
-    status: str  # "done", "abandoned", or "held": back to an earlier adapter
+    status: str
     cohort: int
     survivors: int
     seconds: float
     adapter_sha256: str
+    charged: bool = True
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +77,17 @@ class Rollback:
 
 def entries(folder: Path) -> list[RoundEntry]:
     """All finished rounds of the registry in `folder`, in order."""
-    files = sorted((folder / "rounds").glob("*.json"))
-    return [RoundEntry(**json.loads(file.read_text())) for file in files]
+    return _entries(folder / "rounds")
+
+
+def history(folder: Path) -> list[RoundEntry]:
+    """`entries`, and among them what was abandoned before anybody was charged, as it happened."""
+    every = _entries(folder / UNCHARGED) + entries(folder)
+    return sorted(every, key=lambda entry: (entry.round, entry.charged))
+
+
+def _entries(folder: Path) -> list[RoundEntry]:
+    return [RoundEntry(**json.loads(file.read_text())) for file in sorted(folder.glob("*.json"))]
 
 
 def rollbacks(folder: Path) -> list[Rollback]:
@@ -134,7 +154,7 @@ class Registry:
 
     def __init__(self, folder: Path, plan: AdapterPlan) -> None:
         self._folder, self.plan = folder, plan
-        for part in ("rounds", "adapters", "attempts", "rollbacks"):
+        for part in ("rounds", "adapters", "attempts", "rollbacks", UNCHARGED):
             (folder / part).mkdir(parents=True, exist_ok=True)
 
     def rounds(self) -> list[RoundEntry]:
@@ -184,8 +204,8 @@ class Registry:
 
     def open_attempt(self, number: int) -> int:
         """Note that round `number` starts; how many earlier starts it had."""
-        attempt = len(list((self._folder / "attempts").glob(f"{number:04d}-*")))
-        (self._folder / "attempts" / f"{number:04d}-{attempt}").touch()
+        attempt = len(list((self._folder / "attempts").glob(f"{number:04d}-*[0-9]")))
+        self._attempt(number, attempt).touch()
         return attempt
 
     def reserve(self, number: int) -> None:
@@ -201,15 +221,21 @@ class Registry:
         reserve(self._adapter(number), numbers + SPARE_BYTES)
 
     def note_rho(self, number: int, attempt: int, rho: float) -> None:
-        """Note what an attempt costs its members at user level (zCDP ρ), before they are asked.
+        """Note that members may be charged for an attempt, before the first is asked to update.
 
-        Infinite without user-level noise.
+        Args:
+            rho: What it costs them at user level (zCDP); infinite without user-level noise.
         """
-        (self._folder / "attempts" / f"{number:04d}-{attempt}").write_text(repr(rho))
+        write(self._attempt(number, attempt), repr(rho))
+
+    def charged(self, number: int, attempt: int) -> bool:
+        """Whether members may have been charged for an attempt."""
+        file = self._attempt(number, attempt)
+        return file.exists() and file.stat().st_size > 0
 
     def user_rhos(self) -> list[float]:
         """ρ of every attempt that members may have been charged for, in order of rounds."""
-        noted = [file.read_text() for file in sorted((self._folder / "attempts").iterdir())]
+        noted = [file.read_text() for file in sorted((self._folder / "attempts").glob("*[0-9]"))]
         return [float(rho) for rho in noted if rho]
 
     def note_spent(self, spending: Spending) -> None:
@@ -261,9 +287,14 @@ class Registry:
         self._finish(entry)
 
     def abandon(self, entry: RoundEntry) -> None:
-        """Keep an abandoned round."""
+        """Keep an abandoned round; it has not happened if nobody was charged for it."""
         scratch_of(self._adapter(entry.round)).unlink(missing_ok=True)
-        self._finish(entry)
+        if entry.charged:
+            self._finish(entry)
+            return
+        folder = self._folder / UNCHARGED
+        earlier = len(list(folder.glob(f"{entry.round:04d}-*.json")))
+        write(folder / f"{entry.round:04d}-{earlier:04d}.json", json.dumps(asdict(entry)))
 
     def _finish(self, entry: RoundEntry) -> None:
         write(self._folder / "rounds" / f"{entry.round:04d}.json", json.dumps(asdict(entry)))
@@ -285,6 +316,9 @@ class Registry:
                 "The run's folder was changed; start a new run.",
             )
         return shared, state
+
+    def _attempt(self, number: int, attempt: int) -> Path:
+        return self._folder / "attempts" / f"{number:04d}-{attempt}"
 
     def _adapter(self, number: int) -> Path:
         return self._folder / "adapters" / f"{number:04d}.npz"

@@ -50,6 +50,9 @@ def run_round(
 ) -> tuple[RoundEntry, Setup | None]:
     """Ask a cohort for round `number`; publish what comes of it, or note why nothing was published.
 
+    A round that is abandoned before a member was asked for an update has cost nobody anything: it
+    does not count, and its number is free for another attempt.
+
     Args:
         prepared: The round's setup, where the round before carried it along.
 
@@ -67,12 +70,14 @@ def run_round(
         total = secure_mean(federation, setup, shared, ahead)
     except RoundAbandonedError as error:
         log.warning("round %d abandoned: %s", number, error)
-        seconds = time.monotonic() - begin
-        entry = RoundEntry(number, "abandoned", size, 0, seconds, shared.digest())
+        seconds, charged = time.monotonic() - begin, registry.charged(number, cohort.attempt)
+        why = "; ".join([str(error).rstrip("."), *_refusals(cohort, setup)]) + "."
+        entry = RoundEntry(number, "abandoned", size, 0, seconds, shared.digest(), charged, why)
         registry.abandon(entry)
     else:
         entry = _conclude(federation, setup, total, (shared, state), begin)
-    _log_refusals(cohort, setup)
+    for refusal in _refusals(cohort, setup):
+        log.warning("round %d: %s", number, refusal)
     return entry, ahead.setup
 
 
@@ -146,7 +151,7 @@ def secure_mean(federation: Federation, setup: Setup, shared: Shared, ahead: Ahe
 
 
 def hand_out(federation: Federation, wanted: Callable[[], bool]) -> int:
-    """Give everybody who is online the newest adapter; how many took it.
+    """Give everybody who is online the newest adapter; how many answered, which says no more.
 
     Whoever has gone without a word is waited for half a minute, or until a round is wanted.
     """
@@ -165,14 +170,14 @@ def hand_out(federation: Federation, wanted: Callable[[], bool]) -> int:
 
 
 def _note_cost(federation: Federation, setup: Setup) -> None:
-    """What this attempt costs a person who answers it, kept before anybody is asked."""
+    """What this attempt costs a person who answers it, kept before anybody is asked to update."""
     terms, registry = setup.terms, federation.registry
     registry.note_rho(terms.round, terms.attempt, user_rho(terms))
     registry.note_spent(spent_after(federation.settings, registry.user_rhos()))
 
 
-def _log_refusals(cohort: Cohort, setup: Setup | None) -> None:
+def _refusals(cohort: Cohort, setup: Setup | None) -> list[str]:
+    """How many devices refused for which reason, a sentence each."""
     invalid = setup.aggregator.refused.values() if setup else ()
     reasons = Counter([*cohort.refused.values(), *invalid])
-    for reason, count in sorted(reasons.items()):
-        log.warning("round %d: %d devices refused: %s", cohort.number, count, reason)
+    return [f"{count} devices refused: {reason}" for reason, count in sorted(reasons.items())]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -197,7 +198,17 @@ def _execute(settings: Settings, options: argparse.Namespace) -> int:
     display.unread(unread_kinds(settings))
     report = runs.run(settings, display)
     display.closing(report, settings.out)
-    return 0
+    return _said_if_nothing_came_of_it(report["rounds_log"])
+
+
+def _said_if_nothing_came_of_it(log: Sequence[dict[str, Any]]) -> int:
+    """The exit code: 1 where every round was abandoned, with the reason of the last."""
+    if not log or any(entry["status"] != "abandoned" for entry in log):
+        return 0
+    many = "The one round was" if len(log) == 1 else f"All {len(log)} rounds were"
+    problem = f"privity-sim: {many} abandoned: {log[-1]['why']} Nothing was learnt together."
+    print(problem, file=sys.stderr)  # noqa: T201
+    return 1
 
 
 def _frontier(options: argparse.Namespace) -> int:

@@ -15,7 +15,7 @@ from common.backbone import adapter_plans, backbone_for
 from common.config import Settings, from_mapping
 from common.errors import BudgetExceededError, InputError, PrivityError
 from common.places import keep
-from server.registry import Registry
+from server.registry import Registry, history
 from server.terms import check_reachable
 from simulations import devices
 from simulations.display import Display
@@ -145,7 +145,7 @@ def _finish(settings: Settings, folder: Path, display: Display, seconds: Any) ->
     from simulations.report_page import render
 
     registry = Registry(folder / "server", adapter_plans(settings)[0])
-    rounds = registry.rounds()
+    rounds = history(folder / "server")
     if len(rounds) < settings.rounds:
         raise PrivityError(f"Only {len(rounds)} of {settings.rounds} rounds took place.")
     shared = registry.latest()[0]

@@ -10,9 +10,8 @@ from statistics import mean
 from client.ledger import RECORD, USER
 from client.participation import LOSS
 from client.store import Store
-from common.backbone import adapter_plans
 from common.config import Settings
-from server.registry import Registry
+from server.registry import history
 from simulations.display import LEG_WORDS, Display
 
 FIRST_EXCHANGES = ("query.advertise", "train.update")  # of a cold round, of one set up before
@@ -20,9 +19,9 @@ RIDDEN_EXCHANGES = 3  # the others' two ride on the round before
 PEOPLE_READ = 64  # enough for a mean loss on the terminal
 
 
-def rounds_done(settings: Settings) -> int:
-    """Finished rounds of the run."""
-    return len(_registry(settings).rounds())
+def attempts_made(settings: Settings) -> int:
+    """Outcomes of the run so far: rounds, and what was abandoned before anybody was charged."""
+    return len(history(_place(settings)))
 
 
 @contextmanager
@@ -32,11 +31,11 @@ def round_watch(
     """A watcher of answers (node, message type) that advances a bar and reports each round."""
     exchanges = left * RIDDEN_EXCHANGES + len(LEG_WORDS) - RIDDEN_EXCHANGES
     expected = exchanges * (settings.cohort or settings.users)
-    shown, before = rounds_done(settings), ""
+    shown, before = attempts_made(settings), ""
 
     def report() -> None:
         nonlocal shown
-        for entry in _registry(settings).rounds()[shown:]:
+        for entry in history(_place(settings))[shown:]:
             display.round_done(entry, settings.rounds, *_progress(settings, entry.round))
             shown += 1
 
@@ -53,8 +52,8 @@ def round_watch(
     report()
 
 
-def _registry(settings: Settings) -> Registry:
-    return Registry(Path(settings.out) / "server", adapter_plans(settings)[0])
+def _place(settings: Settings) -> Path:
+    return Path(settings.out) / "server"
 
 
 def _progress(settings: Settings, number: int) -> tuple[float | None, str]:

@@ -30,8 +30,8 @@ from client.ownership import owner
 from client.unlocking import Passphrase
 from client.vault import LOCK, Vault
 from server.place import Place
-from server.plan import maker_of_rounds, rounds_done
-from server.registry import RoundEntry, entries
+from server.plan import maker_of_rounds
+from server.registry import RoundEntry, history
 
 SERVER = [sys.executable, "-c", "import sys; from server.cli import main; sys.exit(main())"]
 CLIENT = [sys.executable, "-m", "client"]
@@ -320,14 +320,14 @@ class Federation:
         return maker_of_rounds(self.place.federation) or 0
 
     def ask(self, rounds: int) -> int:
-        """Ask for rounds and return at once; the number of the last."""
+        """Ask for rounds and return at once; how many outcomes there will be then."""
         self.server("run", "--rounds", str(rounds), "--no-wait")
         return self.done() + rounds
 
     def finish(self, last: int, seconds: float = ROUND_S) -> list[RoundEntry]:
-        """Wait until round `last` has its outcome; all outcomes."""
+        """Wait until there are `last` outcomes; all of them."""
         with self.explained():
-            wait_for(lambda: self.done() >= last, seconds, f"round {last}")
+            wait_for(lambda: self.done() >= last, seconds, f"outcome {last}")
             wait_for(lambda: not self.maker(), 60, "the end of the run")
         return self.entries()
 
@@ -335,10 +335,11 @@ class Federation:
         return self.finish(self.ask(rounds))
 
     def done(self) -> int:
-        return rounds_done(self.place.federation)
+        """Outcomes so far, those that nobody was charged for among them."""
+        return len(self.entries())
 
     def entries(self) -> list[RoundEntry]:
-        return entries(self.place.federation / "server")
+        return history(self.place.federation / "server")
 
     def attempts(self, number: int) -> int:
         folder = self.place.federation / "server" / "attempts"

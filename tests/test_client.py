@@ -203,7 +203,7 @@ def test_asked_for_the_same_round_with_another_adapter_a_device_drops_out(
         raise caught.value
 
     monkeypatch.setattr(participation, "update", other)
-    report = run(people, "run", "--rounds", "1")
+    report = run(people, "run", "--rounds", "1", exit_code=1)
     assert len(refused) == 5
     assert [entry["status"] for entry in report["rounds_log"]] == ["abandoned"]
     store = Store.open(tmp_path / "run/devices/00000.db")
@@ -260,19 +260,20 @@ def test_another_adapter_than_the_one_agreed_on_is_refused(
         return encode_shared(Shared(shared.plan, shared.vector + 1))
 
     monkeypatch.setattr(server.rounds, "encode_shared", another)
-    report = run(people, "run", "--rounds", "1")
+    report = run(people, "run", "--rounds", "1", exit_code=1)
     assert report["rounds_log"][0]["status"] == "abandoned"  # masked under another adapter
     assert "Masked: " in caplog.text
 
 
-def test_an_unforeseen_error_tells_its_kind_and_place_only(
+def test_an_unforeseen_error_tells_a_simulations_researcher_its_place_only(
     run: Runner, people: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: Any) -> Any:
         raise RuntimeError("the words were: garden train music")
 
     monkeypatch.setattr(participation, "train_shared", broken)
-    run(people, "run", "--rounds", "1")
+    run(people, "run", "--rounds", "1", exit_code=1)
+    assert "5 devices refused: failed" in caplog.text
     assert "RuntimeError at test_client.py" in caplog.text
     assert "garden" not in caplog.text
 

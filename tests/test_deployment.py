@@ -70,7 +70,8 @@ def five(shared: Federation) -> Iterator[Federation]:
 def check_nothing_was_lost(federation: Federation) -> None:
     """Every round has one outcome, and every update that was summed was charged before."""
     outcomes = federation.entries()
-    assert [entry.round for entry in outcomes] == list(range(1, len(outcomes) + 1))
+    made = [entry.round for entry in outcomes if entry.charged]
+    assert made == list(range(1, len(made) + 1))
     charged = [person.charged() for person in (*federation.people, *federation.gone)]
     for entry in outcomes:
         assert entry.status in ("done", "abandoned")

@@ -162,7 +162,7 @@ def test_a_refusal_tells_the_server_its_kind_and_no_more(
 
     monkeypatch.setattr(participation, "next_release", spent)
     with recording(monkeypatch) as heard:
-        report = run(people, "run", "--rounds", "1")
+        report = run(people, "run", "--rounds", "1", exit_code=1)
     assert report["rounds_log"][0]["status"] == "abandoned"
     refusals = [content for _, kind, content in heard.sent if kind == "query.advertise"]
     assert len(refusals) == 5

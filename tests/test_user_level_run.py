@@ -98,7 +98,7 @@ def test_a_person_whose_budget_is_spent_stops_taking_part(
 
     monkeypatch.setattr(server.setup, "plan_noise", lambda *_: 0.5)
     data = write_people(tmp_path / "ten", 10)
-    report = run(data, "run", *OPTIONS)
+    report = run(data, "run", *OPTIONS, exit_code=1)
     assert [entry["status"] for entry in report["rounds_log"]] == ["abandoned"] * 2
     assert "BudgetExceededError" in caplog.text
     assert report["privacy"]["user"]["epsilon"] == 0.0

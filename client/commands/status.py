@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
-from math import inf, isinf
+from math import isinf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,68 +21,110 @@ NOTES = "status.json"  # what the running process says of itself
 def add(commands: Any) -> None:
     """Declare the command."""
     parser = commands.add_parser("status", help="show what is in the vault and what runs")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.set_defaults(action=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """A line for each thing that a person may want to know."""
+    """A line for each thing that a person may want to know, or all of it as JSON."""
     with open_vault(options) as vault:
-        for name, value in _lines(vault, home(options)):
-            print(f"{name:12}{value}")  # noqa: T201
+        found = _found(vault, home(options))
+    if options.json:
+        print(json.dumps(found))  # noqa: T201
+        return 0
+    for name, value in _lines(found):
+        print(f"{name:12}{value}")  # noqa: T201
     return 0
 
 
-def _lines(vault: Vault, folder: Path) -> Iterator[tuple[str, str]]:
-    from client.policy import KEY, SoFar, decode, reasons_to_decline, unknowns
+def _found(vault: Vault, folder: Path) -> dict[str, Any]:
+    """What is known now; ε that has no bound is null."""
+    from client.policy import KEY, decode, reasons_to_decline, unknowns
+    from client.prospects import so_far, standing
     from client.surroundings import surroundings
 
-    yield "vault", f"{folder}, opened by {vault.kept}"
-    yield "records", _counted(vault.records.counts()) or "none; `privity-client import FILE`"
-    yield "federation", _federation(vault.store)
-    yield from _process(folder)
-    uploads = vault.store.uploads()
-    yield "sent", f"{len(uploads)} messages, {sum(upload.bytes for upload in uploads):,} bytes"
-    spent = [vault.store.ledger.spent(guarantee) for guarantee in ("record", "user")]
-    sums = [inf if total is None else total.epsilon for total in spent]
-    yield "spent", f"ε {_number(sums[0])} of an example, ε {_number(sums[1])} of you as a whole"
-    policy, now = decode(vault.store.get(KEY)), surroundings()
-    reasons = reasons_to_decline(policy, None, now, SoFar(*sums))
-    yield "rounds", "declined now: " + " ".join(reasons) if reasons else "would be joined now"
-    for sentence in unknowns(policy, now):
+    store, policy, now = vault.store, decode(vault.store.get(KEY)), surroundings()
+    spent, uploads = so_far(store.ledger), store.uploads()
+    lasting = standing(store, policy)
+    return {
+        "vault": {"folder": str(folder), "opened_by": vault.kept},
+        "records": vault.records.counts(),
+        "federation": _federation(store),
+        "process": _process(folder),
+        "sent": {"messages": len(uploads), "bytes": sum(upload.bytes for upload in uploads)},
+        "spent": {
+            "record": None if isinf(spent.record_epsilon) else spent.record_epsilon,
+            "user": None if isinf(spent.user_epsilon) else spent.user_epsilon,
+        },
+        "declined": {
+            "always": lasting,
+            "now": [one for one in reasons_to_decline(policy, None, now, spent)
+                    if one not in lasting],
+        },
+        "unknown": unknowns(policy, now),
+    }  # fmt: skip
+
+
+def _lines(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    vault, sent, spent = found["vault"], found["sent"], found["spent"]
+    yield "vault", f"{vault['folder']}, opened by {vault['opened_by']}"
+    counts = ", ".join(f"{count} {kind}" for kind, count in found["records"].items())
+    yield "records", counts or "none; `privity-client import FILE`"
+    if known := found["federation"]:
+        yield "federation", f"{known['name']} at {known['url']}, as member {known['member']}"
+    else:
+        yield "federation", "none"
+    yield from _process_lines(found["process"])
+    yield "sent", f"{sent['messages']} messages, {sent['bytes']:,} bytes"
+    both = _number(spent["record"]), _number(spent["user"])
+    yield "spent", f"ε {both[0]} of an example, ε {both[1]} of you as a whole"
+    yield "rounds", _rounds(**found["declined"])
+    for sentence in found["unknown"]:
         yield "", sentence
 
 
-def _counted(counts: dict[str, int]) -> str:
-    return ", ".join(f"{count} {kind}" for kind, count in counts.items())
+def _rounds(always: list[str], now: list[str]) -> str:
+    """Whether a round would be joined; a reason that stays comes before one of the moment."""
+    if always:
+        return f"all declined: {' '.join(always)} `privity-client policy` changes what you allow."
+    return f"declined now: {' '.join(now)}" if now else "would be joined now"
 
 
-def _federation(store: Store) -> str:
+def _federation(store: Store) -> dict[str, Any] | None:
     from client.store import FEDERATION
 
     enrolled = store.get(FEDERATION)
     if enrolled is None:
-        return "none"
+        return None
     known = json.loads(enrolled)
-    return f"{known['name']} at {known['url']}, as member {known['member']}"
+    return {name: known[name] for name in ("name", "url", "member")}
 
 
-def _process(folder: Path) -> Iterator[tuple[str, str]]:
+def _process(folder: Path) -> dict[str, Any] | None:
+    """Who takes part, and what it last said of itself; None when nobody does."""
     from client.ownership import owner
     from client.vault import LOCK
 
     running = owner(folder / LOCK)
     if running is None:
-        yield "process", "none is running"
-        return
-    yield "process", f"{running or 'unknown'} is running"
+        return None
     try:
         notes = json.loads((folder / NOTES).read_bytes())
     except (OSError, ValueError):  # it has not said anything yet
+        notes = None
+    known = notes if isinstance(notes, dict) else {}
+    return {"pid": running or None, **{name: known[name] for name in known if name != "pid"}}
+
+
+def _process_lines(found: dict[str, Any] | None) -> Iterator[tuple[str, str]]:
+    if found is None:
+        yield "process", "none is running"
         return
-    for name, value in notes.items() if isinstance(notes, dict) else ():
+    yield "process", f"{found['pid'] or 'unknown'} is running"
+    for name, value in found.items():
         if name != "pid":
             yield f"  {name}", str(value)
 
 
-def _number(epsilon: float) -> str:
-    return "unbounded" if isinf(epsilon) else f"{epsilon:.2f}"
+def _number(epsilon: float | None) -> str:
+    return "unbounded" if epsilon is None else f"{epsilon:.2f}"

@@ -53,8 +53,12 @@ def _variable(match: re.Match[str]) -> str:
 
 
 def draw_rounds(panels: Any, log: Sequence[dict[str, Any]]) -> None:
-    """Devices above, seconds below; abandoned rounds are crossed out."""
+    """Devices above, seconds below; abandoned rounds are crossed out.
+
+    Of the attempts that nobody was charged for only the last is drawn, while it is the newest.
+    """
     devices, seconds = panels
+    log = [one for one in log[:-1] if one.get("charged", True)] + list(log[-1:])
     rounds = [entry["round"] for entry in log]
     done = [entry["survivors"] if entry["status"] == "done" else 0 for entry in log]
     lost = [entry for entry in log if entry["status"] != "done"]

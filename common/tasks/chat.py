@@ -23,6 +23,7 @@ READ_KINDS = frozenset({"message"})
 HELD_OUT_SHARE = 0.2
 MAX_PROMPT_TOKENS = 72
 MAX_ANSWER_TOKENS = 40
+MOST_NLL = 709.78  # the exp of more is no number of 64 bits, and raises
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +144,7 @@ class Score:
         """Perplexity exp(mean NLL), mean NLL in nats a token, next-token accuracy."""
         nll = self.nll / self.tokens
         return {
-            "perplexity": math.exp(nll),
+            "perplexity": math.inf if nll > MOST_NLL else math.exp(nll),
             "nll": nll,
             "next_token_accuracy": self.correct / self.tokens,
         }

@@ -54,10 +54,10 @@ def _tell(folder: Path) -> None:
 
     from server.evaluations import latest
     from server.hold import HOW_TO_GO_ON, on_hold
-    from server.registry import current, entries, evaluations, rollbacks
+    from server.registry import current, evaluations, history, rollbacks
 
     hold, folder = on_hold(folder), folder / "server"
-    out, rounds, gains = Console(soft_wrap=True), entries(folder), latest(evaluations(folder))
+    out, rounds, gains = Console(soft_wrap=True), history(folder), latest(evaluations(folder))
     if not rounds:
         out.print("No round was made yet.")
         return

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import json
 import re
+import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from server.commands import place_of, with_folder
 
+if TYPE_CHECKING:
+    from server.registry import RoundEntry
+
+LOOK_S = 0.2
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 LONGEST_DAYS = 366
 
@@ -34,7 +39,7 @@ def add(commands: Any) -> None:
 def _act(options: argparse.Namespace) -> int:
     from common.errors import InputError
     from server.hold import HOW_TO_GO_ON, on_hold, resume
-    from server.plan import Plan, rounds_done, write_plan
+    from server.plan import Plan, left_unspent, rounds_done, write_plan
 
     place, every_s = place_of(options), _seconds(options.every)
     settings, done = place.settings().run, rounds_done(place.federation)
@@ -48,37 +53,61 @@ def _act(options: argparse.Namespace) -> int:
         raise InputError(f"--rounds {options.rounds} is no number of rounds.", "Give 1 or more.")
     if options.rounds > left:
         raise InputError(f"--rounds {options.rounds} is more than the {left} that are left.")
-    until = done + (options.rounds or left)
+    wanted, unspent = options.rounds or left, left_unspent(place.federation)
     if options.resume:
         print(f"No longer on hold. {resume(place.federation).why()}")  # noqa: T201
     elif hold := on_hold(place.federation):
         raise InputError(hold.why(), HOW_TO_GO_ON)
-    write_plan(place.federation, Plan(until, every_s))
+    write_plan(place.federation, Plan(done + unspent + wanted, every_s))
+    until = done + wanted
     print(f"Rounds {done + 1} to {until} of {settings.rounds} are asked for.")  # noqa: T201
-    return 0 if options.no_wait else _watch(place.federation, done, until)
+    return 0 if options.no_wait else _watch(place.federation, done + unspent, wanted)
 
 
-def _watch(folder: Path, done: int, until: int) -> int:
-    """Tell each round as it ends, until the last or a hold. Ctrl-C ends the watching, no round."""
+def _watch(folder: Path, before: int, wanted: int) -> int:
+    """Tell each outcome as it comes, until the last or a hold. Ctrl-C ends the watching, no round.
+
+    Args:
+        before: Outcomes that there were already.
+
+    Returns:
+        The exit code: 1 on hold, and where every attempt was abandoned.
+    """
     from server.hold import HOW_TO_GO_ON, on_hold
+    from server.registry import history
 
-    shown = done
-    while shown < until:
-        file = folder / "server" / "rounds" / f"{shown + 1:04d}.json"
-        if not file.exists():
-            time.sleep(0.2)
-            continue
-        entry = json.loads(file.read_text())
-        shown += 1
-        print(  # noqa: T201
-            f"round {entry['round']}: {entry['status']}, {entry['survivors']} of "
-            f"{entry['cohort']} devices, {entry['seconds']:.1f} s",
-            flush=True,
-        )
-        if entry["status"] == "held" and (hold := on_hold(folder)):
-            print(f"{hold.why()} {HOW_TO_GO_ON}")  # noqa: T201
-            return 1
-    return 0
+    seen: list[RoundEntry] = []
+    while len(seen) < wanted:
+        new = history(folder / "server")[before + len(seen) :][: wanted - len(seen)]
+        if not new:
+            time.sleep(LOOK_S)
+        for entry in new:
+            seen.append(entry)
+            print(_told(entry), flush=True)  # noqa: T201
+            if entry.status == "held" and (hold := on_hold(folder)):
+                print(f"{hold.why()} {HOW_TO_GO_ON}")  # noqa: T201
+                return 1
+    if any(entry.status != "abandoned" for entry in seen):
+        return 0
+    print(f"privity-server: {_nothing_done(seen)}", file=sys.stderr)  # noqa: T201
+    return 1
+
+
+def _told(entry: RoundEntry) -> str:
+    of = f"{entry.survivors} of {entry.cohort} devices, {entry.seconds:.1f} s"
+    if entry.status != "abandoned":
+        return f"round {entry.round}: {entry.status}, {of}"
+    free = "" if entry.charged else "; nobody was charged, and it can be tried again"
+    return f"round {entry.round}: abandoned, {of}{free}: {entry.why}"
+
+
+def _nothing_done(seen: Sequence[RoundEntry]) -> str:
+    """What to know and to do where every attempt was abandoned."""
+    many = "The one attempt was" if len(seen) == 1 else f"All {len(seen)} attempts were"
+    hint = "The log says more."
+    if "DeclinedError" in seen[-1].why:
+        hint = "Each device says with `privity-client status` what its own policy declines."
+    return f"{many} abandoned: {seen[-1].why} {hint}"
 
 
 def _seconds(text: str) -> float:

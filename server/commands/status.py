@@ -18,7 +18,8 @@ def _act(options: argparse.Namespace) -> int:
     from common.errors import PrivityError
     from server.flower import Control, flower_place
     from server.hold import HOW_TO_GO_ON, on_hold
-    from server.plan import read_plan, round_under_way, rounds_done
+    from server.plan import last_asked, read_plan, round_under_way, rounds_done
+    from server.registry import history
 
     place = place_of(options)
     settings, done = place.settings().run, rounds_done(place.federation)
@@ -30,10 +31,12 @@ def _act(options: argparse.Namespace) -> int:
     finally:
         control.close()
     asked = read_plan(place.federation)
-    wanted = f", {asked.until} asked for" if asked else ""
+    wanted = f", {last_asked(place.federation, settings.rounds)} asked for" if asked else ""
     busy = "; a round is being made" if round_under_way(place.federation) else ""
     print(f"{place.settings().federation.name}: {up}")  # noqa: T201
     print(f"rounds: {done} of {settings.rounds}{wanted}{busy}")  # noqa: T201
+    if (log := history(place.federation / "server")) and log[-1].status == "abandoned":
+        print(f"the last attempt was abandoned: {log[-1].why}")  # noqa: T201
     if hold := on_hold(place.federation):
         print(f"{hold.why()} {HOW_TO_GO_ON}")  # noqa: T201
     return 0

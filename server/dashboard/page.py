@@ -43,7 +43,7 @@ def _top(situation: Situation) -> str:
 
 
 def _progress(situation: Situation) -> str:
-    made = len(situation.rounds)
+    made = situation.made
     words = f"{made} of {situation.planned} rounds made"
     if situation.under_way:
         words += f"; round {made + 1} is being made now"
@@ -70,7 +70,7 @@ def _warnings(situation: Situation) -> str:
     if lost := _lost_last(situation.rounds):
         which = "The last round was" if lost == 1 else f"The last {lost} rounds were"
         boxes += warning(
-            f"{which} abandoned.", "Too few devices stayed to the end; nothing was revealed."
+            f"{which} abandoned.", f"Nothing was revealed. {text(situation.rounds[-1].why)}"
         )
     if situation.spent and not (situation.spent.record or situation.spent.user):
         boxes += warning(
@@ -120,7 +120,7 @@ def _rounds(situation: Situation) -> str:
     caption = "Above: devices asked (pale) and devices whose update is in the sum (solid); × was "
     caption += "abandoned, or held by an evaluation. Below: seconds for each round."
     rows = [
-        [str(entry.round), entry.status, *_counts(entry), f"{entry.seconds:,.1f}"]
+        [str(entry.round), _outcome(entry), *_counts(entry), f"{entry.seconds:,.1f}"]
         for entry in rounds
     ]
     head = ("round", "outcome", "asked", "in the sum", "dropped out", "seconds")
@@ -131,6 +131,10 @@ def _rounds(situation: Situation) -> str:
     )
 
 
+def _outcome(entry: RoundEntry) -> str:
+    return entry.status if entry.charged else f"{entry.status}, nobody charged"
+
+
 def _counts(entry: RoundEntry) -> list[str]:
     return [f"{n:,}" for n in (entry.cohort, entry.survivors, entry.cohort - entry.survivors)]
 
@@ -139,7 +143,7 @@ def _counts(entry: RoundEntry) -> list[str]:
 def _plot(rounds: tuple[RoundEntry, ...]) -> str:
     log = [
         {"round": one.round, "status": one.status, "cohort": one.cohort,
-         "survivors": one.survivors, "seconds": one.seconds}
+         "survivors": one.survivors, "seconds": one.seconds, "charged": one.charged}
         for one in rounds
     ]  # fmt: skip
     return svg_of(2.9, lambda figure: draw_rounds(figure.subplots(2, 1, sharex=True), log))

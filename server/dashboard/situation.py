@@ -13,7 +13,7 @@ from server import figures, registry
 from server.evaluations import Evaluation
 from server.hold import Hold, on_hold
 from server.place import Place
-from server.plan import read_plan, round_under_way
+from server.plan import last_asked, read_plan, round_under_way
 from server.provenance import Provenance, Spending, utc_now
 from server.registry import Rollback, RoundEntry
 
@@ -55,6 +55,7 @@ class Situation:
     Attributes:
         at: UTC, ISO 8601.
         planned: Rounds in all, by the settings.
+        rounds: All outcomes, those that nobody was charged for among them.
         asked: Number of the last round that was asked for.
         current: The version from which the next round starts.
         origins: Provenance of the published adapters, by round.
@@ -79,6 +80,11 @@ class Situation:
     parts: Mapping[str, Part]
     evaluations: Sequence[Evaluation] = ()
     hold: Hold | None = None
+
+    @property
+    def made(self) -> int:
+        """How many rounds have happened: an outcome that nobody was charged for is none."""
+        return sum(entry.charged for entry in self.rounds)
 
     @property
     def done(self) -> list[RoundEntry]:
@@ -122,14 +128,14 @@ class Observer:
 
     def _look(self) -> Situation:
         folder = self._place.federation
-        place, asked = folder / "server", read_plan(folder)
+        place = folder / "server"
         parts = self._parts()
         return Situation(
             name=self._settings.federation.name,
             at=utc_now(),
-            rounds=registry.entries(place),
+            rounds=registry.history(place),
             planned=self._settings.run.rounds,
-            asked=asked.until if asked else None,
+            asked=last_asked(folder, self._settings.run.rounds) if read_plan(folder) else None,
             under_way=round_under_way(folder),
             current=registry.current(place),
             origins=registry.provenances(place),

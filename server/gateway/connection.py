@@ -50,12 +50,14 @@ class Services:
         is_known: Whether a Flower node key is that of an enrolled device. Called in the event
             loop; must be quick.
         enrol, leave: Body and address to a reply; called in a thread, may block.
+        terms: What the federation asks of devices, for anybody; must be quick.
     """
 
     ca_pem: bytes
     is_known: Callable[[bytes], bool]
     enrol: Callable[[bytes, str], Reply]
     leave: Callable[[bytes, str], Reply]
+    terms: Callable[[], bytes] = bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +205,8 @@ class Connection:
             await self._pass_on(route, headers, body)
         elif route.kind is Kind.CA:
             await self._reply(route, 200, services.ca_pem, (b"content-type", b"text/plain"))
+        elif route.kind is Kind.TERMS:
+            await self._reply(route, 200, services.terms(), JSON)
         elif route.kind is Kind.HEALTH:
             await self._reply(route, 200, b'{"status": "ok"}', JSON)
         else:

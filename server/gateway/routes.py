@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from common.enrolment import MAX_BYTES
+from common.offer import PATH as TERMS
 from server.gateway.claims import (
     require_confirmed,
     require_nothing,
@@ -30,6 +31,7 @@ class Kind(Enum):
     ENROL = "enrol"
     LEAVE = "leave"
     CA = "ca"
+    TERMS = "terms"
     HEALTH = "health"
 
 
@@ -68,6 +70,7 @@ def routes(limits: Limits) -> dict[tuple[bytes, bytes], Route]:
     small, large = limits.small_kib * KIBIBYTE, limits.object_mib * MEBIBYTE
     table = [
         (b"GET", Route("/v1/ca", Kind.CA, 0)),
+        (b"GET", Route(TERMS, Kind.TERMS, 0)),
         (b"GET", Route("/v1/health", Kind.HEALTH, 0)),
         (b"POST", Route("/v1/enrol", Kind.ENROL, MAX_BYTES)),
         (b"POST", Route("/v1/leave", Kind.LEAVE, MAX_BYTES)),

@@ -27,7 +27,7 @@ from common.bundle import manifest
 from common.config import Settings
 from common.errors import PrivityError
 from simulations.display import Display
-from simulations.watching import round_watch, rounds_done
+from simulations.watching import attempts_made, round_watch
 
 CONNECTION = "sim"
 QUIET = {
@@ -62,7 +62,7 @@ def simulate_with_flower(settings: Settings, display: Display) -> None:
     Raises:
         PrivityError: With Flower's own words, when the run did not complete.
     """
-    left = settings.rounds - rounds_done(settings)
+    left = settings.rounds - attempts_made(settings)
     with _place(settings) as place, _superlink(place), round_watch(settings, display, left):
         _flwr_run(place, settings)
         status, details = _verdict(place)

@@ -20,7 +20,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from common.config import Settings
 from simulations.display import Display
-from simulations.watching import round_watch, rounds_done
+from simulations.watching import attempts_made, round_watch
 
 Drop = Callable[[int, str], bool]
 Watch = Callable[[int, str], None]
@@ -166,7 +166,7 @@ def simulate_in_process(settings: Settings, display: Display) -> None:
     from server.app import app as server_app
 
     config = settings.to_dict()
-    left = settings.rounds - rounds_done(settings)
+    left = settings.rounds - attempts_made(settings)
     with round_watch(settings, display, left) as watch:
         grid = LocalGrid(client_app, settings.users, config, watch=watch)
         run_local(server_app, grid, config)
