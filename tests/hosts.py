@@ -269,7 +269,9 @@ def _lay_out(outside: Host, hosts: Sequence[Host]) -> None:
         _ip(*here, "route", "add", "default", "via", OUTSIDE)
         _ip(*here, "-6", "route", "add", "default", "via", OUTSIDE6)
         folder = Path("/etc/netns", host.name)  # which `ip netns exec` puts over /etc
-        folder.mkdir(parents=True)
+        while not folder.exists():  # others who are done may remove an empty /etc/netns meanwhile
+            with contextlib.suppress(FileNotFoundError):
+                folder.mkdir(parents=True)
         (folder / "resolv.conf").write_text(f"nameserver {OUTSIDE}\n")
 
 

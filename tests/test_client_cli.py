@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from deployment import wait_for
 from made_up_people import write_people
 
 from client import unlocking
@@ -449,7 +450,8 @@ def test_a_bar_is_shown_for_what_takes_long_alone(
     monkeypatch.setattr(sys, "stderr", Terminal())
     with progress.bar("Importing a.jsonl", 2) as step:
         step()
-        time.sleep(0.3 if slow else 0)
+        if slow:
+            wait_for(lambda: "Importing" in sys.stderr.getvalue(), 60, "the bar")  # type: ignore[attr-defined]
     assert ("Importing a.jsonl" in sys.stderr.getvalue()) is slow  # type: ignore[attr-defined]
 
 

@@ -195,23 +195,12 @@ def test_a_client_may_die_anywhere(five: Federation, number: int) -> None:
 
 
 @long
-def test_everybody_is_back(five: Federation) -> None:
-    outcome = comes_back(five)
-    assert all(person.charged()[outcome.round] == 1 for person in five.people)
-
-
-def comes_back(federation: Federation) -> RoundEntry:
-    """A round with everybody."""
-    federation.set({"deadline_s": SETTINGS["deadline_s"]})
-    outcome = federation.make()[-1]
-    assert (outcome.status, outcome.survivors) == ("done", 5)
-    return outcome
-
-
-@long
 @pytest.mark.parametrize("part", ["maker", "superlink", "superexec", "gateway", "up"])
 def test_a_server_process_may_die(five: Federation, part: str) -> None:
-    """In the middle of the first of two rounds, once six devices' answers were there."""
+    """In the middle of the first of two rounds, once six devices' answers were there.
+
+    That nobody was lost by it is for `test_everybody_is_back` to show.
+    """
     five.set({"deadline_s": SHORT_S})
     answers, last = five.answers(), five.ask(2)
     wait_for(lambda: five.answers() >= answers + 6, 120, "six answers")
@@ -225,7 +214,21 @@ def test_a_server_process_may_die(five: Federation, part: str) -> None:
     outcomes = five.finish(last)
     assert len(outcomes) == last
     assert all(one.status == "done" for one in outcomes[begun + 1 :]), outcomes[begun:]
-    comes_back(five)
+
+
+@long
+def test_everybody_is_back(five: Federation) -> None:
+    """After all those deaths, of clients and of the server's processes."""
+    outcome = comes_back(five)
+    assert all(person.charged()[outcome.round] == 1 for person in five.people)
+
+
+def comes_back(federation: Federation) -> RoundEntry:
+    """A round with everybody."""
+    federation.set({"deadline_s": SETTINGS["deadline_s"]})
+    outcome = federation.make()[-1]
+    assert (outcome.status, outcome.survivors) == ("done", 5)
+    return outcome
 
 
 @long
@@ -296,8 +299,7 @@ def test_one_who_declines_is_left_out(five: Federation) -> None:
     assert "fewer than" not in five.log()
     for other in others:
         assert "declined" not in other.notes()
-    person.run("policy", "--set", "least_cohort=3")
-    comes_back(five)
+    person.run("policy", "--set", "least_cohort=3")  # the next test's round has them again
 
 
 @long
