@@ -8,11 +8,11 @@ from typing import TypeVar
 
 from common.config import MIN_COHORT, Settings
 from common.errors import BudgetExceededError, InputError, ProtocolError, RoundAbandonedError
-from common.evaluation import planned_evaluations, release
+from common.evaluation import release
 from common.planning import planned_rounds
-from common.privacy.accountant import calibrate
 from common.privacy.noise import SIGMA_RANGE
 from common.privacy.user_level import calibrate_user
+from common.releases import planned_sigma
 from common.terms import graph_for, round_terms
 
 Found = TypeVar("Found")
@@ -89,18 +89,8 @@ def _check_record_level(settings: Settings) -> None:
     """A device's whole plan must fit its ε; otherwise every device would decline every round."""
     if not settings.dp:
         return
-    evaluations = []
-    if settings.evaluation_epsilon:
-        evaluations = [release(settings)] * planned_evaluations(settings)
     try:
-        calibrate(
-            evaluations,
-            steps=settings.local_steps * planned_rounds(settings, 1),
-            sample_rate=settings.sample_rate,
-            target=settings.epsilon,
-            delta=settings.delta,
-            accountant=settings.accountant,
-        )
+        planned_sigma(settings)
     except BudgetExceededError:
         problem = f"No amount of noise that is tried keeps --epsilon {settings.epsilon:g}."
         raise InputError(problem, "Raise it, or plan fewer rounds.") from None

@@ -186,7 +186,8 @@ def conversation_ids(
     head = list(messages[:1]) if messages[0]["role"] == "system" else []
     rest = list(messages[len(head) :])
     while rest or head:
-        ids = prompt_ids(head + rest, tokenizer)
+        plain = [{"role": one["role"], "content": one["content"]} for one in head + rest]
+        ids = prompt_ids(plain, tokenizer)
         if len(ids) <= room:
             return ids
         if len(rest) <= 1:
