@@ -64,6 +64,14 @@ class DeskServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         with _address(path) as address:
             super().__init__(address, _Call)
         path.chmod(0o600)
+        self._path, self._mark = path, path.stat().st_ino
+
+    def server_close(self) -> None:
+        """Stop listening. A socket that another desk has put there meanwhile stays."""
+        super().server_close()
+        with contextlib.suppress(OSError):
+            if self._path.stat().st_ino == self._mark:
+                self._path.unlink()
 
     def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002
         """Say the kind of an unforeseen error; its text could quote what was asked."""

@@ -80,7 +80,6 @@ def serve(place: Place) -> None:
         while not ended.wait(LOOK_S):
             with contextlib.suppress(OSError, sqlite3.OperationalError):  # no room, for example
                 signed.keep_up()
-        place.desk_socket.unlink(missing_ok=True)
         server.shutdown()
 
 

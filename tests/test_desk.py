@@ -26,7 +26,7 @@ from server import figures
 from server.desk_line import DeskServer, call
 from server.desk_process import SignedLog
 from server.enrolment import MIGRATIONS, Enrolment, EnrolmentRefused
-from server.enrolment_desk import Desk
+from server.enrolment_desk import Desk, Reply
 from server.place import Place, create
 
 PATIENCE = 60.0
@@ -118,8 +118,13 @@ def test_what_is_no_call_ends_its_line_and_no_more(place: Place) -> None:
 def test_only_its_user_reaches_the_desk_and_nobody_is_told_503(place: Place) -> None:
     assert call(place.desk_socket, "enrol", b"", "here").status == 503
     assert Refusal.decode(call(place.desk_socket, "enrol", b"", "here").body).hint
+    old, new = (DeskServer(place.desk_socket, lambda *_: Reply(200, b"")) for _ in range(2))
+    old.server_close()  # one whose end was slow
+    assert place.desk_socket.exists()
+    new.server_close()
     with desk(place):
         assert stat.S_IMODE(place.desk_socket.stat().st_mode) == 0o600
+    assert not place.desk_socket.exists()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the path is refused in words")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -12,6 +15,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from client import participation
 from client.device import Device, Identity
 from client.enrolled import Enrolled
+from client.joining import Membership
+from client.membership import keep, keys
+from client.service import Service
 from client.store import Store
 from common.backbone import adapter_plans
 from common.config import Settings
@@ -155,6 +161,26 @@ def test_a_log_with_a_gap(tmp_path: Path) -> None:
     """The server believes that the device has what it lost: next time it gets everything."""
     with pytest.raises(ProtocolError, match="gap from 0 to 2"):
         advertise(device(tmp_path, 1), THREE, since=2)
+
+
+@pytest.mark.parametrize(
+    ("days", "gone", "asked"), [(89, False, True), (91, False, False), (89, True, False)]
+)
+def test_a_device_has_its_enrolment_renewed_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, days: int, gone: bool, asked: bool
+) -> None:
+    store, public = Store.open(tmp_path / "1.db"), AUTHORITY.public_key().public_bytes_raw()
+    keys(store)
+    keep(store, Membership("https://a:1", b"", 1, b"", public, "Ours"))
+    entries = [entry(1, until=int(time.time()) + days * DAY_S)]
+    entries += [entry(1, Kind.GONE, NOW)] * gone
+    store.put("enrolment/log", log(*entries).part())
+    calls: list[int] = []
+    monkeypatch.setattr("client.service.renew", lambda known, *_, **__: calls.append(known.member))
+    service = Service(SimpleNamespace(store=store), threading.Event())  # type: ignore[arg-type]
+    for _ in range(3):  # once a day
+        service._renew_in_time()
+    assert calls == [1] * asked
 
 
 # The server's side
