@@ -41,7 +41,7 @@ def malformed_messages() -> Outcome:
     refused = refusals.refused
     text = f"{refused} of {refused + served} wrong or repeated messages refused"
     text += f"; of {noticed} more, shares did not open, which the member said"
-    counts = {"accepted": served, "refused": refused, "noticed": noticed}
+    counts: dict[str, float] = {"accepted": served, "refused": refused, "noticed": noticed}
     return Outcome(served > 0, text, counts)
 
 
