@@ -33,7 +33,10 @@ def require_new(store: Store, terms: RoundTerms) -> None:
             f"holders for round {terms.round} were chosen in attempt {attempt}; "
             f"attempt {terms.attempt} comes too late."
         )
-    counted = _counted(store)
+    _require_room(store, _counted(store))
+
+
+def _require_room(store: Store, counted: dict[str, Any]) -> None:
     waited = max(0, store.now() - counted["since"]) // DAY_S
     allowed = min(SPARE + waited, MOST_DRAWS)
     if counted["draws"] >= allowed:
@@ -44,8 +47,13 @@ def require_new(store: Store, terms: RoundTerms) -> None:
 
 
 def note(store: Store, terms: RoundTerms) -> None:
-    """Count a draw, before anybody learns of it."""
+    """Count a draw, before anybody learns of it.
+
+    Raises:
+        ProtocolError: There were too many, since the device was asked for keys.
+    """
     counted = _counted(store)
+    _require_room(store, counted)
     counted["draws"] += 1
     with store.together():
         store.put(COUNTED, json.dumps(counted).encode())

@@ -83,7 +83,7 @@ class Settings:
     dtype: str = _setting("float32", "precision of the frozen base", choices=DTYPES)
     users: int = _setting(8, "people who take part; 0: all there are", low=0)
     cohort: int = _setting(0, "expected people per round (Poisson sampling); 0: all", low=0)
-    rounds: int = _setting(3, "federated rounds", low=1)
+    rounds: int = _setting(3, "federated rounds", low=1, high=10_000)
     examples: int = _setting(
         48, "training examples of one person that a round expects, at most", low=2
     )
@@ -119,7 +119,7 @@ class Settings:
     modules: str = _setting("v_proj", "modules that carry the shared adapter, comma-separated")
     layers: int = _setting(10, "upper layers that carry the adapters; 0: all", low=0)
     optimizer: str = _setting("sgd", "local optimiser of the shared part", choices=OPTIMIZERS)
-    local_steps: int = _setting(1, "local steps in one round", low=1)
+    local_steps: int = _setting(1, "local steps in one round", low=1, high=10_000)
     learning_rate: float = _setting(1.0, "local learning rate of the shared part", above=0)
     weight_decay: float = _setting(0.0, "L2 weight decay of both adapters", low=0)
     rule: str = _setting("fedadam", "how the server uses the mean update", choices=RULES)

@@ -22,8 +22,8 @@ from client.ledger import Charge
 from client.store import Store, Upload
 from client.terms import check_terms
 from common.backbone import adapter_plans
-from common.config import Settings
-from common.errors import PrivityError, ProtocolError
+from common.config import Settings, from_mapping
+from common.errors import InputError, PrivityError, ProtocolError
 from common.privacy.accountant import Release
 from common.secagg import RoundTerms
 from common.terms import round_terms
@@ -274,6 +274,14 @@ def test_absurd_terms_are_refused_before_anything_is_computed_from_them(
         }
     with pytest.raises(ProtocolError, match=match):
         check_terms(dataclasses.replace(good, **change), settings)
+
+
+@pytest.mark.parametrize("name", ["rounds", "local_steps"])
+def test_settings_that_would_keep_a_device_busy_for_days_are_refused(name: str) -> None:
+    """A server could have it add up the ε of 2^62 rounds, or train for ever."""
+    from_mapping({name: 10_000})
+    with pytest.raises(InputError, match="at most 10000"):
+        from_mapping({name: 2**62})
 
 
 def test_terms_without_the_promised_user_level_noise_are_refused() -> None:

@@ -151,6 +151,16 @@ def test_leaving_and_joining_again_begins_anew(made: Round) -> None:
     assert store.keys("draw") == []
 
 
+def test_keys_of_two_rounds_make_no_room_for_one_draw_more(
+    made: Round, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(draws, "SPARE", 1)
+    first, second = made.roster(made.terms(0)), made.roster(made.terms(0, 2))
+    assert made.share(1, first[1])
+    with pytest.raises(ProtocolError, match="chosen 1 times"):
+        made.share(1, second[1], 2)
+
+
 @pytest.mark.parametrize("wrong", [bytes(42), b"", "bent", "another's"])
 def test_a_malformed_inbox_costs_nothing(made: Round, wrong: Any) -> None:
     """No training, no charge; and the round can still be made with the inbox that is right."""

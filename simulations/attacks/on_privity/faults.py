@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from common.errors import ProtocolError
+from common.secagg.messages import decode_opened
 from simulations.attacks.measure import Outcome, Refusals, likeness, synthetic_update
 from simulations.attacks.on_privity.round import BINDING, LEGS, MASK, MEMBERS, VICTIM, PrivityRound
 
@@ -25,16 +27,31 @@ def dropped_before_sharing() -> Outcome:
 
 def malformed_messages() -> Outcome:
     """The server's messages cut, too long, with a bit flipped or an entry twice; or sent twice."""
-    refusals = Refusals()
+    refusals, noticed = Refusals(), 0
     run = PrivityRound().until(LEGS)
     for leg in range(1, LEGS):
         message = run.messages(leg)[VICTIM]
         for wrong in _wrong(message):
-            _deliver(run, leg, refusals, wrong)
+            if leg == MASK and _unopened(run, wrong):
+                noticed += 1
+            else:
+                _deliver(run, leg, refusals, wrong)
         _deliver(run, leg, refusals, message, times=2)
     served = refusals.accepted - (LEGS - 1)  # the first of each pair is as it should be
-    text = f"{refusals.refused} of {refusals.asked - (LEGS - 1)} wrong or repeated messages refused"
-    return Outcome(served > 0, text, {"accepted": served, "refused": refusals.refused})
+    refused = refusals.refused
+    text = f"{refused} of {refused + served} wrong or repeated messages refused"
+    text += f"; of {noticed} more, shares did not open, which the member said"
+    counts: dict[str, float] = {"accepted": served, "refused": refused, "noticed": noticed}
+    return Outcome(served > 0, text, counts)
+
+
+def _unopened(run: PrivityRound, inbox: bytes) -> bool:
+    """Whether the victim takes an inbox and says that shares in it do not open."""
+    try:
+        answer = run.victim_before(MASK).open(inbox)
+    except ProtocolError:
+        return False
+    return bool(decode_opened(run.terms.digest(), VICTIM, answer))
 
 
 def _deliver(
