@@ -121,13 +121,16 @@ def _row(
     policy: Policy, what: str, asks: str, name: str, declined: bool, change: object = ""
 ) -> Row:
     changes = (f"{name}={change}",) if declined and change else ()
-    return Row(what, asks, shown(policy, name), EVERY if declined else "", changes)
+    allowed = shown(policy, name)
+    allowed = "no limit" if allowed == NONE else allowed
+    return Row(what, asks, allowed, EVERY if declined else "", changes)
 
 
 def _total(policy: Policy, what: str, name: str, first: float, in_all: float) -> Row:
     """A total over all rounds: the first may be within the limit where a later one is not."""
     limit, most = getattr(policy, name), max(first, in_all)
-    row = _row(policy, what, number(in_all), name, beyond(most, limit), _most(most))
+    asks = "no bound" if math.isinf(in_all) else number(in_all)
+    row = _row(policy, what, asks, name, beyond(most, limit), _most(most))
     late = bool(row.declined) and not beyond(first, limit)
     return dataclasses.replace(row, declined=LATER) if late else row
 
@@ -149,14 +152,14 @@ def standing(store: Store, policy: Policy) -> list[str]:
     By the policy of now, and by what was asked last, or what was expected where nothing was.
     """
     settings, asked = store.get(SETTINGS), store.get(ASKED)
-    reasons = about_model(policy, json.loads(settings)["model"]) if settings else []
-    if asked and not reasons:
-        found = json.loads(asked)
-        spent = SoFar(**found.pop("so_far"))
-        reasons = reasons_to_decline(
-            dataclasses.replace(policy, hours=ALWAYS), Asked(**found), Surroundings(0), spent
-        )
-    return reasons
+    model = json.loads(settings)["model"] if settings else None
+    if asked is None:
+        return about_model(policy, model) if model else []
+    found = json.loads(asked)
+    spent = SoFar(**found.pop("so_far"))
+    known = Asked(**found | ({"model": model} if model else {}))
+    lasting = dataclasses.replace(policy, hours=ALWAYS)
+    return reasons_to_decline(lasting, known, Surroundings(0), spent)
 
 
 def note_settings(store: Store, settings: Settings) -> None:
