@@ -94,7 +94,7 @@ class Settings:
     epsilon: float = _setting(8.0, "ε of one example on one device, for the whole run", above=0)
     delta: float = _setting(1e-5, "δ that goes with ε", above=0, high=0.1)
     accountant: str = _setting(
-        "prv", "which of Opacus' accountants adds up a run's releases", choices=ACCOUNTANTS
+        "prv", "how ε is added up: exactly where possible, with PRV; or Rényi", choices=ACCOUNTANTS
     )
     max_grad_norm: float = _setting(0.1, "C, clipping bound of one example's gradient", low=1e-6)
     sample_rate: float = _setting(1.0, "q, chance of an example in a step", above=0, high=1)

@@ -153,10 +153,10 @@ def test_kill_9_between_charge_and_send_never_under_counts(
     killed = subprocess.run([sys.executable, "-c", code], check=False)
     assert killed.returncode == -signal.SIGKILL
     store = Store.open(out / "devices/00000.db")
-    assert len(store.ledger.releases()) == 1
+    assert len(store.ledger.trainings()) == 1
     assert not [upload for upload in store.uploads() if upload.what == "update"]
     assert main(["run", "--resume", "--quiet", "--out", str(out)]) == 0
-    first, *rest = store.ledger.releases()
+    first, *rest = store.ledger.trainings()
     assert len(rest) == 2
     assert all(release.noise_multiplier > first.noise_multiplier for release in rest)
     sent = [(upload.round, upload.attempt) for upload in store.uploads() if upload.what == "update"]
@@ -187,7 +187,7 @@ def test_asked_again_a_device_sends_the_same_bytes_and_is_charged_once(
     assert all(first == second for answers in sent.values() for first, second in answers)
     assert [entry["status"] for entry in report["rounds_log"]] == ["done", "done"]
     store = Store.open(tmp_path / "run/devices/00000.db")
-    assert len(store.ledger.releases()) == 2
+    assert len(store.ledger.trainings()) == 2
     journal = [upload.what for upload in store.uploads()]
     assert all(journal.count(leg) == journal.count(f"{leg} again") == 2 for leg in LEGS)
     assert not store.keys("round/")  # the secrets of both rounds are gone
@@ -211,7 +211,7 @@ def test_asked_for_the_same_round_with_another_adapter_a_device_drops_out(
     assert len(refused) == 5
     assert [entry["status"] for entry in report["rounds_log"]] == ["abandoned"]
     store = Store.open(tmp_path / "run/devices/00000.db")
-    assert len(store.ledger.releases()) == 1
+    assert len(store.ledger.trainings()) == 1
     assert [u.what for u in store.uploads()].count("update") == 1
     store.close()
 

@@ -122,7 +122,7 @@ def test_epsilon_counts_an_update_lost_to_a_crash(
     assert main(["run", "--resume", "--out", str(tmp_path / "cut"), "--quiet"]) == 0
     report = json.loads((tmp_path / "cut/report.json").read_text())
     store = Store.open(tmp_path / "cut/devices/00000.db")
-    releases = store.ledger.releases()
+    releases = store.ledger.trainings()
     store.close()
     assert len(releases) == 3  # one lost, two that count
     assert releases[1].noise_multiplier > releases[0].noise_multiplier

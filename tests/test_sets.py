@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dp_accounting.dp_event import GaussianDpEvent
+from dp_accounting.pld import PLDAccountant
 from hypothesis import given, target
 from hypothesis import strategies as st
 
@@ -27,6 +29,7 @@ from common.records import Record
 from common.releases import planned_sigma, updates
 from common.tasks.chat import Turn, turns
 from common.tasks.sets import chosen, divide, expected_held_out, window, within
+from server.spending import spent_after
 
 KEY = b"a key of thirty-two bytes, yes.."
 TIMES = (None, None, *(f"2026-01-0{day}T00:00:00+00:00" for day in range(1, 5)))
@@ -230,3 +233,33 @@ def test_leaving_one_of_seventy_out_lets_no_other_slide_in(place: int) -> None:
         went, came = edits(*(list(getattr(one, side)) for one in sets))
         assert came == 0
         assert went <= 1
+
+
+def test_the_epsilon_shown_is_that_of_the_worst_pairs_of_archives() -> None:
+    """Three rounds of the exact Gaussians that tell two archives apart, by Google's accountant."""
+    settings = replace(SETTINGS, evaluation_epsilon=0.0)
+    shown = spent_after(settings, [0.0] * 3).record
+    assert shown
+    assert shown.epsilon_message
+
+    def said(author: str, text: str) -> Record:
+        values = {"author": author, "text": text, "conversation": "c"}
+        return Record("message", values, None, "train")
+
+    def between(before: list[Record], after: list[Record]) -> float:
+        """The ε of what the device's code makes of them."""
+        sigma = planned_sigma(settings)
+        held = turns(before), turns(after)
+        sums = [_released(turns_, 3.0, sigma)[0] for turns_ in held]
+        moved = float(np.sum((sums[0] - sums[1]) ** 2)) / sigma**2
+        moved += ((len(held[0]) - len(held[1])) / (5 * sigma)) ** 2
+        gaussian = GaussianDpEvent(moved**-0.5)
+        return float(PLDAccountant().compose(gaussian, 3).get_epsilon(settings.delta))
+
+    answered = [said("other", "a"), said("me", "yes")]
+    of_example = between(answered, answered[:1])
+    assert 0.99 * shown.epsilon < of_example < 1.001 * shown.epsilon
+    interrupted = [said("other", "a"), said("other", "z"), said("me", "yes")]
+    of_message = between(interrupted, answered)
+    assert 2 * of_example < of_message < 1.001 * shown.epsilon_message
+    assert of_message > 0.95 * shown.epsilon_message

@@ -29,7 +29,7 @@ def gaussian_epsilon(mu: float, delta: float) -> float:
         return 0.0
     if mu == inf:
         return inf
-    enough = mu * mu / 2 + mu * sqrt(2 * log(1 / delta))  # by the tail bound of the normal
+    enough = mu * mu / 2 + mu * sqrt(-2 * log(delta))  # by the tail bound of the normal
     return _border(lambda epsilon: log_delta(epsilon, mu) <= log(delta), 0.0, enough)
 
 
