@@ -46,7 +46,6 @@ from simulations.audit import device_user as on_two_devices
 from simulations.audit import record_level as record
 from simulations.audit import user_level as user
 from simulations.audit.bound import (
-    VERDICT,
     count_right,
     interval,
     one_run_epsilon,
@@ -78,7 +77,7 @@ from simulations.cli import main
 from simulations.devices import SeededRandomness
 
 SMALL = Scale(
-    canaries=200, rounds=2, cohort=200, user_rounds=2, runs=32, strangers=50, trials=10
+    canaries=200, rounds=2, cohort=200, user_rounds=2, runs=20, strangers=50, trials=10
 )  # fmt: skip
 # As many repetitions and canaries as it takes to tell a ledger that forgets.
 ASKED = replace(SMALL, rounds=25, canaries=400)
@@ -167,33 +166,33 @@ def test_two_worlds_told_apart_without_a_mistake_by_hand(runs: int, expected: fl
 
 
 def test_noise_and_the_same_moved_by_hand() -> None:
-    """Two thresholds share 0.05 %: ln((1 − x) / x) for 40 draws apart, x = 1 − 0.000125^(1/40)."""
+    """Two thresholds share 4.9 %: 40 draws apart give ln((1 − x) / x), x = 1 − 0.01225^(1/40)."""
     noise = np.zeros(40)
-    assert shifted_epsilon(noise, 2.0, (1.0, 9.0)) == pytest.approx(1.3787, abs=1e-3)
+    assert shifted_epsilon(noise, 2.0, (1.0, 9.0)) == pytest.approx(2.1512, abs=1e-4)
     assert shifted_epsilon(noise, 2.0, (9.0, 9.0)) == 0.0  # nothing of either world is beyond
     some = np.repeat([0.0, 3.0], [900, 100])
-    expected = two_worlds_epsilon(100, 0, 1000, DELTA, 1 - 0.0005)
+    expected = two_worlds_epsilon(100, 0, 1000, DELTA, 1 - 0.049)
     assert shifted_epsilon(some, 3.0, (2.5,)) == pytest.approx(expected)
 
 
 def test_laplace_noise_of_the_hypothesised_epsilon_is_seldom_refuted() -> None:
-    """1,000 audits of 500 draws, ε = 1 at every threshold: at most 0.05 % + 5 σ of 0.07 %."""
+    """1,000 audits of 500 draws, ε = 1 at every threshold: at most 4.9 % + 5 σ of 0.68 %."""
     chance = np.random.default_rng(9)
     refuted = sum(
         shifted_epsilon(chance.laplace(size=500), 1.0, (0.5, 2.0 * math.sqrt(2))) > 1.0
         for _ in range(1000)
     )
-    assert refuted / 1000 < 0.0005 + 5 * 0.0007
+    assert refuted / 1000 < 0.049 + 5 * 0.0068
 
 
 def test_the_size_of_noise_is_covered_as_often_as_it_says() -> None:
-    """2,000 draws of 50 at 99.95 %: 1 is expected beyond, and 7 would be too many by 6 σ."""
+    """2,000 draws of 50 at 99.9 %: 2 are expected beyond, and 10 would be too many by 5 σ."""
     chance = np.random.default_rng(10)
     found = [noise_size(3 * chance.normal(size=50), 3.0) for _ in range(2000)]
     shares, most = np.array(found).T
     assert shares.mean() == pytest.approx(1, abs=5 * math.sqrt(2 / 50 / 2000))
-    assert (most < 1).sum() < 7
-    assert noise_size(np.ones(1), 1.0)[1] == pytest.approx(1 / 3.9270e-7, rel=1e-3)  # χ²₁, 0.05 %
+    assert (most < 1).sum() < 10
+    assert noise_size(np.ones(1), 1.0)[1] == pytest.approx(1 / 1.5708e-6, rel=1e-3)  # χ²₁ at 0.1 %
 
 
 def test_either_rate_alone_can_refute() -> None:
@@ -719,7 +718,7 @@ def test_sizes_of_both_scales_are_what_the_statistics_need() -> None:
     for scale in (QUICK, FULL):
         assert scale.canaries >= 1000
         assert user._honest(user._settings(scale)) >= 1000
-        assert two_worlds_epsilon(0, 0, scale.runs, DELTA, VERDICT) > 1.5 * CLAIMED_EPSILON
+        assert two_worlds_epsilon(0, 0, scale.runs, DELTA) > 2 * CLAIMED_EPSILON
 
 
 def finding(verdict: str, words: str = "words") -> Finding:

@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-CONFIDENCE = 0.95  # of intervals that are only shown
-VERDICT = 0.999  # of a bound that refutes a claim: a sound system fails a check once in 1,000
+CONFIDENCE = 0.95  # of a lower bound on ε, for any mechanism; Gaussian noise stays far below
+VERDICT = 0.999  # of other intervals that refute a claim
 EPSILON_LIMIT = 64.0  # beyond what any number of guesses here could prove
 PRECISION = 1e-4
 

@@ -57,7 +57,7 @@ PLANTED_FOR: dict[Check, tuple[str, ...]] = {
 TELLING: dict[str, tuple[Check, ...]] = {
     "noise-off": (*BOTH_LEVELS, figure),
     "clipping-off": BOTH_LEVELS,
-    "accountant-reset": BOTH_LEVELS,
+    "accountant-reset": (*BOTH_LEVELS, account),
     "ledger-forgets": (device_record, device_user),
     "personal-left-on": (influence,),
     "weak-mask-seed": (mask_seeds,),

@@ -19,7 +19,7 @@ from common.config import MIN_COHORT, Settings
 from common.secagg.parameters import honest_in_sum
 from common.terms import graph_for
 from server.terms import plan_noise
-from simulations.audit.bound import VERDICT, two_worlds_epsilon
+from simulations.audit.bound import CONFIDENCE, two_worlds_epsilon
 from simulations.audit.canaries import MODULES, CanaryBackbone, canary
 from simulations.audit.cohort import Cohort, Person
 from simulations.audit.device import exchanged
@@ -29,7 +29,7 @@ from simulations.audit.system import System
 
 CHECK = "user level, rounds repeated"
 TAIL = 2.0  # standard deviations of the noise that is claimed: where a small shift tells most
-NOISE_CONFIDENCE = 0.9995  # of its measured size; the bounds on ε share the rest of the risk
+NOISE_CONFIDENCE = 0.999  # of its measured size; the bounds on ε share the rest of the risk
 ROUNDING = 1e-6  # relative, of a shift
 RANK = 32  # 8,192 coordinates
 
@@ -68,7 +68,7 @@ def shifted_epsilon(noise: NDArray[np.float64], shift: float, thresholds: Sequen
         noise: Independent draws, each a run of either world: [runs].
         thresholds: Fixed before the noise was seen.
     """
-    each = 1 - (NOISE_CONFIDENCE - VERDICT) / len(thresholds)
+    each = 1 - (NOISE_CONFIDENCE - CONFIDENCE) / len(thresholds)
     return max(
         two_worlds_epsilon(
             int((noise > t).sum()), int((noise + shift <= t).sum()), noise.size, DELTA, each
@@ -88,8 +88,8 @@ def _finding(
         CHECK,
         system,
         tried,
-        f"ε ≥ {bound:.2f} ({VERDICT:.1%}); variance of the noise {share:.0%} of what is claimed "
-        f"(at most {most:.0%}, {NOISE_CONFIDENCE:.2%}); the person moves a sum by "
+        f"ε ≥ {bound:.2f} ({CONFIDENCE:.0%}); variance of the noise {share:.0%} of what is claimed "
+        f"(at most {most:.0%}, {NOISE_CONFIDENCE:.1%}); the person moves a sum by "
         f"{shift / rounds:.1f} clip norms",
         f"ε ≤ {CLAIMED_EPSILON:g} at δ = {DELTA:g}; no less noise; moves it by 1 at most",
         judged(system, refuted=refuted),

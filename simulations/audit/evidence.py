@@ -73,7 +73,7 @@ class Evidence:
         else:
             measured = f"{seen}, none against it"
         figures = {
-            **self.figures,
+            **{name: value for name, value in self.figures.items() if math.isfinite(value)},
             "exact_facts": self.facts,
             "exact_violated": len(self.violated),
             "tests": len(self.tests),

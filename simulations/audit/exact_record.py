@@ -9,6 +9,7 @@ and with what error a device refuses must not depend on it either.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -74,6 +75,8 @@ def exact_record(system: System, _scale: Scale, seed: int) -> list[Finding]:
                 worlds = probing.world(base, seed), probing.world([*base, *more], seed)
                 where = f"{sharing}, {steps} steps, {name}"
                 largest = max(largest, _compare(evidence, probing, where, *worlds))
+            if sharing == "ffa" and steps == 1 and not evidence.enough:
+                _every_number(evidence, probing, seed)
     evidence.figures["largest_shift_in_clips"] = round(largest, 5)
     return [
         evidence.finding(
@@ -84,6 +87,15 @@ def exact_record(system: System, _scale: Scale, seed: int) -> list[Finding]:
             "exact: 1 % more than C",
         )
     ]
+
+
+def _every_number(evidence: Evidence, probing: Probing, seed: int) -> None:
+    """Examples without a gradient, one more each time: whatever counts them shows."""
+    nothing = probing.backbone.probe("nothing", np.zeros(probing.backbone.size))
+    numbers = range(probing.settings.examples + 1)
+    worlds = [probing.world([nothing] * number, seed, ASKS[:1]) for number in numbers]
+    for number, pair in enumerate(itertools.pairwise(worlds)):
+        _compare(evidence, probing, f"{number} examples and one", *pair)
 
 
 def settings_for(sharing: str, steps: int, **others: float) -> Settings:

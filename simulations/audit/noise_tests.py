@@ -96,8 +96,11 @@ def _any_coordinate(z: NDArray[np.float64]) -> float:
     from scipy.stats import chi2
 
     totals, (releases, size) = np.square(z).sum(axis=0), z.shape
-    least, most = chi2.cdf(totals.min(), releases), chi2.sf(totals.max(), releases)
-    return min(1.0, 2 * size * float(min(least, most)))
+    least, most = (
+        float(chi2.cdf(totals.min(), releases)),
+        float(chi2.sf(totals.max(), releases)),
+    )
+    return float(min(1.0, 2 * int(size) * min(least, most)))
 
 
 def _correlation(one: NDArray[np.float64], two: NDArray[np.float64]) -> float:

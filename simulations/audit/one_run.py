@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from simulations.audit.bound import VERDICT, count_right, several_counts_epsilon
+from simulations.audit.bound import CONFIDENCE, count_right, several_counts_epsilon
 from simulations.audit.findings import Finding, judged
 from simulations.audit.scale import CLAIMED_EPSILON, DELTA
 
@@ -31,13 +31,13 @@ def one_run_finding(
         included: What the coins said: [canaries].
     """
     outcomes = [(r, count_right(scores, included, r)) for r in guess_counts(len(scores))]
-    bound = several_counts_epsilon(len(scores), outcomes, DELTA, VERDICT)
+    bound = several_counts_epsilon(len(scores), outcomes, DELTA)
     shown = ", ".join(f"{right} of {guesses}" for guesses, right in outcomes)
     return Finding(
         check,
         system,
         tried,
-        f"ε ≥ {bound:.2f} ({VERDICT:.1%}); right guesses: {shown}",
+        f"ε ≥ {bound:.2f} ({CONFIDENCE:.0%}); right guesses: {shown}",
         f"ε ≤ {CLAIMED_EPSILON:g} at δ = {DELTA:g}",
         judged(system, refuted=bound > CLAIMED_EPSILON),
         {

@@ -67,6 +67,6 @@ def _bars(figure: Any, findings: list[Finding]) -> None:
     axes.axvline(findings[0].figures["epsilon_claimed"], color=drawing.INK["ink"], linestyle="--")
     names = [f"{finding.system}, {finding.check}" for finding in findings]
     axes.set_yticks(list(rows), names, parse_math=False, color=drawing.INK["ink"])
-    axes.set_title("ε at least, 99.9 % (dashed: claimed)")
+    axes.set_title("ε at least, 95 % (dashed: claimed)")
     axes.set_xlim(left=0)
     axes.grid(axis="x")

@@ -3,8 +3,8 @@
 Gradient canaries and canary users: at least 1,000, and ε claimed at 1. A run whose accountant is
 reset each round leaks √rounds times as much, so 25 rounds make a score 5 times as telling: with
 1,000 canaries the bound then passes 1 in more than 99 % of audits. Two worlds: with n runs of each
-told apart without a mistake, the bound at 99.9 % is ln((1 − x) / x) for x = 1 − 0.0005^(1/n), 1.6
-for 40 and 3.2 for 200. TPR at a false-positive rate f takes 10 / f strangers.
+told apart without a mistake, the bound at 95 % is ln((1 − x) / x) for x = 1 − 0.025^(1/n), 2.3 for
+40 and 4.0 for 200. TPR at a false-positive rate f takes 10 / f strangers.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from simulations.audit.bound import VERDICT, two_worlds_epsilon
+from simulations.audit.bound import CONFIDENCE, two_worlds_epsilon
 from simulations.audit.findings import Finding, judged
 from simulations.audit.scale import CLAIMED_EPSILON, DELTA
 from simulations.audit.system import System
@@ -21,12 +21,12 @@ def two_worlds_finding(
         shift: How far the record moves the result without noise, and in what unit; one is claimed.
     """
     (false_alarms, misses, runs), (moved, unit) = counts, shift
-    bound = two_worlds_epsilon(false_alarms, misses, runs, DELTA, VERDICT)
+    bound = two_worlds_epsilon(false_alarms, misses, runs, DELTA)
     return Finding(
         check,
         system.name,
         f"with and without one record, {runs} runs each; {tried}",
-        f"ε ≥ {bound:.2f} ({VERDICT:.1%}); {false_alarms + misses} of {2 * runs} guesses wrong; "
+        f"ε ≥ {bound:.2f} ({CONFIDENCE:.0%}); {false_alarms + misses} of {2 * runs} guesses wrong; "
         f"the record moves it by {moved:.1f} {unit}",
         f"ε ≤ {CLAIMED_EPSILON:g} at δ = {DELTA:g}; moves it by 1 {unit} at most",
         judged(system.name, refuted=bound > CLAIMED_EPSILON or not moved <= 1 + ROUNDING),
