@@ -21,6 +21,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from shlex import quote
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -221,7 +222,7 @@ def existing(folder: Path) -> Place:
     _require_speakable(folder.absolute())
     place = Place(folder.absolute())
     if not place.settings_file.is_file() or not place.keys.is_dir():
-        hint = f"Make one with `privity-server init {folder}`."
+        hint = f"Make one with `privity-server init {quote(str(folder))}`."
         raise InputError(f"{folder} is not an operator's folder.", hint)
     for file in sorted([*place.keys.glob("*.key"), *place.keys.glob("*.pem")]):
         mode = stat.S_IMODE(file.stat().st_mode)

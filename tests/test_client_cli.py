@@ -416,7 +416,8 @@ def test_the_service_file_names_vault_and_models(
     shown = said(capsys, "install-service", "--show")
     for words in ("start", "--foreground", str(tmp_path / "home"), str(tmp_path / "the models")):
         assert words in shown
-    if platform == "linux":
+    if platform == "linux":  # nothing that lies in the home folder is imported
+        assert '" "-P" "-m" "client" "--home" ' in shown and "WorkingDirectory=/\n" in shown
         assert f'ReadWritePaths="{tmp_path / "home"}" "{tmp_path / "the models"}"' in shown
         assert f'Environment="PRIVITY_CACHE={tmp_path / "the models"}"' in shown
     assert not (tmp_path / "the models").exists()

@@ -14,11 +14,12 @@ import httpx
 import pytest
 
 from client.commands.start import _detached
-from common.errors import PrivityError
+from common.errors import InputError, PrivityError
 from common.processes import environment, python, script
 from server.flower import Control, flower_place
 from server.nodes import Nodes
 from server.place import create
+from simulations.engines import flower
 
 PACKAGES = ("client", "common", "server", "simulations")
 FOREIGN = (*PACKAGES, "json", "torch", "pip", "flwr", "sitecustomize", "usercustomize")
@@ -116,3 +117,23 @@ def test_no_proxy_is_asked_for_this_machine(
             httpx.get(f"http://127.0.0.1:{superlink}/")
     assert heard == []
     assert len(reached) == 3
+
+
+@pytest.mark.parametrize("name", ["t", "t" * 60])
+def test_rays_sockets_fit_whatever_the_folder_for_temporary_files_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A Unix socket's address has at most 107 bytes, of which Ray's own part takes 66."""
+    place = tmp_path / name
+    place.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(place))
+    made = flower._temporary_folder()
+    made.rmdir()
+    assert len(os.fsencode(made / "r/ray")) <= 107 - 66
+
+
+def test_without_a_short_folder_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / ("t" * 60)))
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(InputError, match="Set TMPDIR to one of at most"):
+        flower._temporary_folder()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 
@@ -28,5 +29,5 @@ def _act(options: argparse.Namespace) -> int:
     print(f"Settings: {place.settings_file}. Keep keys/ to yourself, with a copy.")  # noqa: T201
     if not options.host:
         print("Only this machine can join: name others' way here with --host.")  # noqa: T201
-    print(f"Next: privity-server up --dir {options.folder}")  # noqa: T201
+    print(f"Next: privity-server up --dir {quote(options.folder)}")  # noqa: T201
     return 0
