@@ -102,7 +102,7 @@ class Settings:
     )
     user_delta: float = _setting(1e-5, "δ that goes with the person's ε", above=0, high=0.1)
     user_clip: float = _setting(
-        0.05, "largest L2 norm of one person's update with --user-epsilon", low=1e-6
+        0.05, "largest L2 norm of one person's update with --user-epsilon", low=1e-6, high=1e6
     )
 
     evaluation_epsilon: float = _setting(
