@@ -96,7 +96,9 @@ class Settings:
     accountant: str = _setting(
         "prv", "how ε is added up: exactly where possible, with PRV; or Rényi", choices=ACCOUNTANTS
     )
-    max_grad_norm: float = _setting(0.1, "C, clipping bound of one example's gradient", low=1e-6)
+    max_grad_norm: float = _setting(
+        0.1, "C, clipping bound of one example's gradient", low=1e-6, high=1e6
+    )
     sample_rate: float = _setting(1.0, "q, chance of an example in a step", above=0, high=1)
 
     user_epsilon: float = _setting(
@@ -104,34 +106,40 @@ class Settings:
     )
     user_delta: float = _setting(1e-5, "δ that goes with the person's ε", above=0, high=0.1)
     user_clip: float = _setting(
-        0.05, "largest L2 norm of one person's update with --user-epsilon", low=1e-6
+        0.05, "largest L2 norm of one person's update with --user-epsilon", low=1e-6, high=1e6
     )
 
     evaluation_epsilon: float = _setting(
         0.0, "ε of one held-out answer for all evaluations of the run; 0: no evaluation", low=0
     )
     evaluation_range: float = _setting(
-        2.0, "most that one answer counts in an evaluation, in nats a token", above=0
+        2.0, "most that one answer counts in an evaluation, in nats a token", above=0, high=1e6
     )
 
     sharing: str = _setting("ffa", "what is sent: B, A, or both", choices=SHARINGS)
-    rank: int = _setting(1, "rank of the shared adapter", low=1)
+    rank: int = _setting(1, "rank of the shared adapter", low=1, high=4096)
     modules: str = _setting("v_proj", "modules that carry the shared adapter, comma-separated")
     layers: int = _setting(10, "upper layers that carry the adapters; 0: all", low=0)
     optimizer: str = _setting("sgd", "local optimiser of the shared part", choices=OPTIMIZERS)
     local_steps: int = _setting(1, "local steps in one round", low=1, high=10_000)
-    learning_rate: float = _setting(1.0, "local learning rate of the shared part", above=0)
-    weight_decay: float = _setting(0.0, "L2 weight decay of both adapters", low=0)
+    learning_rate: float = _setting(
+        1.0, "local learning rate of the shared part", above=0, high=1e6
+    )
+    weight_decay: float = _setting(0.0, "L2 weight decay of both adapters", low=0, high=1e6)
     rule: str = _setting("fedadam", "how the server uses the mean update", choices=RULES)
-    server_rate: float = _setting(0.35, "the server's learning rate", above=0)
+    server_rate: float = _setting(0.35, "the server's learning rate", above=0, high=1e6)
 
-    personal_rank: int = _setting(8, "rank of the personal adapter", low=1, binding=False)
+    personal_rank: int = _setting(
+        8, "rank of the personal adapter", low=1, high=4096, binding=False
+    )
     personal_modules: str = _setting(
         "q_proj,v_proj", "modules of the personal adapter", binding=False
     )
-    personal_epochs: int = _setting(1, "passes over the person's examples", low=0, binding=False)
+    personal_epochs: int = _setting(
+        1, "passes over the person's examples", low=0, high=100_000, binding=False
+    )
     personal_rate: float = _setting(
-        1e-2, "AdamW learning rate of the personal adapter", above=0, binding=False
+        1e-2, "AdamW learning rate of the personal adapter", above=0, high=1e6, binding=False
     )
     personal_batch: int = _setting(8, "examples in one personal step", low=1, binding=False)
 
@@ -145,9 +153,11 @@ class Settings:
         0.05, "share of a cohort that may collude with the server", low=0.05, high=0.45
     )
     modulus_bits: int = _setting(24, "bits of a masked coordinate", choices=MODULUS_BITS)
-    update_range: float = _setting(0.05, "largest sent coordinate; beyond it is clipped", above=0)
+    update_range: float = _setting(
+        0.05, "largest sent coordinate; beyond it is clipped", above=0, high=1e6
+    )
     deadline_s: float = _setting(
-        600.0, "seconds a stage waits for its clients", above=0, binding=False
+        600.0, "seconds a stage waits for its clients", above=0, high=1e8, binding=False
     )
     out: str = _setting("", "folder of the run's results", binding=False)
 

@@ -7,6 +7,7 @@ markup, and with control characters spelled out, so that none can drive the term
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import sys
 from collections.abc import Collection, Sequence
@@ -56,9 +57,10 @@ def show_table(
     if needed > out.width:
         _stacked(out, headings, rows, title)
         return
-    table = Table(title=title or None, title_justify="left", show_lines=lines)
     if bare:
-        table.box = None
+        _bare(out, headings, rows, figures)
+        return
+    table = Table(title=title or None, title_justify="left", show_lines=lines)
     for heading in headings:
         table.add_column(
             heading,
@@ -72,6 +74,27 @@ def show_table(
         else:
             table.add_row(*(_text(cell) for cell in row))
     out.print(table)
+
+
+def _bare(
+    out: Console,
+    headings: Sequence[str],
+    rows: Sequence[Sequence[Cell] | None],
+    figures: Collection[str],
+) -> None:
+    every = [headings, *(row for row in rows if row)]
+    widths = [max(map(_width, column)) for column in itertools.zip_longest(*every, fillvalue="")]
+    for row in every:
+        line = ""
+        for heading, cell, width in zip(headings, row, widths, strict=False):
+            room = " " * (width - _width(cell))
+            line += (room + str(cell) if heading in figures else str(cell) + room) + "  "
+        out.print(line.rstrip())
+
+
+def _width(cell: Cell) -> int:
+    """In columns: a Chinese sign takes two."""
+    return _text(cell).cell_len
 
 
 def _text(cell: Cell) -> Text:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from made_up_people import write_people
 
+from common.config import Settings
 from simulations.cli import main
 from simulations.scenarios import folder
 
@@ -78,6 +80,25 @@ def test_settings_that_the_data_or_model_cannot_serve(
 ) -> None:
     message = refusal(capsys, *TINY, "--data", str(people), *options)
     assert all(word in message for word in words)
+
+
+NUMBERS = [field for field in dataclasses.fields(Settings) if type(field.default) in (int, float)]
+BUDGETS = ("epsilon", "user_epsilon")  # may be as large as anybody likes
+COUNTS = ("users", "cohort", "rounds", "examples", "layers", "local_steps", "personal_batch")
+
+
+@pytest.mark.parametrize("value", ["nan", "-inf", "-1", "1e308", "1" + "0" * 30, ""])
+@pytest.mark.parametrize("name", [field.name for field in NUMBERS])
+def test_absurd_numbers_are_refused_before_anything_is_read(
+    capsys: pytest.CaptureFixture[str], name: str, value: str
+) -> None:
+    if value.startswith("1") and name in (*BUDGETS, *COUNTS):
+        return
+    option = "--" + name.replace("_", "-")
+    needs = {"user_delta": "--user-epsilon=1", "user_clip": "--user-epsilon=1"}
+    needs["evaluation_range"] = "--evaluation-epsilon=1"
+    also = [needs[name]] if name in needs else []
+    assert option in refusal(capsys, "run", "--data", "/no/such/folder", f"{option}={value}", *also)
 
 
 @pytest.mark.parametrize(

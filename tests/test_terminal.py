@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from made_up_people import write_people
@@ -18,6 +20,7 @@ from simulations.audit.display import show as show_audit
 from simulations.audit.findings import BROKEN, SOUND, AuditReport, Finding
 from simulations.benchmarks import _show as show_bench
 from simulations.cli import main
+from simulations.display import Display, _unspent
 
 HEADINGS = ("person", "base", "ε, an example")
 ROWS = [["a-person-with-a-long-name-1", "12,345.67", "8.00"], None, ["mean", "12,345.67", "≤ 8.00"]]
@@ -117,3 +120,38 @@ def test_audit_and_bench_show_everything(terminal: int, capsys: pytest.CaptureFi
     assert "[x]" in said
     for text in (shown.getvalue(), said):
         assert max(map(len, text.splitlines())) <= terminal
+
+
+def test_an_abandoned_round_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+    entry: Any = SimpleNamespace(
+        status="abandoned", round=1, cohort=3, survivors=0, seconds=1.0, why="2 [red] declined."
+    )
+    Display().round_done(entry, 3, None, "no DP")
+    assert "round 1/3 · abandoned (3 clients asked: 2 [red] declined) · no DP" in (
+        capsys.readouterr().err.replace("\n", " ")
+    )
+
+
+@pytest.mark.parametrize(
+    ("spent", "status", "cohort", "why"),
+    [
+        (8.0, "done", 0, None),
+        (4.2, "abandoned", 0, "not every round took place"),
+        (4.2, "done", 3, "nobody was drawn as often"),
+        (4.2, "done", 0, "the least noise"),
+    ],
+)
+def test_less_than_the_budget_is_said_with_its_reason(
+    spent: float, status: str, cohort: int, why: str | None
+) -> None:
+    report = {
+        "privacy": {"record": {"epsilon": spent}, "user": None},
+        "settings": {"epsilon": 8.0, "user_epsilon": 0.0, "cohort": cohort},
+        "rounds_log": [{"status": status}],
+    }
+    said = list(_unspent(report))
+    if why is None:
+        assert said == []
+    else:
+        assert "at most 4.20 of the 8 asked for" in said[0]
+        assert why in said[0]

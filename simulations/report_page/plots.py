@@ -10,6 +10,7 @@ from common.page.markup import short
 from simulations.report_page.words import ARMS, finite, is_number, tick
 
 ROWS, NAMES = 60, 30  # most people in table and plot; most whose names are written in the plot
+FAR = 20  # times what was spent
 
 
 def draw_people(axes: Any, people: Sequence[dict[str, Any]], name: str, log: bool) -> None:
@@ -39,11 +40,12 @@ def draw_epsilons(axes: Any, spent: Sequence[float], budget: Any) -> None:
     """Each person's ε in ascending order, and the budget where there is one."""
     axes.plot(range(1, len(spent) + 1), spent, "o-" if len(spent) <= ROWS else "-",
               color=INK["shared"], linewidth=1.2, markersize=3.5)  # fmt: skip
-    if is_number(budget):
+    shown = is_number(budget) and budget <= FAR * max(*spent, 0.1)  # else it hides the figures
+    if shown:
         axes.axhline(budget, color=INK["muted"], linewidth=1, linestyle="--")
     axes.set_title("ε")
     axes.set_xlabel("people")
-    axes.set_ylim(0, max(*spent, budget if is_number(budget) else 0, 0.1) * 1.15)
+    axes.set_ylim(0, max(*spent, budget if shown else 0, 0.1) * 1.15)
     axes.locator_params(axis="y", nbins=4)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(axis="y")
