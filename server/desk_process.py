@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from common.errors import PrivityError
 from common.places import keep_authority, keep_log, kept_log
+from common.signals import ending
 from server.desk_line import DeskServer
 from server.enrolment import Enrolment
 from server.enrolment_desk import Desk, Reply
@@ -73,7 +74,7 @@ def serve(place: Place) -> None:
         signed.keep_up()  # before the device is told, so that it is in the log it is shown next
         return reply
 
-    for signum in (signal.SIGTERM, signal.SIGINT):
+    for signum in ending():
         signal.signal(signum, lambda *_: ended.set())
     with DeskServer(place.desk_socket, answer) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
