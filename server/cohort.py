@@ -29,6 +29,7 @@ LEGS = {
     "confirm": "query.confirm",
     "reveal": "query.reveal",
 }
+LOSSES_AT = tuple(leg for leg in LEGS if leg != "open")  # whom a seed drops stays the same
 ADOPT = "adopt"
 MESSAGE_TYPES = LEGS | {ADOPT: "query.adopt"}
 REGISTRATION_DEADLINE_S = 60.0
@@ -276,11 +277,10 @@ def simulated_losses(
     dropout: float, seed: int, number: int, attempt: int, nodes: list[int]
 ) -> Lost:
     """A share `dropout` of the nodes is lost in this round, each at a random leg."""
-    legs = [leg for leg in LEGS if leg != "open"]  # what a seed drops stays what it was
     position = {node: index for index, node in enumerate(nodes)}
     lost_at: dict[int, str] = {}
     for node, index in position.items():
         if uniform("dropout", seed, number, attempt, index) < dropout:
             choice = uniform("leg", seed, number, attempt, index)
-            lost_at[node] = legs[int(choice * len(legs))]
+            lost_at[node] = LOSSES_AT[int(choice * len(LOSSES_AT))]
     return lambda node, leg: lost_at.get(node) == leg

@@ -98,7 +98,7 @@ def test_two_runs_with_the_same_keys_and_other_people_look_the_same(
     assert [(node, kind) for node, kind, _ in first.sent] == [
         (node, kind) for node, kind, _ in second.sent
     ]
-    assert len(first.sent) == 5 * 5
+    assert len(first.sent) == 5 * 6
     masked = []
     for (node, kind, ours), (_, _, theirs) in zip(first.sent, second.sent, strict=True):
         assert len(ours) == len(theirs)

@@ -145,7 +145,8 @@ class Page(HTMLParser):
         "3 clients",
         "1.2 % of all numbers sent",
         "2 of 8 may drop out",
-        "1 of 8 may work with the server; that they expose anybody: impossible",
+        "1 of 8 may work with the server; that they expose anybody: impossible, "
+        "unless the server invents devices",
         "31,234 bytes",
         "nats/token",
         "1,234",  # training examples of the first person

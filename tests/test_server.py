@@ -25,7 +25,7 @@ from common.privacy.user_level import user_epsilon
 from common.terms import round_terms
 from server import aggregation, app
 from server.aggregation import RuleState
-from server.cohort import LEGS, Cohort, Messenger, poisson_sample, simulated_losses
+from server.cohort import LOSSES_AT, Cohort, Messenger, poisson_sample, simulated_losses
 from server.plan import maker_of_rounds
 from server.registry import Registry, RoundEntry
 from server.rounds import hand_out
@@ -236,7 +236,7 @@ def test_poisson_cohorts_are_independent_draws() -> None:
 def test_simulated_dropouts_lose_the_stated_share_at_every_leg() -> None:
     nodes = list(range(1000))
     lost = simulated_losses(0.2, 1, 1, 0, nodes)
-    by_leg = {leg: sum(lost(node, leg) for node in nodes) for leg in LEGS}
+    by_leg = {leg: sum(lost(node, leg) for node in nodes) for leg in LOSSES_AT}
     assert 140 < sum(by_leg.values()) < 260
     assert min(by_leg.values()) > 15
 

@@ -22,6 +22,7 @@ from common.secagg import Aggregator, RoundTerms, certify, messages
 from common.secagg.parameters import DRAW_BITS, MOST_DRAWS, PRIVACY_BITS
 from common.tasks.chat import Turn
 from common.terms import failures, graph_for, round_terms
+from simulations.promises import secure_sum
 
 SETTINGS = Settings(model="tiny", users=3, examples=4, layers=1)
 MEMBERS = (1, 2, 3)
@@ -204,3 +205,10 @@ def test_who_shares_what_does_not_open_costs_the_others_nothing(
         spent.append(len(store.ledger.releases()))
         store.close()
     assert sorted(spent) == [0, 2, 2, 2, 2, 2]
+
+
+def test_what_a_run_says_of_its_secure_sum_names_what_it_rests_on() -> None:
+    said = secure_sum(graph_for(SETTINGS, 3))
+    assert "exposure impossible unless the server invents devices" in said
+    assert "sums of repeated attempts can be subtracted" in said
+    assert "exposure ≤ 2^-6" in secure_sum(graph_for(SETTINGS, 1000))

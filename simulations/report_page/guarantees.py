@@ -108,7 +108,8 @@ def _tolerated(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("Losses", f"{cohort - least:,} of {cohort:,} may drop out; more abandon the round; with "
          f"so many, chance drop-outs abandon it anyway: {failed}"),
         ("Collusion", f"{facts['tolerated_corrupt']:,} of {cohort:,} may work with the server; "
-         f"that they expose anybody: {exposed}"),
+         f"that they expose anybody: {exposed}, unless the server invents devices; sums of "
+         "repeated attempts can be subtracted"),
     ]  # fmt: skip
 
 

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from common.errors import InputError
+from common.privacy.noise import SIGMA_RANGE
 from common.secagg import levels_for, levels_with_noise, wrap_margin
+from common.secagg.noise_room import LEAST_NOISE, MOST_NOISE
 
 PROMISE = 2.0**-40
 
@@ -74,3 +76,10 @@ def test_levels_without_noise_are_those_of_the_plain_quantiser(bits: int) -> Non
 def test_noise_that_fits_no_modulus_is_refused() -> None:
     with pytest.raises(InputError, match="do not fit 16 bits"):
         levels_with_noise(1000, 16, 10**6, 1000.0)
+
+
+def test_terms_allow_the_noise_that_can_be_drawn_and_no_more() -> None:
+    assert SIGMA_RANGE[0] <= LEAST_NOISE
+    assert SIGMA_RANGE[1] == MOST_NOISE == 2**26
+    levels = levels_with_noise(5, 32, 1000, 2.0)
+    assert levels == 2**25  # the modulus has room for more
