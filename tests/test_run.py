@@ -139,7 +139,7 @@ def test_a_run_is_not_resumed_on_other_data(
     run(people, "run", "--rounds", "1", "--personal-epochs", "0")
     file = people / "person001.jsonl"
     file.write_text(file.read_text().replace('"text": "', '"text": "oh, '))
-    devices.examples.cache_clear()  # as a new process would
+    devices.everything.cache_clear()  # as a new process would
     folder.people.cache_clear()
     assert main(["run", "--resume", "--out", str(tmp_path / "run"), "--quiet"]) == 2
     assert "data changed" in capsys.readouterr().err

@@ -81,11 +81,11 @@ def listing(store: Store) -> Row:
 
 def _of_message(store: Store, record: Spent | None) -> Spent | None:
     """What all releases come to for one message, at the δ of the last."""
+    if record is None or not record.epsilon:
+        return record  # and nothing heavy is loaded to say so
     from client.ledger import Spent
     from common.privacy.accountant import epsilon_of_two
 
-    if record is None or not record.epsilon:
-        return record
     return Spent(epsilon_of_two(store.ledger.releases(), record.delta), record.delta)
 
 
