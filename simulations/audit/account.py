@@ -17,6 +17,7 @@ import numpy as np
 from common.config import MIN_COHORT, Settings
 from common.errors import RoundAbandonedError
 from server.spending import spent_after
+from simulations import evaluation as report
 from simulations.audit.arithmetic import Noisy, epsilon_of, zcdp_epsilon
 from simulations.audit.canaries import MODULES
 from simulations.audit.cohort import Person
@@ -121,6 +122,7 @@ def _follow(evidence: Evidence, system: System, story: Story, witness: Witness) 
             row, budget = seen.row("user"), settings.user_epsilon
             _stated(evidence, place, own, budget, settings.user_delta, row)
         _servers(evidence, place, settings, rows, rhos)
+        _summed(evidence, place, settings, witness, rows, rhos)
     return share
 
 
@@ -173,6 +175,32 @@ def _stated(
     evidence.at_most(f"{place}: own ε, {level} row's", own * (1 - ROUNDING), stated)
     evidence.at_most(f"{place}: {level} ε, budget", stated, budget * (1 + ROUNDING))
     evidence.same(f"{place}: {level} δ", row.get("delta"), delta)
+
+
+def _summed(
+    evidence: Evidence,
+    place: str,
+    settings: Settings,
+    witness: Witness,
+    rows: Sequence[Row],
+    rhos: Sequence[float],
+) -> None:
+    """What the ledger says in sum, and what a report makes of it (`simulations.evaluation`)."""
+    ledger = witness.devices[1].store.ledger
+    if settings.dp:
+        own = _own_record(rows, settings) * (1 - ROUNDING)
+        reported = report.epsilon(ledger.releases(), settings.delta, settings.accountant)
+        evidence.at_most(f"{place}: own ε, report's", own, reported)
+        spent = ledger.spent("record")
+        evidence.at_most(f"{place}: own ε, ledger's", own, spent.epsilon if spent else math.nan)
+    if settings.user_epsilon:
+        own = zcdp_epsilon(math.fsum(rhos), settings.user_delta) * (1 - ROUNDING)
+        reported = report.user_epsilon(ledger.user_rhos(), settings.user_delta)
+        evidence.at_most(f"{place}: own user ε, report's", own, reported)
+        spent = ledger.spent("user")
+        evidence.at_most(
+            f"{place}: own user ε, ledger's", own, spent.epsilon if spent else math.nan
+        )
 
 
 def _servers(
