@@ -11,13 +11,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from common.config import MIN_COHORT, Settings
 from common.errors import RoundAbandonedError
 from server.spending import spent_after
-from simulations import evaluation as report
+from simulations import evaluation
 from simulations.audit.arithmetic import Noisy, epsilon_of, zcdp_epsilon
 from simulations.audit.canaries import MODULES
 from simulations.audit.cohort import Person
@@ -31,6 +32,7 @@ from simulations.audit.system import System
 from simulations.audit.witness import Asks, Row, Seen, Witness, claimed_noise
 
 CHECK = "account of all releases"
+REPORT: Any = evaluation  # by whose names a report is made
 RUN = "audit/account"
 ROUNDING = 1e-6  # relative, of a stated ε
 SERVERS = 1e-3  # relative: σ is found to this precision, and the server's may be another
@@ -189,13 +191,13 @@ def _summed(
     ledger = witness.devices[1].store.ledger
     if settings.dp:
         own = _own_record(rows, settings) * (1 - ROUNDING)
-        reported = report.epsilon(ledger.releases(), settings.delta, settings.accountant)
+        reported = REPORT.epsilon(ledger.releases(), settings.delta, settings.accountant)
         evidence.at_most(f"{place}: own ε, report's", own, reported)
         spent = ledger.spent("record")
         evidence.at_most(f"{place}: own ε, ledger's", own, spent.epsilon if spent else math.nan)
     if settings.user_epsilon:
         own = zcdp_epsilon(math.fsum(rhos), settings.user_delta) * (1 - ROUNDING)
-        reported = report.user_epsilon(ledger.user_rhos(), settings.user_delta)
+        reported = REPORT.user_epsilon(ledger.user_rhos(), settings.user_delta)
         evidence.at_most(f"{place}: own user ε, report's", own, reported)
         spent = ledger.spent("user")
         evidence.at_most(
