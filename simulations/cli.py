@@ -85,7 +85,7 @@ def _audit_command(commands: Any) -> None:
     audit = commands.add_parser(
         "audit", help="try to refute every privacy claim; exit code 1 when one is refuted"
     )
-    audit.add_argument("--quick", action="store_true", help="smaller, less than a minute")
+    audit.add_argument("--quick", action="store_true", help="smaller, and faster")
     audit.add_argument(
         "--variant", default="all", metavar="NAME",
         help="one system broken on purpose, `all` of them, or `none` (default: %(default)s)",

@@ -11,12 +11,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from common.config import MIN_COHORT, Settings
 from common.errors import RoundAbandonedError
 from server.spending import spent_after
+from simulations import evaluation
 from simulations.audit.arithmetic import Noisy, epsilon_of, zcdp_epsilon
 from simulations.audit.canaries import MODULES
 from simulations.audit.cohort import Person
@@ -30,6 +32,7 @@ from simulations.audit.system import System
 from simulations.audit.witness import Asks, Row, Seen, Witness, claimed_noise
 
 CHECK = "account of all releases"
+REPORT: Any = evaluation  # by whose names a report is made
 RUN = "audit/account"
 ROUNDING = 1e-6  # relative, of a stated ε
 SERVERS = 1e-3  # relative: σ is found to this precision, and the server's may be another
@@ -121,6 +124,7 @@ def _follow(evidence: Evidence, system: System, story: Story, witness: Witness) 
             row, budget = seen.row("user"), settings.user_epsilon
             _stated(evidence, place, own, budget, settings.user_delta, row)
         _servers(evidence, place, settings, rows, rhos)
+        _summed(evidence, place, settings, witness, rows, rhos)
     return share
 
 
@@ -173,6 +177,32 @@ def _stated(
     evidence.at_most(f"{place}: own ε, {level} row's", own * (1 - ROUNDING), stated)
     evidence.at_most(f"{place}: {level} ε, budget", stated, budget * (1 + ROUNDING))
     evidence.same(f"{place}: {level} δ", row.get("delta"), delta)
+
+
+def _summed(
+    evidence: Evidence,
+    place: str,
+    settings: Settings,
+    witness: Witness,
+    rows: Sequence[Row],
+    rhos: Sequence[float],
+) -> None:
+    """What the ledger says in sum, and what a report makes of it (`simulations.evaluation`)."""
+    ledger = witness.devices[1].store.ledger
+    if settings.dp:
+        own = _own_record(rows, settings) * (1 - ROUNDING)
+        reported = REPORT.epsilon(ledger.releases(), settings.delta, settings.accountant)
+        evidence.at_most(f"{place}: own ε, report's", own, reported)
+        spent = ledger.spent("record")
+        evidence.at_most(f"{place}: own ε, ledger's", own, spent.epsilon if spent else math.nan)
+    if settings.user_epsilon:
+        own = zcdp_epsilon(math.fsum(rhos), settings.user_delta) * (1 - ROUNDING)
+        reported = REPORT.user_epsilon(ledger.user_rhos(), settings.user_delta)
+        evidence.at_most(f"{place}: own user ε, report's", own, reported)
+        spent = ledger.spent("user")
+        evidence.at_most(
+            f"{place}: own user ε, ledger's", own, spent.epsilon if spent else math.nan
+        )
 
 
 def _servers(

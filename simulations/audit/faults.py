@@ -19,13 +19,17 @@ from client import training as on_device
 from client.budget import next_release
 from client.training import Trained, train_shared
 from common import terms
+from common.adapter import lora
 from common.config import Settings
+from common.evaluation import counted_answers
 from common.privacy import training
 from common.privacy.noise import discrete_gaussian
 from common.randomness import Random
 from simulations.audit.system import Swap, System, stream
 
 Made = Callable[[Any], Any]
+_train: Any = train_shared
+_mark_as_processed: Any = vars(training)["_mark_as_processed"]
 SHORT = 2  # bytes of a seed
 OTHER_DELTA = 1e-2
 
@@ -87,7 +91,7 @@ def _per_coordinate(_sound: Any) -> Any:
 def _add(parameter: Any, total: torch.Tensor) -> None:
     summed = parameter.summed_grad
     parameter.summed_grad = total if summed is None else summed + total
-    training._mark_as_processed(parameter.grad_sample)
+    _mark_as_processed(parameter.grad_sample)
 
 
 def _own_count(sound: Any) -> Any:
@@ -101,7 +105,8 @@ def _own_count(sound: Any) -> Any:
 
 def _same_noise(*given: Any) -> Trained:
     *others, _random = given
-    return train_shared(*others, stream(0, "always the same"))
+    trained: Trained = _train(*others, stream(0, "always the same"))
+    return trained
 
 
 def _same_share(size: int, noise: float, _random: Random) -> NDArray[np.int64]:
@@ -117,7 +122,7 @@ def _retries_are_free(sound: Any) -> Any:
 
 
 def _largest_coordinate(update: NDArray[Any], bound: float) -> NDArray[Any]:
-    return np.clip(update, -bound, bound)
+    return np.asarray(np.clip(update, -bound, bound))
 
 
 def _unbounded(update: NDArray[Any], clip: float, levels: int) -> NDArray[np.int32]:
@@ -135,7 +140,7 @@ def _no_noise(size: int, _std: float, _random: Random) -> NDArray[np.float64]:
 def _upper_clip_only(_sound: Any) -> Any:
     def gain(backbone: Any, answers: Any, settings: Settings) -> float:
         total = sum(float(g.sum()) for g in _gains(backbone, answers, settings, -np.inf))
-        return total / evaluation.evaluation.counted_answers(settings)
+        return total / counted_answers(settings)
 
     return gain
 
@@ -150,9 +155,9 @@ def _divided_by_own_count(_sound: Any) -> Any:
 
 def _gains(backbone: Any, answers: Any, settings: Settings, low: float) -> Any:
     for batch in backbone.batches(answers):
-        with evaluation.lora.active(backbone.model):
+        with lora.active(backbone.model):
             before = evaluation._means(backbone.losses(batch))
-        with evaluation.lora.active(backbone.model, evaluation.lora.SHARED):
+        with lora.active(backbone.model, lora.SHARED):
             after = evaluation._means(backbone.losses(batch))
         gained = torch.nan_to_num(before - after, nan=max(low, -settings.evaluation_range))
         yield gained.clamp(low, settings.evaluation_range)
@@ -167,7 +172,7 @@ def _short_seed(_sound: Any) -> Any:
 
 
 def _short_share(size: int, noise: float, random: Random) -> NDArray[np.int64]:
-    return np.rint(_short_seed(None)(size, noise, random)).astype(np.int64)
+    return np.asarray(np.rint(_short_seed(None)(size, noise, random)), dtype=np.int64)
 
 
 def _not_finite_passes(_sound: Any) -> Any:

@@ -99,12 +99,13 @@ def _blocks(probing: Probing, sharing: str) -> list[slice]:
 
 def _small_noise(seed: int, number: int) -> bytes:
     """The noise of one step on two weights."""
-    layers = torch.nn.ModuleList([torch.nn.Linear(1, 2, bias=False)])
+    layer = torch.nn.Linear(1, 2, bias=False)
+    layers = torch.nn.ModuleList([layer])
     with torch.no_grad():
-        layers[0].weight.zero_()
+        layer.weight.zero_()
     settings = DPSettings(1.0, 1.0, 1.0, 1, 1.0)
     optimizer = torch.optim.SGD(layers.parameters(), lr=1.0)
     random = stream(seed, f"small noise/{number}")
     private_steps(layers, optimizer, [], lambda _: [], lambda _: torch.zeros(()), settings, random)
-    drawn: NDArray[np.float32] = layers[0].weight.detach().numpy()
+    drawn: NDArray[np.float32] = layer.weight.detach().numpy()
     return drawn.tobytes()

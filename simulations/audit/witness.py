@@ -59,7 +59,7 @@ class Seen:
     @property
     def real(self) -> NDArray[np.float64]:
         """`sent` in units of the parameters."""
-        return self.sent * (self.terms.clip / self.terms.levels)
+        return np.asarray(self.sent * (self.terms.clip / self.terms.levels), np.float64)
 
     def row(self, guarantee: str) -> Row:
         """The one row of this attempt; empty when there is none."""
