@@ -82,16 +82,12 @@ def test_a_byte_that_is_no_text_does_not_end_a_conversation(tmp_path: Path) -> N
     assert "heard and then\n" in done.stdout.decode()
 
 
-@pytest.mark.parametrize("package", PACKAGES)
-@pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)])
-def test_closed_streams(tmp_path: Path, package: str, closed: tuple[int, ...]) -> None:
+def test_closed_streams(tmp_path: Path) -> None:
     """What is opened in their place is nobody's file."""
-    without_traceback(ran(package, "nonsense", closed=closed), 2)
-    if package == "server" and len(closed) == 3:
-        folder = tmp_path / "ours"
-        without_traceback(ran("server", "init", str(folder), closed=closed), 0)
-        without_traceback(ran("server", "devices", "--dir", str(folder), closed=closed), 0)
-        assert (folder / "enrolment.db").read_bytes().startswith(b"SQLite format 3\0")
+    folder, closed = tmp_path / "ours", (0, 1, 2)
+    without_traceback(ran("server", "init", str(folder), closed=closed), 0)
+    without_traceback(ran("server", "devices", "--dir", str(folder), closed=closed), 0)
+    assert (folder / "enrolment.db").read_bytes().startswith(b"SQLite format 3\0")
 
 
 def test_output_that_nobody_takes() -> None:
