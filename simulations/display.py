@@ -113,7 +113,7 @@ class Display:
     @contextmanager
     def evaluating(self, users: int) -> Iterator[Callable[[], None]]:
         """The bar of the evaluation."""
-        with self.bar("personal adapters and held-out evaluation", users) as advance:
+        with self.bar("evaluation", users) as advance:
             yield lambda: advance("")
 
     def closing(self, report: dict[str, Any], out: str) -> None:
