@@ -82,7 +82,7 @@ def _bare(
     rows: Sequence[Sequence[Cell] | None],
     figures: Collection[str],
 ) -> None:
-    every = [headings, *(row for row in rows if row)]
+    every: list[Sequence[Cell]] = [headings, *(row for row in rows if row)]
     widths = [max(map(_width, column)) for column in itertools.zip_longest(*every, fillvalue="")]
     for row in every:
         line = ""

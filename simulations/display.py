@@ -125,7 +125,8 @@ class Display:
 
     def frontier(self, found: dict[str, Any], out: str) -> None:
         """The table of a frontier: one row for each ε."""
-        name, rows = found["metric"], []
+        name = found["metric"]
+        rows: list[list[str]] = []
         for row in found["rows"]:
             interval = row["intervals"]["shared_vs_base"]
             words = "" if interval is None else f"{interval[0]:+.1f} to {interval[1]:+.1f}"
