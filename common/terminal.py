@@ -11,12 +11,13 @@ import itertools
 import os
 import sys
 from collections.abc import Collection, Sequence
+from typing import TypeAlias
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-Cell = str | Text
+Cell: TypeAlias = str | Text
 WORD = 16  # characters; a longer word of a sentence may be folded in a table
 
 
