@@ -11,12 +11,13 @@ import itertools
 import os
 import sys
 from collections.abc import Collection, Sequence
+from typing import TypeAlias
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-Cell = str | Text
+Cell: TypeAlias = str | Text
 WORD = 16  # characters; a longer word of a sentence may be folded in a table
 
 
@@ -82,7 +83,7 @@ def _bare(
     rows: Sequence[Sequence[Cell] | None],
     figures: Collection[str],
 ) -> None:
-    every = [headings, *(row for row in rows if row)]
+    every: list[Sequence[Cell]] = [headings, *(row for row in rows if row)]
     widths = [max(map(_width, column)) for column in itertools.zip_longest(*every, fillvalue="")]
     for row in every:
         line = ""

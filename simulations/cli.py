@@ -239,6 +239,8 @@ def _frontier(options: argparse.Namespace) -> int:
     display = Display(quiet=options.quiet)
     given = _given(options)
     _one_source(given)
+    user = options.guarantee == "user"
+    _none_in_vain(given | ({"user_epsilon": 1.0} if user else {}), dp=not user)
     found = frontier.frontier(
         given, seeds, levels, Path(options.out), display, guarantee=options.guarantee
     )

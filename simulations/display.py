@@ -114,7 +114,7 @@ class Display:
     @contextmanager
     def evaluating(self, users: int) -> Iterator[Callable[[], None]]:
         """The bar of the evaluation."""
-        with self.bar("personal adapters and held-out evaluation", users) as advance:
+        with self.bar("evaluation", users) as advance:
             yield lambda: advance("")
 
     def closing(self, report: dict[str, Any], out: str) -> None:
@@ -126,7 +126,8 @@ class Display:
 
     def frontier(self, found: dict[str, Any], out: str) -> None:
         """The table of a frontier: one row for each ε."""
-        name, rows = found["metric"], []
+        name = found["metric"]
+        rows: list[list[str]] = []
         for row in found["rows"]:
             interval = row["intervals"]["shared_vs_base"]
             words = "" if interval is None else f"{interval[0]:+.1f} to {interval[1]:+.1f}"

@@ -108,7 +108,7 @@ def _run(settings: Settings, folder: Path, display: Display) -> dict[str, Any]:
     keep(folder, f"simulated-{settings.seed}", keys.stream("authority")(32))
     begin, before = time.monotonic(), _earlier_seconds(folder)
     try:
-        with display.bar("the base on held-out answers", settings.users) as tick:
+        with display.bar("base model", settings.users) as tick:
             score_base(settings, folder, lambda: tick(""))
         _rounds(settings, display)
         return _finish(settings, folder, display, lambda: before + time.monotonic() - begin)

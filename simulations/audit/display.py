@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.text import Text
 
-from common.terminal import console, show_table
+from common.terminal import Cell, console, show_table
 from simulations.audit.findings import (
     BROKEN,
     CAUGHT,
@@ -82,7 +82,7 @@ def conclusion(report: AuditReport) -> Iterator[str]:
 
 
 def _show(out: Console, title: str, findings: list[Finding]) -> None:
-    rows = []
+    rows: list[list[Cell]] = []
     for finding in findings:
         system = [] if finding.system == SOUND else [(f"{finding.system}\n", "bold")]
         rows.append(
