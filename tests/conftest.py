@@ -1,12 +1,15 @@
 """Fixtures of all tests: made-up people and tiny runs. Nothing here needs the network.
 
 The suite is its own: whoever starts it, from whatever terminal, beside whatever else runs here, it
-sees an empty home folder, a terminal of 80 columns, one core and no setting of the person's own.
+sees an empty home folder, a terminal of 80 columns, UTF-8, one core and no setting of the person's
+own.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import locale
 import os
 import re
 import signal
@@ -34,8 +37,11 @@ for _folder in ("home", "cache", "state"):
 os.environ |= {
     "HOME": f"{_ours.name}/home", "PRIVITY_CACHE": f"{_ours.name}/cache",
     "XDG_STATE_HOME": f"{_ours.name}/state", "COLUMNS": "80",
-    "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1", "LC_ALL": "C.UTF-8",
+    "PYTHONUTF8": "1",
 }  # fmt: skip
+with contextlib.suppress(locale.Error):  # for this process, which has begun
+    locale.setlocale(locale.LC_ALL, "C.UTF-8")
 
 # A busy machine is no failure, and what one run found is not kept for others.
 settings.register_profile(
