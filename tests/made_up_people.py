@@ -23,7 +23,7 @@ def write_people(folder: Path, count: int, *, answers: int = 10, seed: int = 0) 
                 text = " ".join(chance.choices(WORDS, k=3))
                 at = f"2026-01-{turn + 1:02d}T10:00:0{author == 'me':d}Z"
                 message = {"kind": "message", "text": text, "author": author}
-                split = "train" if turn < 0.8 * answers else "heldout"
+                split = "train" if turn < int(0.8 * answers) else "heldout"
                 message |= {"conversation": "c", "at": at, "split": split}
                 lines.append(json.dumps(message))
         (folder / f"person{number:03d}.jsonl").write_text("\n".join(lines) + "\n")

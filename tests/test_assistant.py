@@ -493,7 +493,7 @@ def records(answers: int = 20, *, fits: bool = True) -> list[Record]:
         for author, words in (("other", f"q {noise}"), ("me", "tea, please" if fits else noise)):
             values = {"text": words, "author": author, "conversation": "c"}
             at = f"2026-01-01T10:{number:02d}:{author == 'me':02d}+00:00"
-            split = "train" if number < 0.8 * answers else "heldout"
+            split = "train" if number < int(0.8 * answers) else "heldout"
             found.append(Record("message", values, at, split))
     return found
 
