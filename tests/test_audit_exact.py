@@ -30,6 +30,7 @@ from simulations.audit.noise_record import noise_record
 from simulations.audit.noise_tests import require_entropy, test_noise, test_repeats
 from simulations.audit.sampling import sampling
 from simulations.audit.scale import QUICK
+from simulations.audit.sets import choice
 from simulations.audit.system import System
 from simulations.audit.variants import VARIANTS
 
@@ -149,7 +150,7 @@ def test_what_is_no_number_violates_and_refutes() -> None:
 @pytest.mark.parametrize(
     "check",
     [exact_record, noise_record, exact_user, noise_user, exact_figure, noise_figure, account,
-     sampling],
+     sampling, choice],
 )  # fmt: skip
 def test_the_sound_system_holds(check: Check) -> None:
     (found,) = check(System(), QUICK, 0)

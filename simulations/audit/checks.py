@@ -22,6 +22,7 @@ from simulations.audit.reconstruction import reconstruction
 from simulations.audit.record_level import record_level
 from simulations.audit.sampling import sampling
 from simulations.audit.scale import FULL, QUICK, Scale
+from simulations.audit.sets import choice
 from simulations.audit.sums import both_shares, mask_seeds
 from simulations.audit.system import System
 from simulations.audit.user_level import user_level
@@ -64,7 +65,7 @@ TELLING: dict[str, tuple[Check, ...]] = {
     "both-shares": (both_shares,),
     **{name: (check,) for check, names in PLANTED_FOR.items() for name in names},
 }
-SOUND_ONLY: tuple[Check, ...] = (sampling, memories, reconstruction)
+SOUND_ONLY: tuple[Check, ...] = (sampling, choice, memories, reconstruction)
 # A user-level run of a few rounds cannot show that a budget was spent again in each.
 SLOW = {("accountant-reset", user_level): "accountant-reset at user level, which takes 25 rounds"}
 
