@@ -1,8 +1,7 @@
 """Fixtures of all tests: made-up people and tiny runs. Nothing here needs the network.
 
 The suite is its own: whoever starts it, from whatever terminal, beside whatever else runs here, it
-sees an empty home folder, a terminal of 80 columns, UTF-8, one core and no setting of the person's
-own.
+sees an empty home folder, UTF-8, one core, no terminal's width and no setting of the person's own.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from made_up_people import Runner, write_people
 # before anything reads it, but for the model that PRIVITY_TEST_MODEL names.
 THEIRS = re.compile(
     r"PRIVITY_(?!TEST_MODEL$)|FLWR_|RAY_|HF_|XDG_"
-    r"|(.*_proxy|LINES|NO_COLOR|FORCE_COLOR|CLICOLOR_FORCE|DBUS_SESSION_BUS_ADDRESS)$",
+    r"|(.*_proxy|COLUMNS|LINES|NO_COLOR|FORCE_COLOR|CLICOLOR_FORCE|DBUS_SESSION_BUS_ADDRESS)$",
     re.IGNORECASE,
 )
 for _name in [name for name in os.environ if THEIRS.match(name)]:
@@ -36,7 +35,7 @@ for _folder in ("home", "cache", "state"):
     Path(_ours.name, _folder).mkdir()
 os.environ |= {
     "HOME": f"{_ours.name}/home", "PRIVITY_CACHE": f"{_ours.name}/cache",
-    "XDG_STATE_HOME": f"{_ours.name}/state", "COLUMNS": "80",
+    "XDG_STATE_HOME": f"{_ours.name}/state",
     "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1", "LC_ALL": "C.UTF-8",
     "PYTHONUTF8": "1",
 }  # fmt: skip
