@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from common.tasks.sets import divide, window, within
-
 from common.tasks.chat import Turn
+from common.tasks.sets import divide, window, within
 
 
 def chosen(
