@@ -66,7 +66,8 @@ def expected(settings: Settings, ledger: Ledger) -> Asked:
         BudgetExceededError: More than is left of the federation's own budget.
         PrivityError: No round can be made under these settings.
     """
-    from client.budget import next_release
+    from client.budget import next_evaluation, next_release
+    from common import releases
     from common.planning import planned_rounds
     from common.privacy.accountant import epsilon
     from common.privacy.user_level import calibrate_user, user_epsilon
@@ -74,8 +75,11 @@ def expected(settings: Settings, ledger: Ledger) -> Asked:
 
     record = person = math.inf
     if settings.dp:
-        release = next_release(ledger.trainings(), settings, 1, ledger.evaluations())
-        record = epsilon([*ledger.releases(), release], settings.delta, settings.accountant)
+        past, scored = ledger.releases(), ledger.evaluations()
+        sigma = next_release(past, settings, 1, scored).noise_multiplier
+        figure = next_evaluation(scored, settings, 1)
+        first = [*releases.updates(settings, sigma, 1), *([figure] if figure else [])]
+        record = epsilon([*past, *first], settings.delta, settings.accountant)
     if settings.user_epsilon:
         rhos, planned = ledger.user_rhos(), planned_rounds(settings, 1)
         rho = calibrate_user(rhos, planned, settings.user_epsilon, settings.user_delta)

@@ -161,7 +161,7 @@ def test_a_person_who_is_hidden_in_the_sum_never_refuses_because_of_their_data(
     total = from_ring(server.unmask(revealed), terms.bits)
     noise = terms.noise * math.sqrt(3)
     assert np.abs(total).max() < 1e-4 / settings.user_clip * levels + 8 * noise
-    assert np.std(total) > noise / 2
+    assert np.std(total) > noise / 5  # of eight draws: a chance of 10^-4 to be below
 
 
 def test_what_a_device_keeps_of_a_shared_adapter_belongs_to_its_plan(tmp_path: Path) -> None:
