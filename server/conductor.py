@@ -19,7 +19,7 @@ from common.errors import PrivityError
 from common.places import FEDERATION
 from server.flower import Control
 from server.hold import on_hold
-from server.plan import last_asked, maker_of_rounds, read_plan, rounds_done
+from server.plan import last_asked, left_unspent, maker_of_rounds, read_plan, rounds_done
 
 PATIENCE_S = 20.0  # for a run to be taken up, and for one whose maker died to be noticed
 SLOW_S = 60.0  # then whoever waits is told that a ServerApp is starting still
@@ -50,7 +50,7 @@ class Conductor:
     _run: int | None = None
     _idle_since: float = 0.0
     _begun: float = 0.0
-    _done: int = 0  # rounds, when a run was started last
+    _outcomes: int = 0  # of attempts at rounds, when a run was started last
     _pause_s: float = 0.0
     _again_at: float | None = None
 
@@ -65,22 +65,29 @@ class Conductor:
             InputError: The settings are wrong.
         """
         asked, done = read_plan(self.folder), rounds_done(self.folder)
-        settings = self.settings()
+        settings, outcomes = self.settings(), done + left_unspent(self.folder)
         enough = done >= last_asked(self.folder, settings.rounds)
         if not asked or enough or on_hold(self.folder):
             self._all_is_well()
+            self._forget_if_over()
             return
         if maker_of_rounds(self.folder) is not None:
             self._all_is_well()
             return
-        if done > self._done:
+        if outcomes > self._outcomes:
             self._pause_s = 0.0
         if self._run is None or (self._over(self._run) and self._rested()):
+            self._outcomes = outcomes
             self._begin(settings, done)
 
     def _all_is_well(self) -> None:
         """Nothing is wanted, or somebody makes it."""
         self._idle_since, self.why, self._again_at = self.clock(), "", None
+
+    def _forget_if_over(self) -> None:
+        """A run that has made all that was asked for is no reason to wait before the next."""
+        if self._run is not None and not self.control.status(self._run).startswith(ALIVE):
+            self._run, self._pause_s = None, 0.0
 
     def _over(self, run: int) -> bool:
         """Whether nobody makes rounds for a run any more, or ever will; `why` says so."""
@@ -110,7 +117,7 @@ class Conductor:
         self.end()
         self._run = self.control.start(settings)
         self._idle_since = self._begun = self.clock()
-        self._done, self._again_at, self.last_words = done, None, ""
+        self._again_at, self.last_words = None, ""
         self.tell(f"round {done + 1} is next; started Flower run {self._run}")
 
     def end(self) -> None:

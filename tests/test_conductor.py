@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from server import conductor, figures
 from server.commands.run import _tell_why_not
 from server.conductor import Conductor, server_app_lives
 from server.plan import Plan, making_rounds, write_plan
+from server.registry import RoundEntry
 
 
 @dataclass
@@ -124,3 +126,23 @@ def test_a_server_app_is_found_by_its_name_and_its_federation(tmp_path: Path) ->
         assert not server_app_lives(tmp_path / "another")
         process.communicate(b"\n")
     assert not server_app_lives(tmp_path)
+
+
+def test_rounds_that_are_asked_for_anew_begin_at_once(
+    tended: Conductor, flower: Flower, tmp_path: Path
+) -> None:
+    """A run that ended because it had made all that was asked for is no failure."""
+    tended.tend()
+    rounds = tmp_path / "server" / "rounds"
+    rounds.mkdir(parents=True)
+    for number in (1, 2, 3):
+        entry = RoundEntry(number, "done", 3, 3, 1.0, "ab")
+        (rounds / f"{number:04d}.json").write_text(json.dumps(asdict(entry)))
+    tend(tended, flower, 30)
+    flower.status_of_run = "finished:completed"
+    tend(tended, flower, 5)
+    for number in (1, 2):
+        (rounds / f"{number:04d}.json").unlink()  # as if two more were asked for
+    tended.tend()
+    assert flower.started == [0.0, flower.now]
+    assert not tended.why
