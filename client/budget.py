@@ -13,6 +13,7 @@ from common.privacy.accountant import Release, calibrate, epsilon
 from common.privacy.user_level import user_epsilon
 
 ROUNDING = 1e-9  # relative; the server's plan and the device's sum are added up in other orders
+MOST_NOISE = 4.0  # times the public σ: one device in eight with more would drown the seven others
 
 
 def next_release(
@@ -26,7 +27,8 @@ def next_release(
     The plan is the training of all rounds that are left, with the counts and evaluations beside it:
     an answer that is held out today may be trained on tomorrow, so all count against the one ε.
     σ is the least that fits, but never less than the public one that an empty ledger would give,
-    which is what the server states. Repeated rounds and other runs are paid for by more noise.
+    which is what the server states. Repeated rounds and other runs are paid for by more noise, as
+    long as what is sent is more than noise.
 
     Args:
         past: Everything that was charged so far.
@@ -49,6 +51,11 @@ def next_release(
         delta=settings.delta,
         accountant=settings.accountant,
     )
+    if sigma > MOST_NOISE * least:
+        raise BudgetExceededError(
+            f"what is left of ε = {settings.epsilon:g} would pay for {sigma / least:.1f} times the "
+            f"planned noise, and more than {MOST_NOISE:g} times helps nobody."
+        )
     return releases.training(settings, max(least, sigma))
 
 

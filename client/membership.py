@@ -14,9 +14,8 @@ from client.device import Identity
 from client.draws import OF_DRAWS
 from client.enrolled import OF_ENROLMENT
 from client.joining import Membership
-from client.participation import OF_ROUNDS
 from client.prospects import KEPT
-from client.store import FEDERATION, Store
+from client.store import FEDERATION, OF_ROUNDS, Store
 from common.errors import InputError
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from client.device import Device
 from client.examples import Chosen, for_release
 from client.ledger import UNBOUNDED, Charge, Spent
 from client.policy import Asked
-from client.store import Store, Upload
+from client.store import ASKED, OF_ROUNDS, STATE, TERMS, Store, Upload
 from client.terms import check_terms
 from client.training import train_shared
 from common import releases
@@ -38,7 +38,6 @@ from common.secagg import Floor, Participant, RoundTerms, quantize, to_ring
 from common.secagg.quantize import clip_norm, quantize_towards_zero
 from common.terms import user_rho
 
-STATE, TERMS, ASKED = OF_ROUNDS = "round/", "terms/", "asked/"  # each with a round's number
 DIGEST_BYTES = 32  # of what was asked; the answer follows
 KEPT = "kept/"
 LOSS, TOKENS, CLIPPED, COORDINATES = "loss", "trained-tokens", "clipped", "coordinates"

@@ -21,6 +21,9 @@ PLACES = {
 }  # fmt: skip
 FORGOTTEN = "restored"  # the run of releases that a restored ledger had forgotten
 FEDERATION = "federation"  # JSON: what this device is enrolled in
+# What is kept of a round until it is over, each with the round's number: the member's secrets, its
+# terms, and what was asked and answered last.
+STATE, TERMS, ASKED = OF_ROUNDS = "round/", "terms/", "asked/"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.integrate import quad
 
-from common.errors import BudgetExceededError
 from common.privacy import accountant
 from common.privacy.accountant import Release, calibrate, epsilon, epsilon_of_two
 from common.privacy.gaussian import gaussian_epsilon, gaussian_mu, log_delta
@@ -122,9 +121,3 @@ def test_two_examples_cost_twice_the_sensitivity() -> None:
     sampled = [Release(2.0, 0.5, 3)]
     assert 2 * epsilon(sampled, DELTA) < epsilon_of_two(sampled, DELTA) < 20
     assert epsilon_of_two([], DELTA) == 0.0
-
-
-def test_a_budget_with_all_but_nothing_left_is_spent() -> None:
-    sigma = calibrate([], NO_SAMPLING, target=8.0, delta=DELTA)
-    with pytest.raises(BudgetExceededError, match=r"8\.00 is spent"):
-        calibrate([Release(sigma, 1.0, 3)], NO_SAMPLING, target=8.0, delta=DELTA)

@@ -20,6 +20,7 @@ import common.backbone
 from client import adapters, membership, participation
 from client import app as client_app
 from client.device import Device, Identity
+from client.examples import sets_key
 from client.joining import Membership
 from client.ledger import Charge
 from client.node import Node
@@ -36,7 +37,8 @@ from common.privacy.accountant import Release
 from common.records import Record
 from common.secagg import Aggregator, certify
 from common.secagg.quantize import from_ring
-from common.tasks.chat import Turn
+from common.tasks.chat import Turn, turns
+from common.tasks.sets import chosen
 from common.terms import round_terms
 
 SETTINGS = Settings(model="tiny", users=3, examples=4, layers=1)
@@ -293,7 +295,9 @@ def test_an_adapter_is_used_only_if_it_helps(
     looked, real = set[str](), common.backbone.skeleton
     monkeypatch.setattr(common.backbone, "skeleton", lambda name: (looked.add(name), real(name))[1])
     plan, store = adapter_plans(SETTINGS)[0], person.vault.store
-    answers = person._split(SETTINGS)[1]
+    answers = chosen(
+        turns(person.vault.records.all()), sets_key(person.vault.store), SETTINGS.examples
+    )[1]
     random = np.random.default_rng(0)
     noise = random.normal(0, 0.3, plan.dimension).astype(np.float32)
     good, _ = trained(person, plan)
@@ -323,7 +327,7 @@ def trained(person: Service, plan: Any) -> tuple[Any, float]:
     )
     backbone = backbone_for(settings)
     start = Shared(plan, plan.initial(plan.sent))
-    examples = backbone.prepared(person._split(settings)[0])
+    examples = backbone.prepared(person._divided()[0])
     found = train_shared(
         backbone, start, None, examples, settings, None, np.random.default_rng(1).bytes
     )

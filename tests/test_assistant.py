@@ -589,8 +589,8 @@ def test_a_federation_of_few_examples_leaves_enough_to_learn_alone() -> None:
     """Where there are too few answers importing more helps, whatever a federation's `examples`."""
     settings = replace(settings_for("tiny"), examples=12)
     with pytest.raises(InputError, match="Import more messages"):
-        train(records(3), None, settings, random=random())
-    result = train(records(30), None, settings, random=random())
+        train(records(3), None, settings, key=KEY, random=random())
+    result = train(records(30), None, settings, key=KEY, random=random())
     assert result.train > 12
     assert result.heldout >= 4
 

@@ -601,7 +601,7 @@ def unclipped_contribution(device: Any, settings: Settings, terms: Any, change: 
         (participation, "cost_of", VARIANTS["ledger-forgets"].cost, device_user),
         (Ledger, "charge", lambda *_: None, device_record),
         (Ledger, "charge", lambda *_: None, device_user),
-        (Ledger, "trainings", lambda _: [], device_record),
+        (Ledger, "releases", lambda _: [], device_record),
         (Ledger, "user_rhos", lambda _: [], device_user),
     ],
 )

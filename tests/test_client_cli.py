@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from deployment import wait_for
 from made_up_people import write_people
 
-from client import unlocking
+from client import membership, unlocking
 from client.cli import main
 from client.commands.uploads import listing, summary
+from client.joining import Membership
 from client.ledger import Charge, Spent
 from client.store import Store, Upload
 from client.unlocking import Cost, Passphrase
@@ -211,12 +213,15 @@ def test_status_tells_of_the_running_process_and_the_federation(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     with Vault.open(tmp_path / "home", Passphrase(lambda _: WORDS), exclusive=True) as vault:
-        enrolled = {"name": "village", "url": "https://example.org", "member": "77"}
-        vault.store.put("federation", json.dumps(enrolled).encode())
+        authority = Ed25519PrivateKey.generate().public_key().public_bytes_raw()
+        joined = Membership("https://example.org", b"", 77, b"", authority, "village")
+        membership.keys(vault.store)
+        membership.keep(vault.store, joined)
         notes = {"pid": os.getpid(), "connected": True, "round": 4}
         (tmp_path / "home/status.json").write_text(json.dumps(notes))
         status = said(capsys, "status")
-        for words in (f"{os.getpid()} is running", "connected", "village at https://example.org"):
+        place = "village at https://example.org"
+        for words in (f"{os.getpid()} is running", "connected", place, "enrolled"):
             assert words in status
         (tmp_path / "home/status.json").write_text("{")
         assert "is running" in said(capsys, "status")
@@ -285,7 +290,7 @@ def test_a_simulated_devices_journal_shows_what_its_rounds_cost(
     assert found["record"]["epsilon"] == report["privacy"]["record"]["epsilon"]
     assert found["record"]["delta"] == report["privacy"]["record"]["delta"]
     assert found["user"]["epsilon"] == "infinite"
-    assert found["messages"] == 10
+    assert found["messages"] == 12
     assert found["charged_but_not_sent"] == 0
     assert all(row["at"] for row in found["uploads"])
 

@@ -45,7 +45,7 @@ def test_damaged_weights_stop_a_run_before_anybody_is_charged(
 def test_training_that_diverges_is_said_and_reports_nothing(
     run: Runner, people: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ("--personal-rate", "1e30", "--personal-epochs", "3")
+    options = ("--personal-rate", "1e6", "--personal-epochs", "3")
     assert run(people, "out", *options, exit_code=2) == {}
     said = capsys.readouterr().err
     assert said.count("\n") == 1
@@ -60,7 +60,7 @@ def test_damaged_weights_fit_no_personal_adapter(damaged: Path) -> None:
         for author in ("other", "me")
     ]
     with pytest.raises(InputError, match="weights are damaged"):
-        train(records, None, Settings(model=str(damaged)))
+        train(records, None, Settings(model=str(damaged)), key=bytes(32))
 
 
 def test_a_perplexity_beyond_all_numbers_is_infinite() -> None:

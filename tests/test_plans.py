@@ -25,7 +25,7 @@ PLAN = AdapterPlan("toy", (Site("layer", 3, 4),), 2, 2.0, 0, "ffa")
 HOPELESS: list[tuple[dict[str, Any], str]] = [
     ({"users": 2}, "cohort of 2 is too small"),
     ({"users": 200, "user_epsilon": 0.001, "modulus_bits": 16}, "modulus"),
-    ({"epsilon": 1e-4}, "keeps --epsilon 0.0001"),
+    ({"epsilon": 1e-9, "delta": 1e-15}, "keeps --epsilon 1e-09"),
 ]
 
 
@@ -66,7 +66,10 @@ def test_run_refuses_before_it_asks_for_anything(
 ) -> None:
     place = create(tmp_path / "ours")
     text = place.settings_file.read_text()
-    place.settings_file.write_text(text.replace("\nepsilon = 8.0\n", "\nepsilon = 0.0001\n"))
+    for before, after in (("epsilon = 8.0", "epsilon = 1e-9"), ("delta = 1e-05", "delta = 1e-15")):
+        assert f"\n{before}\n" in text
+        text = text.replace(f"\n{before}\n", f"\n{after}\n")
+    place.settings_file.write_text(text)
     capsys.readouterr()
     assert main(["run", "--dir", str(place.folder), "--no-wait"]) == 2
     said = capsys.readouterr().err

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from client import joining, unlocking
 from client.cli import main
@@ -25,6 +26,7 @@ from common.errors import DecodeError
 from common.offer import Offer
 
 INVITE = ("https://village:1", "CODE", "--ca-fingerprint", "AB", "--no-start")
+AUTHORITY = Ed25519PrivateKey.generate().public_key().public_bytes_raw()
 OTHERS = Offer("village", Settings(model="tiny", users=3))
 
 
@@ -45,7 +47,7 @@ def offered(
     monkeypatch.setattr(joining, "offered", lambda *_: offer[0])
 
     def enrol(url: str, *_: Any, **__: Any) -> Membership:
-        return Membership(url, b"", 7, b"", b"", offer[0].federation)
+        return Membership(url, b"", 7, b"", AUTHORITY, offer[0].federation)
 
     monkeypatch.setattr(joining, "join", enrol)
     return offer
@@ -70,7 +72,7 @@ def test_who_joins_what_it_would_decline_is_told_so_and_what_changes_it(
     for line in ("model", "devices in a sum"):
         (shown,) = [one for one in out.splitlines() if one.startswith(line)]
         assert shown.endswith(EVERY)
-    assert "4.19" in out and "member 7 of 'village'" in out
+    assert "4.18" in out and "member 7 of 'village'" in out
     assert "Every round would be declined by your policy, because of: model, devices in a" in err
     (command,) = [part for part in err.splitlines() if "To allow it: " in part]
     assert len(status(capsys)) == 2

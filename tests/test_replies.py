@@ -154,7 +154,7 @@ def test_an_exchange_ends_at_its_deadline_with_what_is_whole(
     ("refused", "told"),
     [
         ("DeclinedError", "DeclinedError"),
-        ("ValueError at training.py:12", "ValueError at training.py:12"),
+        ("ValueError at training.py:12", "malformed"),
         ("x\n2026-01-01 up ready", "malformed"),
         ("Declined\n", "malformed"),
         ("\x1b[2J", "malformed"),

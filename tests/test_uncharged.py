@@ -72,7 +72,7 @@ class Round:
         return participation.update(self.devices[member], SETTINGS, number, inbox, self.start)
 
     def charged(self, member: int) -> int:
-        return len(self.devices[member].store.ledger.releases())
+        return len(self.devices[member].store.ledger.trainings())
 
 
 @pytest.fixture
@@ -202,7 +202,7 @@ def test_who_shares_what_does_not_open_costs_the_others_nothing(
     spent = []
     for file in sorted((tmp_path / "run/devices").glob("*.db")):
         store = Store.open(file)
-        spent.append(len(store.ledger.releases()))
+        spent.append(len(store.ledger.trainings()))
         store.close()
     assert sorted(spent) == [0, 2, 2, 2, 2, 2]
 

@@ -22,8 +22,8 @@ def run(options: argparse.Namespace) -> int:
     Their keys may have been used since: nothing is masked under them again.
     """
     from client import watermark
-    from client.participation import OF_ROUNDS
     from client.prospects import so_far
+    from client.store import OF_ROUNDS
 
     with open_vault(options, exclusive=True) as vault:
         store = vault.store

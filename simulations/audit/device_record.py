@@ -22,7 +22,7 @@ from simulations.audit.scale import STRENGTH, Scale
 from simulations.audit.system import System, coins, stream
 
 CHECK = "record level, rounds repeated"
-ROUNDS = 3  # of the plan; the server asks for more
+ROUNDS = 1  # of the plan; the server asks for it again and again
 
 
 def device_record(system: System, scale: Scale, seed: int) -> list[Finding]:
@@ -37,8 +37,8 @@ def device_record(system: System, scale: Scale, seed: int) -> list[Finding]:
         sums = list(cohort.sums(scale.rounds))
     scores = -np.stack(sums)[:, : scale.canaries].sum(axis=0).astype(np.float64)  # descent
     tried = (
-        f"{scale.canaries:,} gradient canaries, {ROUNDS} rounds, the last asked for again and "
-        f"again: {len(sums)} of {scale.rounds} answered; guess who was in from the sums"
+        f"{scale.canaries:,} gradient canaries, one planned round, asked for again and again: "
+        f"{len(sums)} of {scale.rounds} answered; guess who was in from the sums"
     )
     return [one_run_finding(CHECK, system.name, tried, scores, included)]
 

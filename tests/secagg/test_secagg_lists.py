@@ -216,4 +216,4 @@ def test_hiding_one_direction_of_an_edge_spoils_the_sum_and_reveals_nothing() ->
     assert_no_member_exposed(SPARSE, reveals.values())
     total = from_ring(run.server.unmask(reveals), SPARSE.bits)
     assert np.count_nonzero(total == plain_sum(SPARSE, range(12))) < 3  # of 37, each by 2^-16
-    assert "shares that were due" in run.server.refused[j]
+    assert j not in run.server.refused  # nobody can tell whose fault it is
