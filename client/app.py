@@ -33,6 +33,7 @@ from common.errors import (
     ProtocolError,
 )
 from common.places import run_folder
+from common.signals import ENDS
 
 app = ClientApp()
 log = logging.getLogger("privity.client")
@@ -136,19 +137,21 @@ def _answer(
         settings = _settings(tuple(sorted(context.run_config.items())))
         with _opened(settings, context) as device:
             return {"body": leg(device, settings, asked)}
-    except Exception as error:  # Flower would send the traceback, and with it who knows what
+    except ENDS:
+        raise
+    except BaseException as error:  # Flower would send the traceback, and with it who knows what
         sent = _told(error)
         with suppress(Exception):  # a vault that cannot be written to
             _refused(name, sent, in_words(error))
     return {"body": b""} if name == "adopt" else {"refused": sent}
 
 
-def _told(error: Exception) -> str:
+def _told(error: BaseException) -> str:
     """What the server learns of a refusal: one of a few words."""
     return next((kind.__name__ for kind in TOLD if isinstance(error, kind)), FAILED)
 
 
-def in_words(error: Exception) -> str:
+def in_words(error: BaseException) -> str:
     """What the person is told: of an unforeseen error its place, since its text could quote."""
     if isinstance(error, PrivityError):
         return error.message

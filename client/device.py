@@ -50,7 +50,7 @@ def pass_by(settings: Settings, published: Shared) -> None:
     """Do nothing with a published adapter: what is simulated is evaluated by its simulator."""
 
 
-def fail(error: Exception) -> None:
+def fail(error: BaseException) -> None:
     """Raise it: what is simulated hides nothing from its researcher."""
     raise error
 
@@ -77,5 +77,5 @@ class Device:
     randomness: Randomness = field(default_factory=SystemRandomness, repr=False)
     consent: Callable[[Asked], None] = field(default=agree, repr=False)
     adopt: Callable[[Settings, Shared], None] = field(default=pass_by, repr=False)
-    failed: Callable[[Exception], None] = field(default=fail, repr=False)
+    failed: Callable[[BaseException], None] = field(default=fail, repr=False)
     enrolled: Enrolled | None = field(default=None, repr=False)

@@ -11,10 +11,13 @@ from client.store import Store
 from common.config import Settings
 from common.privacy.noise import gaussian
 from common.randomness import Random
-from common.tasks.chat import Turn
+from common.signals import ENDS
+from common.tasks.chat import Turn, tokenize
 from common.tasks.sets import KEY_BYTES, window, within
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from common.privacy.accountant import Release
 
 KEY = "sets-key"
@@ -36,6 +39,27 @@ class Chosen:
 
     train: Sequence[Turn] = field(repr=False)
     heldout: Sequence[Turn] = field(repr=False)
+
+
+def readable(
+    device: Device, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Turn]
+) -> list[Turn]:
+    """Those that the model's tokenizer can read, each tried by itself.
+
+    One that cannot be read is left out alone: if it took others with it, one example more or less
+    would move the sum by all of theirs.
+    """
+    kept = []
+    for turn in examples:
+        try:
+            tokenize(turn, tokenizer)
+        except ENDS:
+            raise
+        except BaseException as error:
+            device.failed(error)
+        else:
+            kept.append(turn)
+    return kept
 
 
 def for_release(

@@ -127,11 +127,16 @@ class Ledger:
         return self.trainings() + self.evaluations() + self.counts()
 
     def trainings(self) -> list[Release]:
-        """The noisy steps of every update ever charged, in order."""
+        """The noisy steps of every update ever charged, in order.
+
+        A row without a count is of a version in which one example more or less could change two of
+        a training set. That doubles the sensitivity, which is half the noise.
+        """
         from common.privacy.accountant import Release
 
         rows = self._db.execute(
-            "SELECT noise_multiplier, sample_rate, steps FROM releases"
+            "SELECT noise_multiplier / CASE WHEN count_noise IS NULL THEN 2 ELSE 1 END,"
+            " sample_rate, steps FROM releases"
             " WHERE guarantee = ? ORDER BY id",
             (RECORD,),
         )

@@ -20,6 +20,7 @@ from client.app import FAILED
 from client.link import Link, RunOverError
 from common.bundle import bundle_hash
 from common.config import Settings
+from common.signals import ENDS
 
 FIRST_LOOK_S, SLOW_LOOK_S, SLOWEST_LOOK_S = 0.1, 3.0, 15.0
 QUIET_SHARE, LONG_QUIET_SHARE = 1 / 6, 1 / 10  # of the time since the last message
@@ -93,7 +94,9 @@ class Node:
             return _refusal(message, "UnknownBundle")
         try:
             return self.app(message, context)
-        except Exception:  # a message that the app has no function for
+        except ENDS:
+            raise
+        except BaseException:  # a message that the app has no function for
             return _refusal(message, FAILED)
 
     def _context(self, number: int) -> Context | None:

@@ -1,4 +1,5 @@
-"""The device's side of one federated round: five legs, each a function from bytes to bytes.
+"""The device's side of one federated round: five legs, and the opening of
+the inbox between the second and the third. Each is a function from bytes to bytes.
 
 What comes before leg 3 of a round may come along with legs 3, 4 and 5 of the one before, so the
 state of each round is kept by its number. It is in the device's store, so that a restart neither
@@ -12,6 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +21,12 @@ from numpy.typing import NDArray
 from client import draws, evaluation
 from client.budget import next_evaluation, next_release, require_user_budget
 from client.device import Device
-from client.examples import Chosen, for_release
+from client.examples import for_release, readable
 from client.ledger import UNBOUNDED, Charge, Spent
 from client.policy import Asked
 from client.store import ASKED, OF_ROUNDS, STATE, TERMS, Store, Upload
 from client.terms import check_terms
-from client.training import train_shared
+from client.training import Trained, train_shared
 from common import releases
 from common.adapter.plan import AdapterPlan, Vector
 from common.adapter.state import Shared, decode_shared
@@ -36,12 +38,15 @@ from common.privacy.noise import discrete_gaussian
 from common.privacy.user_level import user_epsilon
 from common.secagg import Floor, Participant, RoundTerms, quantize, to_ring
 from common.secagg.quantize import clip_norm, quantize_towards_zero
+from common.signals import ENDS
+from common.tasks.chat import Turn
 from common.terms import user_rho
 
 DIGEST_BYTES = 32  # of what was asked; the answer follows
 KEPT = "kept/"
 LOSS, TOKENS, CLIPPED, COORDINATES = "loss", "trained-tokens", "clipped", "coordinates"
 FLOOR = Floor(cohort=MIN_COHORT)
+Learnt = TypeVar("Learnt")
 
 
 def advertise(device: Device, settings: Settings, offered: bytes, log: bytes = b"") -> bytes:
@@ -218,50 +223,52 @@ def _train(
         heldout=evaluation.fingerprint(chosen.heldout),
     )
     kept = kept_here(device.store, published.plan)
+    backbone = backbone_for(settings)  # a model that is missing costs nothing
     device.store.ledger.charge(charge)
+
+    def scored(answers: Sequence[Turn]) -> Vector:
+        random = device.randomness.stream(_purpose(terms, "evaluation-noise"))
+        counted = answers if charge.evaluation else None
+        return evaluation.coordinate(settings, published, kept, counted, random)
+
+    def trained(answers: Sequence[Turn]) -> Trained:
+        random = device.randomness.stream(_purpose(terms, "noise"))
+        prepared, record = backbone.prepared(answers), charge.record if settings.dp else None
+        found = train_shared(backbone, published, kept, prepared, settings, record, random)
+        if not terms.noise and not np.isfinite(found.sent).all():
+            raise FloatingPointError("the update is not finite")
+        return found
+
+    figure = _or_of_none(device, scored, readable(device, backbone.tokenizer, chosen.heldout))
+    found = _or_of_none(device, trained, readable(device, backbone.tokenizer, chosen.train))
+    _keep(device, published.plan, found)
+    return found.sent, figure
+
+
+def _or_of_none(
+    device: Device, learn: Callable[[Sequence[Turn]], Learnt], answers: Sequence[Turn]
+) -> Learnt:
+    """What is learnt from the answers; from none, which leaves the noise, where that fails.
+
+    Whether it fails can depend on what was said, and is nobody else's to know.
+    """
     try:
-        return _learn(device, settings, terms, published, charge, kept, chosen)
-    except Exception as error:  # whether it fails can depend on what was said
+        return learn(answers)
+    except ENDS:
+        raise
+    except BaseException as error:
         device.failed(error)
-        return _learn(device, settings, terms, published, charge, kept, Chosen((), ()))
+        return learn(())
 
 
-def _learn(
-    device: Device,
-    settings: Settings,
-    terms: RoundTerms,
-    published: Shared,
-    charge: Charge,
-    kept: Vector | None,
-    chosen: Chosen,
-) -> tuple[Vector, Vector]:
-    """What was charged: the figure and the steps. Noise alone where there are no answers."""
-    backbone = backbone_for(settings)
-    figure = evaluation.coordinate(
-        settings,
-        published,
-        kept,
-        chosen.heldout if charge.evaluation else None,
-        device.randomness.stream(_purpose(terms, "evaluation-noise")),
-    )
-    trained = train_shared(
-        backbone,
-        published,
-        kept,
-        backbone.prepared(chosen.train),
-        settings,
-        charge.record if settings.dp else None,
-        device.randomness.stream(_purpose(terms, "noise")),
-    )
-    if settings.dp and not terms.noise and not np.isfinite(trained.sent).all():
-        raise FloatingPointError("the update is not finite")
+def _keep(device: Device, plan: AdapterPlan, trained: Trained) -> None:
+    """What stays here of a round's training."""
     with device.store.together():
         if len(trained.kept):
-            key = f"{KEPT}{published.plan.digest()}"
+            key = f"{KEPT}{plan.digest()}"
             device.store.put(key, trained.kept.astype("<f4").tobytes())
         device.store.put(LOSS, str(trained.loss).encode())
         device.store.count(TOKENS, trained.tokens)
-    return trained.sent, figure
 
 
 def contribution(

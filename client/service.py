@@ -34,6 +34,7 @@ from common.adapter.state import Shared
 from common.config import Settings
 from common.enrolment_log import DAY_S, RENEWED_WITHIN_S
 from common.errors import DeclinedError, PrivityError
+from common.signals import ENDS
 from common.tasks.chat import Turn, turns
 from common.tasks.sets import chosen, divide
 
@@ -133,21 +134,20 @@ class Service:
         """
         known = self.vault.records.state()
         if known not in self._examples:
-            self._examples = {known: self._found()}
+            try:
+                found = divide(turns(self.vault.records.all()), sets_key(self.vault.store))
+            except ENDS:
+                raise
+            except BaseException as error:  # they cannot be read, which is nobody else's to know
+                self._failed(error)
+                return [], []
+            self._examples = {known: found}
         return self._examples[known]
 
-    def _found(self) -> tuple[list[Turn], list[Turn]]:
-        """Both sets; empty where the records cannot be read, which is nobody else's to know."""
-        try:
-            return divide(turns(self.vault.records.all()), sets_key(self.vault.store))
-        except Exception as error:
-            self._failed(error)
-            return [], []
-
-    def _failed(self, error: Exception) -> None:
-        """The person learns that their answers have no part in the rounds."""
+    def _failed(self, error: BaseException) -> None:
+        """The person learns that some or all of their answers have no part in the rounds."""
         when = time.strftime("%Y-%m-%d %H:%M")
-        self.note(failed=f"{when}: sent noise without your answers: {client_app.in_words(error)}")
+        self.note(failed=f"{when}: left answers out of a round: {client_app.in_words(error)}")
 
     def _consent(self, asked: Asked) -> None:
         store = self.vault.store

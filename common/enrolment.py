@@ -145,7 +145,7 @@ def read_fingerprint(text: str) -> bytes:
     digits = re.sub(r"[\s:]", "", re.sub(r"^\s*sha-?256[:=\s]", "", text, flags=re.IGNORECASE))
     if not re.fullmatch("[0-9a-fA-F]{64}", digits):
         raise InputError(
-            f"The CA fingerprint {text[:100]!r} is not 64 hex digits.",
+            f"The fingerprint {text[:100]!r} is not 64 hex digits.",
             "Copy it from what `privity-server invite` printed.",
         )
     return bytes.fromhex(digits)

@@ -19,6 +19,11 @@ class TerminatedError(BaseException):
     """SIGTERM came. No `except Exception` may swallow it, nor a conversation, as it does Ctrl-C."""
 
 
+# What ends a process, and is no error of what it was doing. Everything else may be one: a panic of
+# a library in Rust is no `Exception` either.
+ENDS = (KeyboardInterrupt, SystemExit, GeneratorExit, TerminatedError)
+
+
 def ending() -> list[signal.Signals]:
     """SIGTERM, and of SIGINT and SIGHUP what this process was not started to ignore.
 

@@ -19,6 +19,7 @@ from common.places import authority, kept_log, run_folder, run_name
 from server.cohort import REGISTRATION_DEADLINE_S, Messenger, wait_for_nodes
 from server.hold import on_hold
 from server.plan import last_asked, making_rounds, one_round, read_plan, rounds_done
+from server.pricing import require_price
 from server.registry import Registry
 from server.round_log import written
 from server.rounds import hand_out, run_round
@@ -40,6 +41,7 @@ def main(grid: Grid, context: Context) -> None:
     with written(folder) if read_plan(folder) else nullcontext(), making_rounds(folder):
         plan = adapter_plans(settings)[0]  # may have to fetch the model first
         check_reachable(settings, plan.dimension)
+        require_price(folder / "server", settings)
         federation = Federation(
             settings=settings,
             registry=Registry(folder / "server", plan),

@@ -91,6 +91,21 @@ def nodes_of(place: Place) -> Nodes:
     return Nodes(flower_place(place).address, place.ca_certificate.read_bytes())
 
 
+def is_up(place: Place) -> bool:
+    """Whether the federation's SuperLink answers."""
+    try:
+        control = Control(flower_place(place))
+    except OSError:
+        return False
+    try:
+        control.online()
+    except PrivityError:
+        return False
+    finally:
+        control.close()
+    return True
+
+
 def flower_place(place: Place) -> FlowerPlace:
     """Where Flower runs in an operator's folder."""
     tls = Certificates(place.ca_certificate, place.server_pem)

@@ -21,10 +21,12 @@ import numpy as np
 
 from common.adapter.plan import AdapterPlan
 from common.adapter.state import Shared
+from common.config import Settings
 from common.errors import InputError, PrivityError
 from server.aggregation import RuleState
 from server.evaluations import Evaluation, note, read
 from server.files import into_place, reserve, scratch_of, sync, write
+from server.pricing import note_price
 from server.provenance import (
     Provenance,
     Spending,
@@ -237,6 +239,10 @@ class Registry:
         """ρ of every attempt that members may have been charged for, in order of rounds."""
         noted = [file.read_text() for file in sorted((self._folder / "attempts").glob("*[0-9]"))]
         return [float(rho) for rho in noted if rho]
+
+    def note_price(self, settings: Settings) -> None:
+        """Note the settings that ε rests on, before anybody is charged under them."""
+        note_price(self._folder, settings)
 
     def note_spent(self, spending: Spending) -> None:
         """Note what members are charged in all with the coming attempt, before they are asked."""

@@ -173,6 +173,7 @@ def hand_out(federation: Federation, wanted: Callable[[], bool]) -> int:
 def _note_cost(federation: Federation, setup: Setup) -> None:
     """What this attempt costs a person who answers it, kept before anybody is asked to update."""
     terms, registry = setup.terms, federation.registry
+    registry.note_price(federation.settings)
     registry.note_rho(terms.round, terms.attempt, user_rho(terms))
     registry.note_spent(spent_after(federation.settings, registry.user_rhos()))
 

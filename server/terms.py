@@ -49,7 +49,7 @@ def check_reachable(settings: Settings, dimension: int) -> None:
     expected = settings.cohort or settings.users
     if expected < MIN_COHORT:
         problem = f"A cohort of {expected} is too small for a secure sum."
-        raise InputError(problem, f"Use at least {MIN_COHORT} users (--users, --cohort).")
+        raise InputError(problem, f"Take at least {MIN_COHORT} (users and cohort of the run).")
     least = _possible(lambda: graph_for(settings, expected)).least
     survivors = expected * (1 - settings.dropout)
     if survivors < least:
@@ -57,7 +57,7 @@ def check_reachable(settings: Settings, dimension: int) -> None:
             f"No round can finish: of {expected} clients {survivors:.3g} are left with --dropout "
             f"{settings.dropout:g}, and {least} are needed."
         )
-        raise InputError(problem, "Lower --dropout or raise --tolerated-losses.")
+        raise InputError(problem, "Lower --dropout, raise --tolerated-losses, or take more users.")
     try:
         noise = plan_noise(settings, (), 1)
     except RoundAbandonedError as error:

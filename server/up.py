@@ -17,7 +17,7 @@ from common.signals import ending
 from server import figures
 from server.conductor import Conductor
 from server.files import has_room
-from server.flower import Control, flower_place, nodes_of
+from server.flower import Control, flower_place, is_up, nodes_of
 from server.journal import Journal
 from server.place import Place
 from server.plan import maker_of_rounds
@@ -89,25 +89,11 @@ def parts(place: Place) -> list[Part]:
     shown = Part("dashboard", dashboard, environment, flower.home)  # nothing waits for it
     return [
         Part("desk", desk, environment, flower.home, place.desk_socket.exists),
-        Part("superlink", flower.superlink(), environment, flower.home, lambda: _answers(place)),
+        Part("superlink", flower.superlink(), environment, flower.home, lambda: is_up(place)),
         Part("superexec", flower.superexec(), environment, flower.home, parent=True),
         Part("gateway", gateway, environment, flower.home, (place.log / figures.GATEWAY).exists),
         *([shown] if place.settings().dashboard.port else []),
     ]
-
-
-def _answers(place: Place) -> bool:
-    try:
-        control = Control(flower_place(place))
-    except OSError:
-        return False
-    try:
-        control.online()
-    except PrivityError:
-        return False
-    finally:
-        control.close()
-    return True
 
 
 def _settle(place: Place, journal: Journal) -> None:

@@ -23,7 +23,7 @@ def secure_sum(graph: Graph) -> str:
         f"({(graph.cohort - graph.least) / graph.cohort:.0%}) and {graph.corrupt} colluding with "
         f"the server ({graph.corrupt / graph.cohort:.0%}); exposure {_chance(exposed)} unless the "
         "server invents devices (sums of repeated attempts can be subtracted); "
-        f"an abandoned round {_chance(abandoned)}."
+        f"a round that loses no more is abandoned by bad luck: {_chance(abandoned)}."
     )
 
 

@@ -132,8 +132,9 @@ def write_diary(file: Path, number: int, answers: int = 10) -> None:
         answer = f"{ANSWERS[(number + turn) % len(ANSWERS)]} {SECRETS[number]}"
         for author, text in (("other", said), ("me", answer)):
             at = f"2026-01-{turn + 1:02d}T10:00:0{author == 'me':d}Z"
-            message = {"kind": "message", "text": text, "author": author}
-            lines.append(json.dumps(message | {"conversation": "c", "at": at}))
+            message = {"kind": "message", "text": text, "author": author, "at": at}
+            split = "train" if turn < int(0.8 * answers) else "heldout"  # by no device's own key
+            lines.append(json.dumps(message | {"conversation": "c", "split": split}))
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("\n".join(lines) + "\n")
 

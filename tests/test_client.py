@@ -8,7 +8,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +28,12 @@ from common.secagg import RoundTerms
 from common.terms import round_terms
 from simulations.cli import main
 
-RELEASE = Release(1.5, 0.5, 3)
+RELEASE, COUNT = Release(1.5, 0.5, 3), Release(7.5, 1.0, 1)
+OLD = Release(0.75, 0.5, 3)  # of a version in which one example more could change two
 
 
 def charge(round_: int = 1, attempt: int = 0, data: str = "aa") -> Charge:
-    return Charge("run", round_, attempt, RELEASE, 0.25, data)
+    return Charge("run", round_, attempt, RELEASE, 0.25, data, count=COUNT)
 
 
 def test_the_store_remembers(tmp_path: Path) -> None:
@@ -99,14 +99,13 @@ def test_a_ledger_of_version_1_is_carried_on(tmp_path: Path) -> None:
     database.commit()
     database.close()
     store = Store.open(tmp_path / "device.db")
-    assert store.ledger.releases() == [RELEASE]
+    assert store.ledger.releases() == [OLD]
     assert store.ledger.user_rhos() == [float("inf")]
     with pytest.raises(ProtocolError, match="charged already"):
         store.ledger.charge(charge())
     assert store.ledger.counts() == []  # its windows were not set by a count
-    count = Release(7.5, 1.0, 1)
-    store.ledger.charge(replace(charge(round_=2), count=count))  # a run that it began goes on
-    assert store.ledger.releases() == [RELEASE, RELEASE, count]
+    store.ledger.charge(charge(round_=2))  # a run that it began goes on
+    assert store.ledger.releases() == [OLD, RELEASE, COUNT]
 
 
 def test_a_newer_store_is_refused(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_the_first_day(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> No
     for words in (
         "by passphrase",
         "6 message",
-        "3 to learn from",
+        "answers     3,",
         "federation  none",
         "none is running",
         "ε 0.00",

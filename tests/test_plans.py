@@ -88,3 +88,23 @@ def test_a_cohort_of_which_no_sum_can_be_made_abandons_its_attempt_only(
     federation = Federation(Settings(), registry, key, "run", list, lambda: 1, None)  # type: ignore[arg-type]
     with pytest.raises(RoundAbandonedError, match="do not fit 16 bits"):
         offer(federation, Cohort(1, 0, [1, 2, 3], lambda *_: False))
+
+
+@pytest.mark.parametrize(
+    ("changed", "now"), [("rounds = 3", "rounds = 30"), ("epsilon = 8.0", "epsilon = 4.0")]
+)
+def test_what_members_were_charged_under_cannot_be_changed_afterwards(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], changed: str, now: str
+) -> None:
+    """The ε that is stated of all rounds is reckoned by one plan."""
+    place = create(tmp_path / "ours")
+    Registry(place.federation / "server", PLAN).note_price(place.run())
+    text = place.settings_file.read_text()
+    assert f"\n{changed}\n" in text
+    place.settings_file.write_text(text.replace(f"\n{changed}\n", f"\n{now}\n"))
+    capsys.readouterr()
+    assert main(["run", "--dir", str(place.folder), "--no-wait"]) == 2
+    said = capsys.readouterr().err
+    assert changed.split(" = ")[1] in said and "new federation" in said
+    place.settings_file.write_text(text)
+    assert main(["run", "--dir", str(place.folder), "--no-wait"]) == 0

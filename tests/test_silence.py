@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+import common.backbone
+import common.tasks.chat
 from client import app as client_app
 from client import evaluation, examples, membership, participation, service
 from client.device import Device, Identity
@@ -175,9 +177,39 @@ def test_a_device_that_cannot_learn_from_its_records_sends_its_noise(
     assert list(answer) == ["body"]
     assert len(answer["body"]) > world.plan.dimension * bits // 8
     assert len(world.person.vault.store.ledger.trainings()) == 1
-    assert "without your answers" in world.person._notes["failed"]
+    assert "left answers out" in world.person._notes["failed"]
     if not isinstance(error, PrivityError):  # those promise to quote nobody
         assert SECRET not in str(world.person._notes)
+
+
+def test_an_answer_that_cannot_be_read_is_left_out_alone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If it took the others with it, it would move the sum by all that they are worth."""
+    real, seen = participation.train_shared, []
+
+    def tokenized(turn: Turn, tokenizer: Any) -> Any:
+        if "unreadable" in turn.answer:
+            raise Panic
+        return common.tasks.chat.tokenize(turn, tokenizer)
+
+    def trained(backbone: Any, published: Any, kept: Any, prepared: Any, *rest: Any) -> Any:
+        seen.append(len(prepared))
+        return real(backbone, published, kept, prepared, *rest)
+
+    for module in (examples, common.backbone):
+        monkeypatch.setattr(module, "tokenize", tokenized)
+    monkeypatch.setattr(participation, "train_shared", trained)
+    bad = {"text": "unreadable", "author": "me", "conversation": "c"}
+    world.records[3] = Record("message", bad, split="train")
+    readable = len(world.person._divided()[0]) - 1
+    assert list(world.update()) == ["body"]
+    assert seen == [readable]
+    assert "left answers out" in world.person._notes["failed"]
+
+
+class Panic(BaseException):
+    """As pyo3 raises for a panic in Rust: no `Exception`."""
 
 
 def test_an_update_that_is_not_finite_is_its_noise(

@@ -69,6 +69,8 @@ def _shown(store: Store, offer: Offer) -> tuple[Asked | None, str]:
     """Show the table; what rounds ask, and a sentence about what would be declined, if anything."""
     from client import policy, prospects
     from common.errors import PrivityError
+    from common.terminal import console, show_table
+    from common.visible import visible
 
     spent, mine = prospects.so_far(store.ledger), policy.decode(store.get(policy.KEY))
     try:
@@ -76,13 +78,11 @@ def _shown(store: Store, offer: Offer) -> tuple[Asked | None, str]:
     except PrivityError as error:
         return None, f"Every round would be declined, whatever your policy: {error}"
     rows = prospects.rows(mine, offer.settings, asked, spent)
-    cells = [("", "the federation asks", "you allow", "declined")]
-    cells += [(row.what, row.asked, row.allowed, row.declined) for row in rows]
-    widths = [max(len(line[at]) for line in cells) for at in range(3)]
-    print(f"{offer.federation}:")  # noqa: T201
-    for line in cells:
-        shown = [cell.ljust(width) for cell, width in zip(line, (*widths, 0), strict=True)]
-        print("  ".join(shown).rstrip())  # noqa: T201
+    headings = ("", "the federation asks", "you allow", "declined")
+    cells = [(row.what, row.asked, row.allowed, row.declined) for row in rows]
+    out = console()
+    out.print(f"{visible(offer.federation)}:")
+    show_table(out, headings, cells, bare=True)
     return asked, _verdict(rows)
 
 

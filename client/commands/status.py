@@ -78,7 +78,8 @@ def _lines(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "vault", f"{vault['folder']}, opened by {vault['opened_by']}"
     counts = ", ".join(f"{count} {kind}" for kind, count in found["records"].items())
     yield "records", counts or "none; `privity-client import FILE`"
-    yield "answers", f"{found['answers']:,} to learn from" if found["answers"] else NO_ANSWERS
+    answers = f"{found['answers']:,}, about a fifth of them held out"
+    yield "answers", answers if found["answers"] else NO_ANSWERS
     if known := found["federation"]:
         yield "federation", f"{known['name']} at {known['url']}, as member {known['member']}"
     else:
@@ -100,7 +101,7 @@ def _rounds(always: list[str], now: list[str]) -> str:
         words = " ".join(always)
         hint = "" if "privity-client" in words else " `privity-client policy` can allow it."
         return f"all declined: {words}{hint}"
-    return f"declined now: {' '.join(now)}" if now else "would be joined now"
+    return f"declined now: {' '.join(now)}" if now else "would be joined now, if any are made"
 
 
 def _answers(vault: Vault) -> int:

@@ -25,7 +25,7 @@ def add(commands: Any) -> None:
     """Put it on the command line."""
     parser = with_folder(commands.add_parser("run", help="make rounds, under privity.toml's terms"))
     parser.add_argument(
-        "--rounds", type=int, default=0, help="how many (default: all that are left)"
+        "--rounds", type=int, default=None, help="how many (default: all that are left)"
     )
     parser.add_argument("--every", default="", metavar="TIME", help="pace, such as 30m, 1h, 1d")
     parser.add_argument(
@@ -39,21 +39,24 @@ def add(commands: Any) -> None:
 
 def _act(options: argparse.Namespace) -> int:
     from common.errors import InputError
+    from server.flower import is_up
     from server.hold import HOW_TO_GO_ON, on_hold, resume
     from server.plan import Plan, left_unspent, rounds_done, write_plan
+    from server.pricing import require_price
     from server.terms import check_reachable
 
     place, every_s = place_of(options), _seconds(options.every)
     settings, done = place.settings().run, rounds_done(place.federation)
+    require_price(place.federation / "server", settings)
     left = settings.rounds - done
     if left <= 0:
         raise InputError(
             f"All {settings.rounds} rounds that privity.toml plans are made.",
             "A longer plan costs a new budget: start a new federation.",
         )
-    if options.rounds < 0:
+    if options.rounds is not None and options.rounds < 1:
         raise InputError(f"--rounds {options.rounds} is no number of rounds.", "Give 1 or more.")
-    if options.rounds > left:
+    if options.rounds is not None and options.rounds > left:
         raise InputError(f"--rounds {options.rounds} is more than the {left} that are left.")
     check_reachable(settings, LEAST_DIMENSION)
     wanted, unspent = options.rounds or left, left_unspent(place.federation)
@@ -64,6 +67,8 @@ def _act(options: argparse.Namespace) -> int:
     write_plan(place.federation, Plan(done + unspent + wanted, every_s))
     until = done + wanted
     print(f"Rounds {done + 1} to {until} of {settings.rounds} are asked for.")  # noqa: T201
+    if not is_up(place):
+        print("None is made before the federation is up: `privity-server up`.")  # noqa: T201
     return 0 if options.no_wait else _watch(place.federation, done + unspent, wanted)
 
 

@@ -1,4 +1,4 @@
-"""A cohort whose devices run the client's own five legs over real stores, and a server that lies.
+"""A cohort whose devices run the client's own legs over real stores, and a server that lies.
 
 The other members collude with that server: they send zeros without noise, so that a sum shows
 exactly what the devices contribute. The server asks for the last round again and again, as after
@@ -131,7 +131,7 @@ class Cohort:
 
 
 class Member(Protocol):
-    """One member's five legs."""
+    """One member's legs."""
 
     def advertise(self, terms: RoundTerms) -> bytes:
         """Leg 1."""
