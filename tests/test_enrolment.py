@@ -236,6 +236,15 @@ def test_an_authority_of_an_unknown_algorithm_is_refused() -> None:
         Authorities.decode(tls + of_unknown_kind())
 
 
+def test_an_operators_key_of_an_unknown_algorithm_is_refused() -> None:
+    form, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    key = Ed25519PrivateKey.generate().private_bytes(serialization.Encoding.DER, form, plain)
+    text = base64.b64encode(key.replace(bytes.fromhex("2b6570"), bytes.fromhex("2b6579")))
+    pem = b"-----BEGIN PRIVATE KEY-----\n" + text + b"\n-----END PRIVATE KEY-----\n"
+    with pytest.raises(InputError, match="key cannot be read"):
+        certificates.load(certificates.new_authority("Ours").certificate_pem(), pem)
+
+
 def test_a_proof_belongs_to_its_code_and_both_keys() -> None:
     one, other = Device(), Device()
     request = one.request(spell_code(new_code()))
