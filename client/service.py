@@ -76,14 +76,18 @@ class Service:
                 pause = min(2 * pause, LONGEST_PAUSE_S)
 
     def _renew_in_time(self) -> None:
-        """Once a day: let this device's enrolment go on, if it is time to."""
+        """Once a day: let this device's enrolment go on, if it is time to.
+
+        Before its first round a device does not know until when it is enrolled, and asks: the
+        desk renews nothing too early.
+        """
         if time.monotonic() < self._look:
             return
         self._look = time.monotonic() + DAY_S
         store, known = self.vault.store, membership(self.vault.store)
         log = Enrolled(store, identity(store).authority).log()
         own = log.members.get(known.member)
-        if own and not own.gone and own.until < time.time() + RENEWED_WITHIN_S:
+        if own is None or (not own.gone and own.until < time.time() + RENEWED_WITHIN_S):
             try:
                 renew(known, keys(store)[0], journal=store.journal_other)
             except PrivityError as error:

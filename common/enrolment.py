@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -124,7 +125,7 @@ class Authorities:
             keys = _PUBLIC_KEY.findall(data)
             tls = x509.load_pem_x509_certificate(data)
             key = serialization.load_pem_public_key(keys[0] if keys else b"")
-        except ValueError:
+        except (ValueError, UnsupportedAlgorithm):
             raise DecodeError("Not a certificate and a key in PEM.") from None
         if not isinstance(key, Ed25519PublicKey) or cls(tls, key).encode() != data:
             raise DecodeError("Not one certificate and one Ed25519 key in PEM.")
@@ -159,7 +160,7 @@ def require_node_key(node_key: bytes) -> None:
     """
     try:
         key = serialization.load_pem_public_key(node_key)
-    except ValueError:
+    except (ValueError, UnsupportedAlgorithm):
         raise DecodeError("node_key is not a public key in PEM.") from None
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
         raise DecodeError("node_key is not a key on the curve P-384.")

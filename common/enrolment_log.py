@@ -2,9 +2,12 @@
 
 The enrolment authority can make up devices, and no device can tell one from a person's. What it
 can tell is how many there are and since when: every member of a round must be in a log that only
-grows, of which every member knows the same, since its size and hash are in the round's terms. The
-hash of entry i covers all before it (a hash chain, as in Haber and Stornetta 1991); devices fetch
-all entries, so that no Merkle proofs are needed. The authority signs size and hash together.
+grows, and of which the members of one roster know the same, since its size and hash are in the
+terms that they sign. A device that is kept among invented ones from its first round on can be shown
+a log of its own; only comparing its head by another way shows that.
+
+The hash of entry i covers all before it (a hash chain, as in Haber and Stornetta 1991); devices
+fetch all entries, so that no Merkle proofs are needed. The authority signs size and hash together.
 
     entry = u8 kind ‖ u64 member ‖ device key (32) ‖ u64 until              49 bytes
     h_0 = SHA-256("privity/log/v1\\0" ‖ authority key)
@@ -122,6 +125,10 @@ class EnrolmentLog:
     def entries(self) -> list[Entry]:
         """All entries, oldest first."""
         return [Entry.read(Reader(raw, "Enrolment log")) for raw in self._entries]
+
+    def begins_with(self, other: EnrolmentLog) -> bool:
+        """Whether all entries of another log are the first of this one."""
+        return self._entries[: other.size] == other._entries
 
     def append(self, entry: Entry) -> None:
         """Add an entry; the signature over the head is void with it.

@@ -108,9 +108,10 @@ def kept_log(folder: Path) -> EnrolmentLog | None:
 
     Raises:
         ProtocolError: It is damaged.
+        InputError: The authority's public half is missing or damaged.
     """
     path = folder / LOG
-    return opened(authority(folder), path.read_bytes()) if path.exists() else None
+    return opened(trusted(folder), path.read_bytes()) if path.exists() else None
 
 
 def _kept(path: Path, fresh: bytes) -> bytes:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -117,7 +117,7 @@ def load_certificate(pem: bytes) -> x509.Certificate:
     """
     try:
         return x509.load_pem_x509_certificate(pem)
-    except ValueError:
+    except (ValueError, UnsupportedAlgorithm):
         raise InputError("A certificate cannot be read.", "Restore keys/.") from None
 
 
@@ -130,7 +130,7 @@ def load(certificate_pem: bytes, key_pem: bytes) -> Keyed:
     try:
         certificate = load_certificate(certificate_pem)
         key = serialization.load_pem_private_key(key_pem, password=None)
-    except ValueError:
+    except (ValueError, UnsupportedAlgorithm):
         raise InputError("A certificate's key cannot be read.", "Restore keys/.") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise InputError("A certificate's key is not an EC key.", "Restore keys/.")

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from common.errors import PrivityError
 from common.places import keep_authority, keep_log, kept_log
 from common.signals import ending
-from server.desk_line import DeskServer
+from server.desk_line import Answer, DeskServer
 from server.enrolment import Enrolment
 from server.enrolment_desk import Desk, Reply
 from server.flower import nodes_of
@@ -32,8 +32,8 @@ log = logging.getLogger("privity.desk")
 class SignedLog:
     """Keeps the signed log in the federation's folder as long as the one in the database.
 
-    What was signed once is never contradicted: a database that was restored from an older copy
-    first gets back the entries that it lacks.
+    What was signed once is never contradicted: a database that was restored from an older copy,
+    also while the desk runs, first gets back the entries that it lacks.
 
     Raises:
         InputError: The database's log is another one than was signed.
@@ -41,19 +41,38 @@ class SignedLog:
 
     def __init__(self, enrolment: Enrolment, authority: Ed25519PrivateKey, folder: Path) -> None:
         self._enrolment, self._authority, self._folder = enrolment, authority, folder
-        self._lock, self._size = threading.Lock(), -1
-        if signed := kept_log(folder):
-            enrolment.restore_log(signed)
+        self._lock, self._signed = threading.Lock(), kept_log(folder)
+        if self._signed:
+            enrolment.restore_log(self._signed)
 
     def keep_up(self) -> None:
-        """Sign and write what is new."""
+        """Sign and write what is new.
+
+        Raises:
+            InputError: The database's log is another one than was signed.
+        """
         with self._lock:
-            if self._enrolment.log_size() == self._size:
+            signed = self._signed
+            if signed and self._enrolment.log_size() == signed.size:
                 return
             grown = self._enrolment.log(self._authority.public_key())
+            if signed and not grown.begins_with(signed):
+                self._enrolment.restore_log(signed)
+                grown = self._enrolment.log(self._authority.public_key())
             grown.sign(self._authority)
             keep_log(self._folder, grown)
-            self._size = grown.size
+            self._signed = grown
+
+    def answering(self, desk: Desk) -> Answer:
+        """The desk's answers, with the log kept up around each."""
+
+        def answer(what: str, body: bytes, source: str) -> Reply:
+            self.keep_up()  # before anything is entered in a database that was just restored
+            reply = desk.answer(what, body, source)
+            self.keep_up()  # before the device is told, so that it is in the log it is shown next
+            return reply
+
+        return answer
 
 
 def serve(place: Place) -> None:
@@ -62,21 +81,16 @@ def serve(place: Place) -> None:
     Raises:
         InputError: The key is missing or damaged, or the socket cannot be made.
     """
-    authority, enrolment, nodes = place.authority(), place.enrolment(), nodes_of(place)
+    authority = place.authority()
     keep_authority(place.federation, authority.public_key())
+    enrolment, nodes = place.enrolment(), nodes_of(place)
     name = place.settings().federation.name
     desk = Desk(enrolment, authority, name, nodes.register, nodes.unregister)
     signed, ended = SignedLog(enrolment, authority, place.federation), threading.Event()
     signed.keep_up()
-
-    def answer(what: str, body: bytes, source: str) -> Reply:
-        reply = desk.answer(what, body, source)
-        signed.keep_up()  # before the device is told, so that it is in the log it is shown next
-        return reply
-
     for signum in ending():
         signal.signal(signum, lambda *_: ended.set())
-    with DeskServer(place.desk_socket, answer) as server:
+    with DeskServer(place.desk_socket, signed.answering(desk)) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         while not ended.wait(LOOK_S):
             with contextlib.suppress(OSError, sqlite3.OperationalError):  # no room, for example

@@ -249,12 +249,8 @@ class Enrolment:
 
     def log(self, authority: Ed25519PublicKey) -> EnrolmentLog:
         """The enrolment log, not signed."""
-        log = EnrolmentLog(authority)
-        query = "SELECT kind, member, device_key, until FROM log ORDER BY number"
         with self._open() as db:
-            for kind, member, key, until in db.execute(query):
-                log.append(Entry(Kind(kind), int(member), key, until))
-        return log
+            return _log_in(db, authority)
 
     def restore_log(self, signed: EnrolmentLog) -> None:
         """Enter what a signed log has beyond this file's: it was restored from an older copy.
@@ -264,13 +260,12 @@ class Enrolment:
         Raises:
             InputError: This file's log says something else than the signed one.
         """
-        own, entries = self.log(signed.authority), signed.entries()
-        shared = min(own.size, len(entries))
-        if own.entries()[:shared] != entries[:shared]:
-            problem = f"The enrolment log in {self._path} is not the one that devices were shown."
-            raise InputError(problem, "Restore a newer copy of it; devices take no other log.")
-        with self._writing() as db:
-            for one in entries[own.size :]:
+        with self._writing() as db:  # from the look on, so that two processes enter nothing twice
+            own = _log_in(db, signed.authority)
+            if not (own.begins_with(signed) or signed.begins_with(own)):
+                problem = f"The log in {self._path} is not the one that devices were shown."
+                raise InputError(problem, "Restore a newer copy of it; devices take no other log.")
+            for one in signed.entries()[own.size :]:
                 _log(db, one.kind, str(one.member), one.key, one.until)
                 if one.kind is Kind.GONE:
                     db.execute(
@@ -431,6 +426,14 @@ class Enrolment:
 
 _ASK = "Ask the operator for a new one."
 _AGAIN = "To come back, ask the operator for a new invite and join with new keys."
+
+
+def _log_in(db: sqlite3.Connection, authority: Ed25519PublicKey) -> EnrolmentLog:
+    log = EnrolmentLog(authority)
+    query = "SELECT kind, member, device_key, until FROM log ORDER BY number"
+    for kind, member, key, until in db.execute(query):
+        log.append(Entry(Kind(kind), int(member), key, until))
+    return log
 
 
 def _log(db: sqlite3.Connection, kind: Kind, member: str, key: bytes, until: int) -> None:

@@ -28,7 +28,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from common.config import Settings
 from common.enrolment import Authorities, spell_fingerprint
 from common.errors import InputError
-from common.places import authority_key, keep_authority, kept_authority_key, run_seed, trusted
+from common.places import (
+    authority_key,
+    keep_authority,
+    kept_authority_key,
+    kept_log,
+    run_seed,
+    trusted,
+)
 from server import certificates
 from server.certificates import Keyed
 from server.enrolment import Enrolment
@@ -158,8 +165,18 @@ class Place:
         return spell_fingerprint(self.authorities().fingerprint())
 
     def enrolment(self) -> Enrolment:
-        """The invites and devices; to be closed by who asked."""
-        return Enrolment(self.enrolment_file)
+        """The invites and devices; to be closed by who asked.
+
+        A database that was restored from an older copy gets back what devices were shown since,
+        before anybody writes into it: another log than the signed one no device would ever take.
+
+        Raises:
+            InputError: It is damaged, or its log is another one than was signed.
+        """
+        enrolment = Enrolment(self.enrolment_file)
+        if signed := kept_log(self.federation):
+            enrolment.restore_log(signed)
+        return enrolment
 
     def renew(self, names: Iterable[str], now: datetime | None = None) -> bool:
         """Replace the server certificate where it ends within 30 days or has other names.

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -23,6 +24,7 @@ from common.enrolment_log import DAY_S, LIFE_S, RENEWED_WITHIN_S, opened
 from common.errors import InputError
 from common.places import LOG, kept_log
 from server import figures
+from server.cli import main
 from server.desk_line import DeskServer, call
 from server.desk_process import SignedLog
 from server.enrolment import MIGRATIONS, Enrolment, EnrolmentRefused
@@ -168,26 +170,38 @@ def test_the_signed_log_has_every_enrolment_and_departure(place: Place) -> None:
     assert log and log.head == device.head
 
 
+def copied(place: Place) -> Path:
+    """A copy of the database as it is now."""
+    copy = place.enrolment_file.with_suffix(".copy")
+    with sqlite3.connect(place.enrolment_file) as db:
+        db.execute("VACUUM INTO ?", (str(copy),))
+    db.close()
+    return copy
+
+
+def put_back(place: Place, copy: Path) -> None:
+    """Restore the database from the copy."""
+    for file in place.folder.glob("enrolment.db*"):
+        if file != copy:
+            file.unlink()
+    copy.rename(place.enrolment_file)
+
+
 def test_an_older_copy_of_the_database_does_not_fork_the_log(place: Place) -> None:
     """Devices have seen the signed log, and would refuse any other for good."""
     enrolment, authority = place.enrolment(), place.authority()
     kept = enrol(enrolment, place, 1)
     enrolment.close()
-    copy = place.enrolment_file.with_suffix(".copy")
-    with sqlite3.connect(place.enrolment_file) as db:
-        db.execute("VACUUM INTO ?", (str(copy),))
-    db.close()
+    copy = copied(place)
     newer = place.enrolment()
     enrol(newer, place, 2)
     newer.revoke(1, no_unregistering)
     SignedLog(newer, authority, place.federation).keep_up()
     shown = kept_log(place.federation)
     newer.close()
-    for file in place.folder.glob("enrolment.db*"):
-        file.unlink()
-    copy.rename(place.enrolment_file)
+    put_back(place, copy)
 
-    restored = place.enrolment()
+    restored = Enrolment(place.enrolment_file)
     assert restored.log_size() == 1
     signed = SignedLog(restored, authority, place.federation)
     enrol(restored, place, 3)
@@ -200,6 +214,64 @@ def test_an_older_copy_of_the_database_does_not_fork_the_log(place: Place) -> No
     assert (gone, kept.public_key().public_bytes_raw()) == (1, now.members[1].key)
 
 
+def test_a_device_revoked_before_up_in_an_older_copy_does_not_fork_the_log(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enrolment, authority = place.enrolment(), place.authority()
+    enrol(enrolment, place, 1)
+    copy = copied(place)
+    enrol(enrolment, place, 2)
+    SignedLog(enrolment, authority, place.federation).keep_up()
+    shown = kept_log(place.federation)
+    enrolment.close()
+    put_back(place, copy)
+    nodes = SimpleNamespace(unregister=no_unregistering)
+    monkeypatch.setattr("server.flower.nodes_of", lambda _: nodes)
+    assert main(["revoke", "1", "--dir", str(place.folder)]) == 0
+    SignedLog(place.enrolment(), authority, place.federation).keep_up()
+    now = kept_log(place.federation)
+    assert shown and now
+    shown.extend(now.part())
+    assert [member for member, one in shown.members.items() if one.gone] == [1]
+
+
+def test_a_database_replaced_while_the_desk_runs_does_not_shorten_the_log(place: Place) -> None:
+    enrolment, authority = place.enrolment(), place.authority()
+    signed = SignedLog(enrolment, authority, place.federation)
+    enrol(enrolment, place, 1)
+    copy = copied(place)
+    enrol(enrolment, place, 2)
+    signed.keep_up()
+    device = kept_log(place.federation)
+    put_back(place, copy)
+    signed.keep_up()
+    now = kept_log(place.federation)
+    assert device and now and (now.size, now.head) == (device.size, device.head)
+    enrol(enrolment, place, 3)
+    signed.keep_up()
+    now = kept_log(place.federation)
+    assert now
+    device.extend(now.part())
+    assert list(device.members) == [1, 2, 3]
+
+
+def test_the_desk_looks_at_the_database_before_it_enters_anything(place: Place) -> None:
+    """An enrolment that comes at once after an older copy was put back does not fork the log."""
+    enrolment = place.enrolment()
+    enrol(enrolment, place, 1)
+    copy = copied(place)
+    numbers = iter((2, 3))
+    desk = Desk(enrolment, place.authority(), "Ours", lambda _: next(numbers), no_unregistering)
+    signed = SignedLog(enrolment, place.authority(), place.federation)
+    for restored in (False, True):
+        if restored:
+            put_back(place, copy)
+        body = request(enrolment.invite(), Ed25519PrivateKey.generate())
+        assert signed.answering(desk)("enrol", body, "here").status == 200
+    log = kept_log(place.federation)
+    assert log and list(log.members) == [1, 2, 3]
+
+
 def test_a_lost_database_does_not_let_a_key_be_enrolled_twice(place: Place) -> None:
     enrolment = place.enrolment()
     key = enrol(enrolment, place, 1)
@@ -207,7 +279,7 @@ def test_a_lost_database_does_not_let_a_key_be_enrolled_twice(place: Place) -> N
     enrolment.close()
     for file in place.folder.glob("enrolment.db*"):
         file.unlink()
-    fresh = place.enrolment()
+    fresh = Enrolment(place.enrolment_file)
     signed = SignedLog(fresh, place.authority(), place.federation)
     with pytest.raises(EnrolmentRefused) as caught:
         again = EnrolRequest.decode(request(fresh.invite(), key))

@@ -118,13 +118,61 @@ def test_the_log_may_grow_between_rounds_and_the_person_sees_it(tmp_path: Path) 
     assert one.enrolled
     assert "not known" in one.enrolled.words(1)
     advertise(one, THREE)
-    assert one.enrolled.words(1) == "3 devices"
+    assert one.enrolled.words(1).startswith("3 devices; in the last 30 days")
+    assert "0 come and 0 leave" in one.enrolled.words(1)
     five = log(*map(entry, (*MEMBERS, 4, 5)))
     advertise(one, five, since=3, number=2)
-    assert one.enrolled.words(1) == "5 devices, +2 since it changed last"
+    assert one.enrolled.words(1).startswith("5 devices; in the last 30 days")
+    assert "2 come and 0 leave" in one.enrolled.words(1)
+    assert f"after 5 entries is {five.head.hex()[:16]}:" in one.enrolled.words(1)
     six = log(*map(entry, (*MEMBERS, 4, 5)), entry(1, Kind.GONE, NOW))
     advertise(one, six, since=5, attempt=1, number=2)
-    assert "this one no longer" in one.enrolled.words(1)
+    assert "4 devices, this one no longer" in one.enrolled.words(1)
+    assert "2 come and 1 leave" in one.enrolled.words(1)
+
+
+def learn(store: Store, about: EnrolmentLog, day: float) -> str:
+    """What the person is told on a day after a round with this log."""
+    seen = Enrolled(store, AUTHORITY.public_key(), lambda: NOW + day * DAY_S)
+    seen.require_log(terms(about), about.part())
+    return seen.words(1)
+
+
+def test_growth_is_not_hidden_by_what_comes_after_it(tmp_path: Path) -> None:
+    """Neither by other news, small steps, as many that leave, nor a device that was off."""
+    store, entries = Store.open(tmp_path / "1.db"), [*map(entry, MEMBERS)]
+    assert "0 come and 0 leave" in learn(store, log(*entries), 0)
+    entries += [entry(member) for member in range(4, 14)]
+    assert "10 come and 0 leave" in learn(store, log(*entries), 0.1)
+    entries.append(entry(1, Kind.RENEWED, END + 300 * DAY_S))
+    assert "10 come and 0 leave" in learn(store, log(*entries), 0.2)
+    for step in range(20):
+        entries += [entry(20 + step), entry(4 + step if step < 10 else 10 + step, Kind.GONE, NOW)]
+        assert f"{11 + step} come and {1 + step} leave" in learn(store, log(*entries), 1 + step)
+    assert "19 come and 19 leave" in learn(store, log(*entries), 32)  # those of days 2 to 20
+    assert "0 come and 0 leave" in learn(store, log(*entries), 60)
+    entries.append(entry(50))
+    assert "1 come and 0 leave" in learn(store, log(*entries), 100)
+
+
+def test_a_clock_that_was_ahead_hides_no_growth(tmp_path: Path) -> None:
+    store, entries = Store.open(tmp_path / "1.db"), [*map(entry, MEMBERS)]
+    learn(store, log(*entries), 0)
+    entries.append(entry(4))
+    learn(store, log(*entries), 1)
+    entries.append(entry(5))
+    learn(store, log(*entries), 400)
+    entries.append(entry(6))
+    assert "3 come" in learn(store, log(*entries), 2)
+    assert "0 come" in learn(store, log(*entries), 40)
+
+
+def test_a_device_that_was_renewed_without_a_round_since_is_not_told_that_it_is_out(
+    tmp_path: Path,
+) -> None:
+    words = learn(Store.open(tmp_path / "1.db"), THREE, 31)
+    assert "by the log of the last round, its enrolment has ended: unless it was renewed" in words
+    assert "no longer" not in words
 
 
 @pytest.mark.parametrize(
@@ -169,18 +217,33 @@ def test_a_log_with_a_gap(tmp_path: Path) -> None:
 def test_a_device_has_its_enrolment_renewed_in_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, days: int, gone: bool, asked: bool
 ) -> None:
-    store, public = Store.open(tmp_path / "1.db"), AUTHORITY.public_key().public_bytes_raw()
-    keys(store)
-    keep(store, Membership("https://a:1", b"", 1, b"", public, "Ours"))
     entries = [entry(1, until=int(time.time()) + days * DAY_S)]
     entries += [entry(1, Kind.GONE, NOW)] * gone
-    store.put("enrolment/log", log(*entries).part())
+    assert renewals(tmp_path, monkeypatch, log(*entries)) == [1] * asked
+
+
+def test_a_device_that_was_in_no_round_yet_asks_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It knows no log, so not until when it is enrolled; the desk renews nothing too early."""
+    assert renewals(tmp_path, monkeypatch, None) == [1]
+
+
+def renewals(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, known: EnrolmentLog | None
+) -> list[int]:
+    """Who asked to be renewed, by a process that looks three times on one day."""
+    store, public = Store.open(folder / "1.db"), AUTHORITY.public_key().public_bytes_raw()
+    keys(store)
+    keep(store, Membership("https://a:1", b"", 1, b"", public, "Ours"))
+    if known:
+        store.put("enrolment/log", known.part())
     calls: list[int] = []
     monkeypatch.setattr("client.service.renew", lambda known, *_, **__: calls.append(known.member))
     service = Service(SimpleNamespace(store=store), threading.Event())  # type: ignore[arg-type]
-    for _ in range(3):  # once a day
+    for _ in range(3):
         service._renew_in_time()
-    assert calls == [1] * asked
+    return calls
 
 
 # The server's side

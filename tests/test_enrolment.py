@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
@@ -26,6 +27,7 @@ from hypothesis import strategies as st
 from common.config import Settings
 from common.enrolment import (
     MAX_BYTES,
+    Authorities,
     EnrolAnswer,
     EnrolRequest,
     LeaveRequest,
@@ -209,6 +211,38 @@ def test_node_keys_of_other_kinds_are_refused() -> None:
         request = EnrolRequest.signed(new_code(), device.key, node)
         with pytest.raises(DecodeError):
             EnrolRequest.decode(request.encode())
+
+
+def of_unknown_kind() -> bytes:
+    """A well-formed public key of an algorithm that nobody knows, PEM."""
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    key = Ed25519PrivateKey.generate().public_key().public_bytes(serialization.Encoding.DER, form)
+    text = base64.b64encode(key.replace(bytes.fromhex("2b6570"), bytes.fromhex("2b6579")))
+    return b"-----BEGIN PUBLIC KEY-----\n" + text + b"\n-----END PUBLIC KEY-----\n"
+
+
+def test_a_node_key_of_an_unknown_algorithm_counts_as_a_wrong_request(
+    enrolment: Enrolment, flower: Flower
+) -> None:
+    desk = Desk(enrolment, AUTHORITY, "Ours", flower.register, flower.unregister)
+    body = EnrolRequest.signed(new_code(), Device().key, of_unknown_kind()).encode()
+    statuses = [desk.enrol(body, "there").status for _ in range(MAX_WRONG + 1)]
+    assert statuses == [400] * MAX_WRONG + [429]
+
+
+def test_an_authority_of_an_unknown_algorithm_is_refused() -> None:
+    tls = certificates.new_authority("Ours").certificate_pem()
+    with pytest.raises(DecodeError, match="Not a certificate and a key"):
+        Authorities.decode(tls + of_unknown_kind())
+
+
+def test_an_operators_key_of_an_unknown_algorithm_is_refused() -> None:
+    form, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    key = Ed25519PrivateKey.generate().private_bytes(serialization.Encoding.DER, form, plain)
+    text = base64.b64encode(key.replace(bytes.fromhex("2b6570"), bytes.fromhex("2b6579")))
+    pem = b"-----BEGIN PRIVATE KEY-----\n" + text + b"\n-----END PRIVATE KEY-----\n"
+    with pytest.raises(InputError, match="key cannot be read"):
+        certificates.load(certificates.new_authority("Ours").certificate_pem(), pem)
 
 
 def test_a_proof_belongs_to_its_code_and_both_keys() -> None:
