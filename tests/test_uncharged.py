@@ -100,6 +100,20 @@ def test_holders_are_drawn_once_for_an_attempt(made: Round) -> None:
     made.advertise(1, made.terms(4))
 
 
+def test_an_attempt_that_was_charged_is_refused_in_the_first_leg(made: Round) -> None:
+    """A restored server asks for it again, when its draw is no longer known: it counts nothing."""
+    terms = made.terms(0)
+    made.update(1, made.inboxes(terms)[1])
+    made.inboxes(made.terms(0, run="another"))  # in place of the draw for the first run
+    for _ in range(2):
+        with pytest.raises(ProtocolError, match="round 1, attempt 0 was charged already"):
+            made.advertise(1, terms)
+    made.advertise(2, made.terms(1))
+    made.advertise(1, made.terms(1))
+    made.advertise(1, made.terms(0, 2))
+    assert made.charged(1) == 1
+
+
 def test_keys_alone_can_be_made_again(made: Round) -> None:
     """Who was asked for keys and no more has given the server nothing to choose from."""
     for _ in range(3):
