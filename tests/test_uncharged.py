@@ -26,6 +26,9 @@ from simulations.promises import secure_sum
 
 SETTINGS = Settings(model="tiny", users=3, examples=4, layers=1)
 MEMBERS = (1, 2, 3)
+TOO_FEW_OPENED = (
+    "too few holders opened the shares of 1 of the members; who is at fault cannot be known"
+)
 ANSWERS = tuple(Turn(f"and what of {n}?", f"the garden, {n} times") for n in range(4))
 
 
@@ -194,7 +197,7 @@ def test_a_malformed_inbox_costs_nothing(made: Round, wrong: Any) -> None:
 
 
 def test_who_shares_what_does_not_open_costs_the_others_nothing(
-    run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One of six seals rubbish for everybody: the round is made without it, paid for once."""
     real, liars = participation.share, set[int]()
@@ -213,12 +216,35 @@ def test_who_shares_what_does_not_open_costs_the_others_nothing(
     report = run(write_people(tmp_path / "six", 6), "run", "--rounds", "2")
     log = [(entry["status"], entry["survivors"]) for entry in report["rounds_log"]]
     assert log == [("done", 5), ("done", 5)]
+    assert caplog.messages.count(f"round 1: {TOO_FEW_OPENED}") == 1
+    assert "refused" not in caplog.text
     spent = []
     for file in sorted((tmp_path / "run/devices").glob("*.db")):
         store = Store.open(file)
         spent.append(len(store.ledger.trainings()))
         store.close()
     assert sorted(spent) == [0, 2, 2, 2, 2, 2]
+
+
+def test_one_of_three_who_blames_another_accuses_nobody(
+    run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The round cannot be made; the log of rounds says what is known, and nobody is charged."""
+    real, members = participation.open_inbox, set[int]()
+
+    def open_inbox(device: Device, number: int, inbox: bytes) -> bytes:
+        members.add(device.member)
+        if device.member != min(members):
+            return real(device, number, inbox)
+        digest = participation._terms(device, number).digest()
+        blamed = min(messages.decode_inbox(digest, inbox).sealed)
+        return messages.encode_opened(digest, device.member, [blamed])
+
+    monkeypatch.setattr(participation, "open_inbox", open_inbox)
+    report = run(write_people(tmp_path / "three", 3), "run", "--rounds", "1", code=1)
+    entry = report["rounds_log"][0]
+    assert (entry["status"], entry["charged"]) == ("abandoned", False)
+    assert entry["why"] == f"2 members are left, 3 are needed: {TOO_FEW_OPENED}."
 
 
 def test_what_a_run_says_of_its_secure_sum_names_what_it_rests_on() -> None:
