@@ -241,7 +241,7 @@ def test_one_of_three_who_blames_another_accuses_nobody(
         return messages.encode_opened(digest, device.member, [blamed])
 
     monkeypatch.setattr(participation, "open_inbox", open_inbox)
-    report = run(write_people(tmp_path / "three", 3), "run", "--rounds", "1", code=1)
+    report = run(write_people(tmp_path / "three", 3), "run", "--rounds", "1", exit_code=1)
     entry = report["rounds_log"][0]
     assert (entry["status"], entry["charged"]) == ("abandoned", False)
     assert entry["why"] == f"2 members are left, 3 are needed: {TOO_FEW_OPENED}."
