@@ -3,7 +3,8 @@
 Each choice is a draw, and the colluders among a server's members may be lucky in one (SPEC.md,
 section 1). A server that could have it drawn again at no cost would ask until they are. So a draw
 is made once for an attempt at a round, and there are few draws for one update: only an update,
-which is charged, makes room for more. What is counted outlives a restart.
+which is charged, makes room for more. What is counted outlives a restart. Which attempt was drawn
+for is known only until a draw for another run or a round further away; every draw counts.
 """
 
 from __future__ import annotations

@@ -108,8 +108,20 @@ class Ledger:
                 for mechanism, total in zip(mechanisms, spent, strict=True):
                     self._append(charge, mechanism, total)
         except self._db.IntegrityError:  # the driver's own: SQLite's or SQLCipher's
-            named = f"round {charge.round}, attempt {charge.attempt}"
-            raise ProtocolError(f"{named} was charged already.") from None
+            raise _charged_already(charge.round, charge.attempt) from None
+
+    def require_new(self, run: str, number: int, attempt: int) -> None:
+        """Check that nothing was charged for this attempt at this round.
+
+        Raises:
+            ProtocolError: It was, so `charge` would refuse it.
+        """
+        found = self._db.execute(
+            "SELECT 1 FROM releases WHERE run = ? AND round = ? AND attempt = ?",
+            (run, number, attempt),
+        )
+        if found.fetchone():
+            raise _charged_already(number, attempt)
 
     def _append(self, charge: Charge, mechanism: Sequence[object], spent: Spent | None) -> None:
         place = (charge.run, charge.round, charge.attempt)
@@ -181,6 +193,10 @@ class Ledger:
         """
         lines = [entry for entry in self.entries() if entry.guarantee == guarantee]
         return lines[-1].spent if lines else Spent(0.0, 0.0)
+
+
+def _charged_already(number: int, attempt: int) -> ProtocolError:
+    return ProtocolError(f"round {number}, attempt {attempt} was charged already.")
 
 
 def _noted(epsilon: float | None, delta: float) -> Spent | None:

@@ -57,7 +57,8 @@ def advertise(device: Device, settings: Settings, offered: bytes, log: bytes = b
 
     Raises:
         ProtocolError: The terms are not what this run's settings give, or below the floor, or
-            the device chose holders for this attempt, or too often.
+            the device was charged for this attempt (a server whose folder was restored may ask
+            again), or chose holders for it, or too often.
         BudgetExceededError: The device could not afford the round.
         DeclinedError: Its own policy says no.
     """
@@ -66,6 +67,7 @@ def advertise(device: Device, settings: Settings, offered: bytes, log: bytes = b
     if (answered := _again(device, terms.round, "advertise", asked)) is not None:
         return answered
     check_terms(terms, settings)
+    device.store.ledger.require_new(terms.run, terms.round, terms.attempt)
     draws.require_new(device.store, terms)
     if device.enrolled:
         device.enrolled.require_log(terms, log)

@@ -71,13 +71,13 @@ def run_round(
     except RoundAbandonedError as error:
         log.warning("round %d abandoned: %s", number, error)
         seconds, charged = time.monotonic() - begin, registry.charged(number, cohort.attempt)
-        why = "; ".join([str(error).rstrip("."), *_refusals(cohort, setup)]) + "."
+        why = "; ".join([str(error).rstrip("."), *_losses(cohort, setup)]) + "."
         entry = RoundEntry(number, "abandoned", size, 0, seconds, shared.digest(), charged, why)
         registry.abandon(entry)
     else:
         entry = _conclude(federation, setup, total, (shared, state), begin)
-    for refusal in _refusals(cohort, setup):
-        log.warning("round %d: %s", number, refusal)
+    for loss in _losses(cohort, setup):
+        log.warning("round %d: %s", number, loss)
     return entry, ahead.setup
 
 
@@ -178,8 +178,10 @@ def _note_cost(federation: Federation, setup: Setup) -> None:
     registry.note_spent(spent_after(federation.settings, registry.user_rhos()))
 
 
-def _refusals(cohort: Cohort, setup: Setup | None) -> list[str]:
-    """How many devices refused for which reason, a sentence each."""
+def _losses(cohort: Cohort, setup: Setup | None) -> list[str]:
+    """How many devices refused for which reason, or were left out, a sentence each."""
     invalid = setup.aggregator.refused.values() if setup else ()
     reasons = Counter([*cohort.refused.values(), *invalid])
-    return [f"{count} devices refused: {reason}" for reason, count in sorted(reasons.items())]
+    refused = [f"{count} devices refused: {reason}" for reason, count in sorted(reasons.items())]
+    unopened = setup.aggregator.unopened() if setup else ""
+    return [*refused, unopened] if unopened else refused

@@ -43,7 +43,7 @@ def test_the_store_remembers(tmp_path: Path) -> None:
     store.put("key", b"value")
     store.close()
     again = Store.open(tmp_path / "device.db")
-    assert again.ledger.releases() == [RELEASE]
+    assert again.ledger.trainings() == [RELEASE]
     assert again.ledger.user_rhos() == [0.25]
     assert again.uploads() == [Upload("run", 1, 0, "update", 42)]
     assert again.get("key") == b"value"
@@ -58,7 +58,7 @@ def test_one_attempt_is_charged_once(tmp_path: Path) -> None:
     with pytest.raises(ProtocolError, match="charged already"):
         store.ledger.charge(charge())
     store.ledger.charge(charge(attempt=1))
-    assert len(store.ledger.releases()) == len(store.ledger.user_rhos()) == 2
+    assert len(store.ledger.trainings()) == len(store.ledger.user_rhos()) == 2
 
 
 def test_each_release_names_its_data(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_what_was_charged_cannot_be_taken_back(tmp_path: Path, statement: str) -
     store.ledger.charge(charge())
     with pytest.raises(sqlite3.IntegrityError, match="append-only"):
         store._db.execute(statement)
-    assert store.ledger.releases() == [RELEASE]
+    assert store.ledger.trainings() == [RELEASE]
     assert store.ledger.user_rhos() == [0.25]
 
 

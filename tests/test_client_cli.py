@@ -28,6 +28,7 @@ from client.vault import Vault
 from common.privacy.accountant import Release, epsilon
 
 WORDS = "correct horse battery"
+COUNT = Release(7.5, 1.0, 1)
 RUN = [sys.executable, "-c", "import sys; from client.cli import main; sys.exit(main())"]
 
 
@@ -232,11 +233,15 @@ def sent(store: Store) -> None:
     release = Release(1.5, 0.5, 3)
     store.journal(Upload("run-of-seven", 1, 0, "advertise", 300))
     spent = Spent(1.25, 1e-5), Spent(float("inf"), 1e-6)
-    store.ledger.charge(Charge("run-of-seven", 1, 0, release, float("inf"), "aa", *spent))
+    store.ledger.charge(
+        Charge("run-of-seven", 1, 0, release, float("inf"), "aa", *spent, count=COUNT)
+    )
     store.journal(Upload("run-of-seven", 1, 0, "update", 40_000))
     store.journal(Upload("run-of-seven", 1, 0, "update again", 40_000))
     spent = Spent(2.5, 1e-5), Spent(float("inf"), 1e-6)
-    store.ledger.charge(Charge("run-of-seven", 2, 0, release, float("inf"), "aa", *spent))
+    store.ledger.charge(
+        Charge("run-of-seven", 2, 0, release, float("inf"), "aa", *spent, count=COUNT)
+    )
 
 
 @pytest.mark.usefixtures("vault")
@@ -260,7 +265,7 @@ def test_uploads_lists_everything_that_left(
     assert [row["bytes"] for row in found["uploads"]] == [300, 40_000, 40_000]
     assert [row["record_epsilon"] for row in found["uploads"]] == [None, 1.25, None]
     assert found["user"] == {"epsilon": "infinite", "delta": 1e-6}
-    alone = epsilon([Release(1.5, 0.5, 6)], 1e-5)
+    alone = epsilon([Release(1.5, 0.5, 6), COUNT, COUNT], 1e-5)
     assert 2 * alone < found["record_message"]["epsilon"] < 6 * alone
     assert f"ε = {found['record_message']['epsilon']:.2f}" in text
     assert found["charged_but_not_sent"] == 1

@@ -26,6 +26,9 @@ from simulations.promises import secure_sum
 
 SETTINGS = Settings(model="tiny", users=3, examples=4, layers=1)
 MEMBERS = (1, 2, 3)
+TOO_FEW_OPENED = (
+    "too few holders opened the shares of 1 of the members; who is at fault cannot be known"
+)
 ANSWERS = tuple(Turn(f"and what of {n}?", f"the garden, {n} times") for n in range(4))
 
 
@@ -98,6 +101,20 @@ def test_holders_are_drawn_once_for_an_attempt(made: Round) -> None:
     with pytest.raises(ProtocolError, match="chosen in attempt 3"):
         made.advertise(1, terms)
     made.advertise(1, made.terms(4))
+
+
+def test_an_attempt_that_was_charged_is_refused_in_the_first_leg(made: Round) -> None:
+    """A restored server asks for it again, when its draw is no longer known: it counts nothing."""
+    terms = made.terms(0)
+    made.update(1, made.inboxes(terms)[1])
+    made.inboxes(made.terms(0, run="another"))  # in place of the draw for the first run
+    for _ in range(2):
+        with pytest.raises(ProtocolError, match="round 1, attempt 0 was charged already"):
+            made.advertise(1, terms)
+    made.advertise(2, made.terms(1))
+    made.advertise(1, made.terms(1))
+    made.advertise(1, made.terms(0, 2))
+    assert made.charged(1) == 1
 
 
 def test_keys_alone_can_be_made_again(made: Round) -> None:
@@ -180,7 +197,7 @@ def test_a_malformed_inbox_costs_nothing(made: Round, wrong: Any) -> None:
 
 
 def test_who_shares_what_does_not_open_costs_the_others_nothing(
-    run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One of six seals rubbish for everybody: the round is made without it, paid for once."""
     real, liars = participation.share, set[int]()
@@ -199,12 +216,35 @@ def test_who_shares_what_does_not_open_costs_the_others_nothing(
     report = run(write_people(tmp_path / "six", 6), "run", "--rounds", "2")
     log = [(entry["status"], entry["survivors"]) for entry in report["rounds_log"]]
     assert log == [("done", 5), ("done", 5)]
+    assert caplog.messages.count(f"round 1: {TOO_FEW_OPENED}") == 1
+    assert "refused" not in caplog.text
     spent = []
     for file in sorted((tmp_path / "run/devices").glob("*.db")):
         store = Store.open(file)
         spent.append(len(store.ledger.trainings()))
         store.close()
     assert sorted(spent) == [0, 2, 2, 2, 2, 2]
+
+
+def test_one_of_three_who_blames_another_accuses_nobody(
+    run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The round cannot be made; the log of rounds says what is known, and nobody is charged."""
+    real, members = participation.open_inbox, set[int]()
+
+    def open_inbox(device: Device, number: int, inbox: bytes) -> bytes:
+        members.add(device.member)
+        if device.member != min(members):
+            return real(device, number, inbox)
+        digest = participation._terms(device, number).digest()
+        blamed = min(messages.decode_inbox(digest, inbox).sealed)
+        return messages.encode_opened(digest, device.member, [blamed])
+
+    monkeypatch.setattr(participation, "open_inbox", open_inbox)
+    report = run(write_people(tmp_path / "three", 3), "run", "--rounds", "1", exit_code=1)
+    entry = report["rounds_log"][0]
+    assert (entry["status"], entry["charged"]) == ("abandoned", False)
+    assert entry["why"] == f"2 members are left, 3 are needed: {TOO_FEW_OPENED}."
 
 
 def test_what_a_run_says_of_its_secure_sum_names_what_it_rests_on() -> None:

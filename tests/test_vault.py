@@ -28,7 +28,8 @@ from common.records import Record
 CHEAP = Cost(1, 8, 1)
 SECRET = "the rosebush behind the chapel"
 RECORD = Record("fact", {"text": SECRET})
-RELEASE = Release(1.5, 0.5, 3)
+RELEASE, COUNT = Release(1.5, 0.5, 3), Release(7.5, 1.0, 1)
+OLD = Release(0.75, 0.5, 3)  # of a version in which one example more could change two
 
 
 def words(text: str = "correct horse battery") -> Passphrase:
@@ -46,7 +47,8 @@ def home(tmp_path: Path) -> Path:
 
 
 def charge(number: int) -> Charge:
-    return Charge("run", number, 0, RELEASE, 0.25, "aa", Spent(1.25, 1e-5), Spent(2.5, 1e-6))
+    spent = Spent(1.25, 1e-5), Spent(2.5, 1e-6)
+    return Charge("run", number, 0, RELEASE, 0.25, "aa", *spent, count=COUNT)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -58,7 +60,7 @@ def test_it_remembers(home: Path) -> None:
     with Vault.open(home, words()) as vault:
         assert vault.records.all() == [RECORD]
         assert vault.store.get("adapter/personal") == SECRET.encode()
-        assert vault.store.ledger.releases() == [RELEASE]
+        assert vault.store.ledger.trainings() == [RELEASE]
         assert [entry.spent for entry in vault.store.ledger.entries()] == [
             Spent(1.25, 1e-5),
             Spent(2.5, 1e-6),
@@ -317,7 +319,7 @@ def test_a_file_that_may_not_grow_is_told_and_what_was_written_stays(home: Path)
         kept = vault.store.keys("blob/")
         assert 1 <= len(kept) < 100
         assert all(vault.store.get(key) == bytes(30_000) for key in kept)
-        assert vault.store.ledger.releases() == [RELEASE]
+        assert vault.store.ledger.trainings() == [RELEASE]
 
 
 KILLED = """
@@ -556,7 +558,7 @@ def test_vaults_of_earlier_versions_still_open(tmp_path: Path, version: Path) ->
     with Vault.open(tmp_path / "home", words()) as vault:
         vault.check()
         assert vault.records.all() == [RECORD]
-        assert vault.store.ledger.releases() == [RELEASE]
+        assert vault.store.ledger.releases() == [OLD]
         assert vault.store.ledger.spent("record") == Spent(1.25, 1e-5)
         assert vault.store.ledger.spent("user") == Spent(2.5, 1e-6)
         assert vault.store.uploads() == [Upload("run", 1, 0, "update", 42)]
@@ -572,7 +574,7 @@ def test_a_store_of_version_2_is_carried_on(tmp_path: Path) -> None:
     db.execute("PRAGMA user_version=2")
     db.close()
     store = Store.open(tmp_path / "device.db")
-    assert store.ledger.releases() == [RELEASE]
+    assert store.ledger.releases() == [OLD]
     assert store.ledger.spent("record") is None
     assert store.ledger.spent("user") == Spent(0.0, 0.0)
     assert store.uploads() == [Upload("run", 1, 0, "update", 42)]

@@ -14,7 +14,7 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from numpy.typing import NDArray
 
-from common.errors import ProtocolError
+from common.errors import ProtocolError, RoundAbandonedError
 from common.secagg import messages
 from common.secagg._hazmat import prg, shamir
 from common.secagg.graph import choosers
@@ -59,6 +59,8 @@ class Aggregator:
 
     Attributes:
         refused: For each member whose message was refused, why.
+        left_out: Members whose shares too few holders opened. Either they or holders of theirs
+            are at fault.
 
     Raises:
         ProtocolError: The terms contradict themselves.
@@ -66,6 +68,7 @@ class Aggregator:
 
     def __init__(self, terms: RoundTerms, authority: Ed25519PublicKey) -> None:
         self.refused: dict[int, str] = {}
+        self.left_out: set[int] = set()
         self._terms, self._digest, self._authority = terms, terms.digest(), authority
         self._stage = _Stage.ADVERTS
         self._bound = b""
@@ -74,6 +77,13 @@ class Aggregator:
 
     def __repr__(self) -> str:
         return f"<Aggregator {self._stage.name.lower()}>"
+
+    def unopened(self) -> str:
+        """What is known about those left out, and no more, in words; empty if there are none."""
+        if not self.left_out:
+            return ""
+        some = f"too few holders opened the shares of {len(self.left_out)} of the members"
+        return f"{some}; who is at fault cannot be known"
 
     def roster(self, adverts: Mapping[int, bytes]) -> dict[int, bytes]:
         """Collect the adverts; the roster goes to each of its members.
@@ -111,7 +121,7 @@ class Aggregator:
 
         To be called once, after `inboxes` and before the first masked input, or not at all: then a
         member whose shares do not open costs a whole round. Who has fewer than t holders with its
-        shares is not part of the round.
+        shares is not part of the round, and is in `left_out`.
 
         Args:
             opened: What members answered to their inbox.
@@ -127,9 +137,13 @@ class Aggregator:
             here = set(unopened)
             self._shares = {m: sent for m, sent in self._shares.items() if m in here}
             while lost := self._without_keepers(unopened):
+                self.left_out.update(lost)
                 for member in lost:
-                    self.refused[member] = "too few holders have its shares"
                     del self._shares[member]
+                left, least = len(self._shares), self._terms.least
+                if left < least:  # at once: else those whose holders are gone would count too
+                    which = f"{left} members are left, {least} are needed"
+                    raise RoundAbandonedError(f"{which}: {self.unopened()}.")
             inboxes = self._settled(unopened)
             self._shares = {}  # they are the most that a large cohort's server holds
             return inboxes

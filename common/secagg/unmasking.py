@@ -4,8 +4,8 @@ Of a survivor its self mask; of a member that shared and then dropped, the pair 
 added towards it (Bonawitz et al. 2017, figure 4, round 4).
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from common.errors import ProtocolError, RoundAbandonedError
 from common.secagg._hazmat import keys, shamir
@@ -42,6 +42,7 @@ class Unmasking:
     commitments: Mapping[int, bytes]
     survivors: Collection[int]
     revealed: Mapping[int, Revealed]
+    _doubtful: set[int] = field(default_factory=set, init=False, repr=False)
 
     def masks(self) -> Iterator[Masks]:
         """Keys and signs of the masks that take the rest out of the sum, in batches.
@@ -78,22 +79,36 @@ class Unmasking:
         ]
 
     def _rebuild(self, member: int, fits: Callable[[bytes], bool]) -> bytes:
-        """The secret that fits. Each run of t holders is tried, so one wrong share among more
-        than t does no harm.
+        """The secret that fits. Each run of t holders in a ring is tried, so one wrong share among
+        more than t does no harm; first without those who gave a wrong share of another member,
+        or one liar would cost up to t tries for every secret.
         """
         holders = [h for h in sorted(self.holders[member]) if member in self.revealed.get(h, {})]
         if len(holders) < self.threshold:
             raise RoundAbandonedError(
                 f"{len(holders)} shares of member {member} came, {self.threshold} are needed."
             )
-        for start in range(len(holders)):
-            chosen = (holders[start:] + holders[:start])[: self.threshold]
+        trusted = [h for h in holders if h not in self._doubtful]
+        for ring in [trusted, holders] if len(trusted) < len(holders) else [holders]:
+            if (secret := self._around(ring, member, fits)) is not None:
+                return secret
+        raise RoundAbandonedError(f"The shares of member {member} do not rebuild its secret.")
+
+    def _around(
+        self, ring: Sequence[int], member: int, fits: Callable[[bytes], bool]
+    ) -> bytes | None:
+        """The secret that fits, from the first run of t in the ring that gives it."""
+        if len(ring) < self.threshold:
+            return None
+        for start in range(len(ring)):
+            chosen = [*ring[start:], *ring[:start]][: self.threshold]
+            shares = {holder: self.revealed[holder][member][1] for holder in chosen}
             try:
-                secret = shamir.combine(
-                    {holder: self.revealed[holder][member][1] for holder in chosen}
-                )
+                secret = shamir.combine(shares)
             except ProtocolError:
                 continue
             if fits(secret):
+                if start:  # the run before had this one in place of the last, and failed
+                    self._doubtful.add(ring[start - 1])
                 return secret
-        raise RoundAbandonedError(f"The shares of member {member} do not rebuild its secret.")
+        return None

@@ -69,7 +69,7 @@ def test_whose_shares_nobody_can_open_is_not_part_of_the_round(plain: bytes | No
     run.inbound = run.server.settle(opened(run))
     honest = set(members) - {3}
     assert set(run.inbound) == honest
-    assert run.server.refused == {3: "too few holders have its shares"}
+    assert (run.server.refused, run.server.left_out) == ({}, {3})
     for inbox in run.inbound.values():
         assert messages.decode_inbox(EIGHT.digest(), inbox).sharers == tuple(sorted(honest))
     assert finished(run) == (honest, plain_sum(EIGHT, honest).tolist())
@@ -85,7 +85,7 @@ def test_a_few_bad_boxes_cost_nobody_the_round(drops: tuple[int, ...]) -> None:
     survivors, total = finished(run, drops)
     assert survivors == set(members) - set(drops)
     assert total == plain_sum(EIGHT, survivors).tolist()
-    assert run.server.refused == {}
+    assert (run.server.refused, run.server.left_out) == ({}, set())
 
 
 def test_in_a_sparse_graph_too() -> None:
@@ -111,6 +111,21 @@ def test_who_blames_everybody_harms_nobody() -> None:
     answers[3] = messages.encode_opened(EIGHT.digest(), 3, everybody)
     run.inbound = run.server.settle(answers)
     assert finished(run) == (set(members), plain_sum(EIGHT, members).tolist())
+
+
+def test_who_blames_an_honest_one_of_three_names_nobody_else() -> None:
+    """No round can be made; 1 was not opened by both others, and that is all that is known."""
+    three = replace(FIVE, cohort=3, least=3, neighbours=2, threshold=2, colluders=1)
+    run = shared(three, (1, 2, 3))
+    answers = opened(run)
+    answers[3] = messages.encode_opened(three.digest(), 3, [1])
+    with pytest.raises(RoundAbandonedError) as abandoned:
+        run.server.settle(answers)
+    assert str(abandoned.value) == (
+        "2 members are left, 3 are needed: too few holders opened the shares of 1 of the members; "
+        "who is at fault cannot be known."
+    )
+    assert (run.server.refused, run.server.left_out) == ({}, {1})
 
 
 def test_who_blames_members_that_did_not_choose_it_is_refused() -> None:
