@@ -351,7 +351,7 @@ def test_kill_9_during_writes_loses_nothing_that_was_confirmed(home: Path, write
     assert process.returncode == -signal.SIGKILL
     with Vault.open(home, words(), exclusive=True) as vault:  # its lock went with it
         vault.check()
-        charged = len(vault.store.ledger.releases())
+        charged = len(vault.store.ledger.trainings())
         assert confirmed <= charged <= confirmed + 1
         assert len(vault.store.ledger.user_rhos()) == charged
         assert vault.store.get("blob") in (None, bytes(200_000))
