@@ -269,15 +269,15 @@ def test_the_ledger_is_charged_before_anything_of_the_answers_is_looked_at(
 
 def test_a_charge_names_the_answers_it_is_about(tmp_path: Path) -> None:
     store = Store.open(tmp_path / "device.db")
-    train, score = Release(2.0, 1.0, 1), Release(3.0, 1.0, 1)
-    charge = Charge("run", 1, 0, train, 0.1, "aa", evaluation=score, heldout="bb")
+    train, score, count = Release(2.0, 1.0, 1), Release(3.0, 1.0, 1), Release(10.0, 1.0, 1)
+    charge = Charge("run", 1, 0, train, 0.1, "aa", evaluation=score, heldout="bb", count=count)
     store.ledger.charge(charge)
-    assert store.ledger.releases() == [train, score]
+    assert store.ledger.releases() == [train, score, count]
     store.ledger.charge(replace(charge, round=2, heldout="cc"))
     store.ledger.charge(replace(charge, round=3, heldout="dd", evaluation=None))  # not about them
     query = "SELECT evaluation_data FROM releases WHERE guarantee = 'record' ORDER BY round"
     assert store._db.execute(query).fetchall() == [("bb",), ("cc",), ("",)]
-    assert len(store.ledger.releases()) == 5
+    assert len(store.ledger.releases()) == 3 + 2 + 3
     store.close()
 
 
