@@ -20,6 +20,7 @@ import common.backbone
 from client import adapters, membership, participation
 from client import app as client_app
 from client.device import Device, Identity
+from client import examples as sets
 from client.examples import sets_key
 from client.joining import Membership
 from client.ledger import Charge
@@ -295,6 +296,7 @@ def test_an_adapter_is_used_only_if_it_helps(
     looked, real = set[str](), common.backbone.skeleton
     monkeypatch.setattr(common.backbone, "skeleton", lambda name: (looked.add(name), real(name))[1])
     plan, store = adapter_plans(SETTINGS)[0], person.vault.store
+    store.put(sets.KEY, bytes(32))  # one with which enough are held out
     answers = chosen(
         turns(person.vault.records.all()), sets_key(person.vault.store), SETTINGS.examples
     )[1]

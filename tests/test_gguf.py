@@ -234,7 +234,7 @@ def test_the_default_model_means_the_same_in_both_engines() -> None:
             values = {"text": words, "author": author, "conversation": "c"}
             at = f"2026-01-01T10:{number:02d}:{author == 'me':02d}+00:00"
             records.append(Record("message", values, at))
-    result = train(records, None, settings)
+    result = train(records, None, settings, key=bytes(32))
     assert result.kept
     native = open_engine(settings, None, result.personal)
     assert native.description.startswith("llama.cpp")

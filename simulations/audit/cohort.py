@@ -116,7 +116,10 @@ class Cohort:
         self, number: int, person: Person, seed: int, store: Store, randomness: Randomness
     ) -> Device:
         identity = self._identity(number, seed)
-        return Device(number, person.train, person.heldout, store, identity, randomness)
+        return Device(
+            number, person.train, person.heldout, store, identity, randomness,
+            failed=lambda _: None,  # as a real device, whose failures nobody is told of
+        )  # fmt: skip
 
     def _member(self, device: Device) -> Member:
         return _Honest(device, self.settings, encode_shared(self._published))

@@ -91,7 +91,8 @@ def new_device(randomness: Streams | OneStream, train: Sequence[Turn] = ()) -> D
     """A device with an empty ledger in memory."""
     key = Ed25519PrivateKey.generate()
     store = Store(sqlite3.connect(":memory:", isolation_level=None), "a store in memory")
-    return Device(1, train, (), store, Identity(key, b"", key.public_key()), randomness)
+    identity = Identity(key, b"", key.public_key())
+    return Device(1, train, (), store, identity, randomness, failed=lambda _: None)
 
 
 @dataclass(frozen=True, slots=True)

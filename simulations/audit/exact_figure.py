@@ -29,7 +29,7 @@ from simulations.audit.system import System, stream
 from simulations.audit.witness import Asks, Seen, Witness, asked
 
 SHIFT, NOISE = "evaluation, one answer more", "evaluation, noise of every figure"
-ASKS: Asks = ((1, 0), (2, 0), (2, 1), (2, 2))  # two are planned; the rest have none left
+ASKS: Asks = ((1, 0), (1, 1), (2, 0), (2, 1))  # two are planned; the third has none left
 RUN = "audit/exact/figure"
 EXAMPLES, RANGE = 16, 2.0
 HELDOUT_SHARE = 0.2
@@ -51,8 +51,8 @@ def exact_figure(system: System, _scale: Scale, seed: int) -> list[Finding]:
             ]
             for zero, one in zip(*worlds, strict=True):
                 largest = max(largest, _compare(evidence, settings, name, zero, one))
-            figures = {float(one.sent[-1]) for one in worlds[1]}
-            evidence.same(f"{name}: different figures", len(figures), len(ASKS))
+            figures = [float(one.sent[-1]) for one in worlds[1] if not one.refused]
+            evidence.same(f"{name}: different figures", len(set(figures)), len(figures))
         _personal(evidence, settings, backbone, seed)
     evidence.figures["largest_shift_in_claims"] = round(largest, 5)
     return [
