@@ -19,8 +19,8 @@ from flwr.supercore.task_identity import TaskIdentity
 import common.backbone
 from client import adapters, membership, participation
 from client import app as client_app
-from client.device import Device, Identity
 from client import examples as sets
+from client.device import Device, Identity
 from client.examples import sets_key
 from client.joining import Membership
 from client.ledger import Charge
@@ -295,17 +295,18 @@ def test_an_adapter_is_used_only_if_it_helps(
     person = service(tmp_path, Policy(models=("tiny",)), said(20))
     looked, real = set[str](), common.backbone.skeleton
     monkeypatch.setattr(common.backbone, "skeleton", lambda name: (looked.add(name), real(name))[1])
-    plan, store = adapter_plans(SETTINGS)[0], person.vault.store
-    store.put(sets.KEY, bytes(32))  # one with which enough are held out
+    settings = dataclasses.replace(SETTINGS, examples=48)  # so that some are held out
+    plan, store = adapter_plans(settings)[0], person.vault.store
+    store.put(sets.KEY, bytes(32))
     answers = chosen(
-        turns(person.vault.records.all()), sets_key(person.vault.store), SETTINGS.examples
+        turns(person.vault.records.all()), sets_key(person.vault.store), settings.examples
     )[1]
     random = np.random.default_rng(0)
     noise = random.normal(0, 0.3, plan.dimension).astype(np.float32)
     good, _ = trained(person, plan)
     for vector, used in ((noise * 100, False), (good, True), (noise * 100, False)):
         before = adapters.shared_in_use(store)
-        person._adopt(SETTINGS, Shared(plan, vector))
+        person._adopt(settings, Shared(plan, vector))
         now = adapters.shared_in_use(store)
         assert ("in use" in person._notes["adapter"]) is used
         assert f"{len(answers)} answers" in person._notes["adapter"]
@@ -314,7 +315,7 @@ def test_an_adapter_is_used_only_if_it_helps(
             np.testing.assert_array_equal(now.vector, vector)
         else:
             assert (now is None) == (before is None)
-        assert adapters.settings_in_use(store) == SETTINGS  # the federation's model all the same
+        assert adapters.settings_in_use(store) == settings  # the federation's model all the same
     assert [upload.what for upload in store.uploads()] == ["adopt"] * 3
     assert looked <= {"tiny"}  # not the default model
 
