@@ -838,8 +838,8 @@ def quick() -> AuditReport:
 @pytest.mark.parametrize("variant", list(VARIANTS))
 def test_every_check_catches_its_variant(quick: AuditReport, variant: str) -> None:
     found = [finding for finding in quick.findings if finding.system == variant]
-    expected = {"noise-off": 3, "clipping-off": 2, "ledger-forgets": 2}.get(variant, 1)
-    assert verdicts(found) == [CAUGHT] * expected
+    expected = {"noise-off": 3, "clipping-off": 2, "ledger-forgets": 2, "accountant-reset": 2}
+    assert verdicts(found) == [CAUGHT] * expected.get(variant, 1)
     lower = [f.figures["epsilon_lower"] for f in found if "epsilon_lower" in f.figures]
     assert all(bound > CLAIMED_EPSILON for bound in lower)
 

@@ -171,7 +171,8 @@ def _pairs(
     yield "dense, of many", [probe(dense(100)) for _ in range(3)], [probe(dense(1e4))]
     yield "opposed", [probe(one_sign) for _ in range(2)], [probe(-100 * one_sign)]
     yield "no gradient", [probe(one_sign) for _ in range(3)], [probe(0 * one_sign)]
-    yield "not a number", [probe(one_sign)], [probe(one_sign * np.nan)]
+    some = [probe(one_sign) for _ in range(3)]  # which one that takes all others with it would move
+    yield "not a number", some, [probe(one_sign * np.nan)]
     if not full:
         return
     for strength in (0.5, 0.999, 1.001, 3.0):
@@ -181,8 +182,8 @@ def _pairs(
     yield "one coordinate", [probe(one_sign)], [probe(alone)]
     part = np.where(np.arange(size) < size // 14, one_sign, 0)
     yield "one layer", [probe(one_sign)], [probe(part)]
-    yield "infinite", [probe(one_sign)], [probe(np.where(np.arange(size) % 2, np.inf, 1.0))]
-    yield "beyond any number", [probe(one_sign)], [probe(1e36 * one_sign)]
+    yield "infinite", some, [probe(np.where(np.arange(size) % 2, np.inf, 1.0))]
+    yield "beyond any number", some, [probe(1e36 * one_sign)]
     many = [probe(one_sign) for _ in range(20)]
     yield "beyond a micro-batch", many, [probe(-one_sign)]
     again = probe(one_sign)
