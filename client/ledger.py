@@ -189,10 +189,24 @@ class Ledger:
     def spent(self, guarantee: str) -> Spent | None:
         """What the ledger came to with its last line; None where that was not noted.
 
-        Without any line nothing is spent.
+        Without any line nothing is spent. What an older version noted is reckoned again: it took
+        one example for all that can change (`trainings`).
         """
         lines = [entry for entry in self.entries() if entry.guarantee == guarantee]
-        return lines[-1].spent if lines else Spent(0.0, 0.0)
+        noted = lines[-1].spent if lines else Spent(0.0, 0.0)
+        if noted and guarantee == RECORD and self._ends_with_old_sets():
+            from common.privacy.accountant import epsilon
+
+            return Spent(epsilon(self.releases(), noted.delta), noted.delta)
+        return noted
+
+    def _ends_with_old_sets(self) -> bool:
+        """Whether the last noisy update is of a version without counts."""
+        query = (
+            "SELECT count_noise IS NULL AND noise_multiplier > 0 FROM releases"
+            " WHERE guarantee = ? ORDER BY id DESC LIMIT 1"
+        )
+        return bool((self._db.execute(query, (RECORD,)).fetchone() or (0,))[0])
 
 
 def _charged_already(number: int, attempt: int) -> ProtocolError:

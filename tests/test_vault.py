@@ -22,7 +22,7 @@ from client.store import Store, Upload
 from client.unlocking import Cost, Keyring, Passphrase
 from client.vault import Vault
 from common.errors import InputError, PrivityError, ProtocolError
-from common.privacy.accountant import Release
+from common.privacy.accountant import Release, epsilon
 from common.records import Record
 
 CHEAP = Cost(1, 8, 1)
@@ -328,7 +328,7 @@ from pathlib import Path
 from client.ledger import Charge
 from client.unlocking import Passphrase
 from client.vault import Vault
-from common.privacy.accountant import Release
+from common.privacy.accountant import Release, epsilon
 vault = Vault.open(Path(sys.argv[1]), Passphrase(lambda _: "correct horse battery"), exclusive=True)
 for number in range(2, 10**6):
     vault.store.ledger.charge(Charge("run", number, 0, Release(1.5, 0.5, 3), 0.25, "aa"))
@@ -559,7 +559,8 @@ def test_vaults_of_earlier_versions_still_open(tmp_path: Path, version: Path) ->
         vault.check()
         assert vault.records.all() == [RECORD]
         assert vault.store.ledger.releases() == [OLD]
-        assert vault.store.ledger.spent("record") == Spent(1.25, 1e-5)
+        again = epsilon([OLD], 1e-5)  # 1.25 was noted, for one example where two can change
+        assert vault.store.ledger.spent("record") == Spent(again, 1e-5)
         assert vault.store.ledger.spent("user") == Spent(2.5, 1e-6)
         assert vault.store.uploads() == [Upload("run", 1, 0, "update", 42)]
         assert vault.store.get("key") == b"value"

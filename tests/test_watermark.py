@@ -41,7 +41,8 @@ def opened(tmp_path: Path) -> Vault:
 
 def charged(number: int, epsilon: float, sigma: float = 1.5) -> Charge:
     release, spent = Release(sigma, 1.0, 1), Spent(epsilon, 1e-5)
-    return Charge("run", number, 0, release, 0.25, "aa", spent, spent, Release(9.0, 1.0, 1), "bb")
+    figure, count = Release(9.0, 1.0, 1), Release(5 * sigma, 1.0, 1)
+    return Charge("run", number, 0, release, 0.25, "aa", spent, spent, figure, "bb", count)
 
 
 def spend(tmp_path: Path, *charges: Charge) -> None:
