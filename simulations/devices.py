@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
@@ -32,8 +33,10 @@ class Scenario(Protocol):
 
     DESCRIPTION: str
 
-    def people(self, users: int, examples: int, seed: int) -> dict[str, list[Record]]:
-        """Everybody's records, by user."""
+    def people(
+        self, users: int, examples: int, seed: int, fits: Callable[[int, list[Record]], bool]
+    ) -> dict[str, list[Record]]:
+        """Everybody's records, by user; `fits` says who can be client number so and so."""
 
 
 SCENARIOS: dict[str, Scenario] = {"chat": chat}
@@ -59,6 +62,7 @@ class SeededRandomness:
         return read
 
 
+@lru_cache(maxsize=2)
 def people(settings: Settings) -> dict[str, list[Record]]:
     """Everybody's records, in the order of their client numbers.
 
@@ -71,7 +75,11 @@ def people(settings: Settings) -> dict[str, list[Record]]:
         problem = f"There is no scenario {settings.scenario!r}."
         raise InputError(problem, f"`privity-sim scenarios` lists them: {', '.join(SCENARIOS)}.")
     scenario = SCENARIOS[settings.scenario]
-    return scenario.people(settings.users, settings.examples, settings.seed)
+
+    def fits(number: int, records: list[Record]) -> bool:
+        return all(chosen(turns(records), _key_of(settings, number), settings.examples))
+
+    return scenario.people(settings.users, settings.examples, settings.seed, fits)
 
 
 def unread_kinds(settings: Settings) -> Counter[str]:
@@ -107,7 +115,10 @@ def examples(settings: Settings, user: str) -> tuple[list[Turn], list[Turn]]:
 
 def _sets_key(settings: Settings, user: str) -> bytes:
     """As the user's device makes it."""
-    number = list(people(settings)).index(user)
+    return _key_of(settings, list(people(settings)).index(user))
+
+
+def _key_of(settings: Settings, number: int) -> bytes:
     return SeededRandomness(settings.seed, number).stream("sets")(KEY_BYTES)
 
 

@@ -1,8 +1,8 @@
 """`chat`: real conversations of real people (chitchat-dataset, MIT), one person a client.
 
-People with at least as many answers as the run uses are sampled by seed. Seeds below 100 draw from
-one half of them and seeds from 100 on from the other, so that what was tuned on the one is new to
-the other.
+People with at least as many answers as the run uses are sampled by seed; who has nothing to learn
+from, or nothing held out, makes room for the next. Seeds below 100 draw from one half of them and
+seeds from 100 on from the other, so that what was tuned on the one is new to the other.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+from collections.abc import Callable
 from functools import lru_cache
 
 from common.errors import InputError
@@ -21,10 +22,14 @@ from common.wheels import CHITCHAT, unpacked
 DESCRIPTION = "1,315 real people chatting in English (chitchat-dataset, MIT)"
 TUNING_SEED = 100
 
+Fits = Callable[[int, list[Record]], bool]
 
-@lru_cache(maxsize=2)
-def people(users: int, examples: int, seed: int) -> dict[str, list[Record]]:
+
+def people(users: int, examples: int, seed: int, fits: Fits) -> dict[str, list[Record]]:
     """Records of `users` sampled people (0: all), by their pseudonym in the data set.
+
+    Args:
+        fits: Whether these records serve as those of client number so and so.
 
     Raises:
         InputError: When there are fewer people with enough answers.
@@ -33,13 +38,27 @@ def people(users: int, examples: int, seed: int) -> dict[str, list[Record]]:
     wanted = examples / (1 - HELD_OUT_SHARE)
     half = [name for name in records if _half(name) == (seed >= TUNING_SEED)]
     enough = sorted(name for name in half if answers[name] >= wanted)
-    if users > len(enough):
+    chosen: dict[str, list[Record]] = {}
+    for name in _order(enough, users, seed):
+        if fits(len(chosen), records[name]):
+            chosen[name] = records[name]
+        if users and len(chosen) == users:
+            break
+    if users > len(chosen):
         raise InputError(
-            f"--users {users} is more than the {len(enough)} people with {wanted:.0f} answers.",
+            f"--users {users} is more than the {len(chosen)} people with {wanted:.0f} answers,"
+            " at least one of them held out.",
             "Lower --users or --examples.",
         )
-    chosen = random.Random(seed).sample(enough, users or len(enough))  # noqa: S311
-    return {name: records[name] for name in chosen}
+    return chosen
+
+
+def _order(names: list[str], users: int, seed: int) -> list[str]:
+    """All names, those that are wanted first, as the seed has it."""
+    chance = random.Random(seed)  # noqa: S311
+    first = chance.sample(names, min(users, len(names)) or len(names))
+    others = sorted(set(names) - set(first))
+    return first + chance.sample(others, len(others))
 
 
 def _half(name: str) -> bool:

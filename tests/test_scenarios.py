@@ -1,0 +1,73 @@
+"""Who the people of a built-in data set are. The data are made up, in the format of the wheel."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from common.config import from_mapping
+from common.errors import InputError
+from simulations import devices
+from simulations.scenarios import chat
+
+PEOPLE, ANSWERS = 60, 10
+
+
+@pytest.fixture
+def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Pairs of people who talk to each other, in the cache, where the wheel is unpacked."""
+    folder = tmp_path / "wheels" / "chitchat-dataset-0.9.0" / "chitchat_dataset"
+    folder.mkdir(parents=True)
+    conversations = {}
+    for pair in range(PEOPLE // 2):
+        names = (f"person {2 * pair}", f"person {2 * pair + 1}")
+        said = [
+            {
+                "sender": names[i % 2],
+                "text": f"{pair} says {i}",
+                "timestamp": f"2018-01-01T00:{i:02}:00Z",
+            }
+            for i in range(2 * ANSWERS + 1)
+        ]
+        conversations[str(pair)] = {"messages": [said]}
+    (folder / "dataset.json").write_text(json.dumps(conversations), encoding="utf-8")
+    monkeypatch.setenv("PRIVITY_CACHE", str(tmp_path))
+    chat._load.cache_clear()
+    yield
+    chat._load.cache_clear()
+
+
+def _half() -> int:
+    return sum(not chat._half(f"person {number}") for number in range(PEOPLE))
+
+
+def test_everybody_has_something_to_learn_from_and_something_held_out(wheel: None) -> None:
+    few = {"examples": 4, "seed": 3}
+    settings = from_mapping({"users": _half() - 10} | few)
+    chosen = devices.people(settings)
+    assert len(chosen) == settings.users
+    for user in chosen:
+        train, heldout = devices.examples(settings, user)
+        assert train
+        assert heldout
+
+    everyone = devices.people(from_mapping({"users": 0} | few))
+    assert settings.users < len(everyone) < _half()  # somebody had nothing held out
+
+
+def test_too_many_people_are_refused_with_how_many_there_are(wheel: None) -> None:
+    settings = from_mapping({"users": _half(), "examples": 4, "seed": 3})
+    there_are = len(devices.people(from_mapping({"users": 0, "examples": 4, "seed": 3})))
+    with pytest.raises(InputError, match=f"more than the {there_are} people with 5 answers"):
+        devices.people(settings)
+
+
+def test_the_same_seed_chooses_the_same_people(wheel: None) -> None:
+    settings = from_mapping({"users": 8, "examples": 8, "seed": 5})
+    first = list(devices.people(settings))
+    devices.people.cache_clear()
+    assert list(devices.people(settings)) == first
+    assert list(devices.people(from_mapping({"users": 8, "examples": 8, "seed": 6}))) != first
