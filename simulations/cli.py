@@ -220,12 +220,11 @@ def _execute(settings: Settings, options: argparse.Namespace) -> int:
 
 def _said_if_nothing_came_of_it(log: Sequence[dict[str, Any]]) -> int:
     """The exit code: 1 where every round was abandoned, with the reason of the last."""
-    if not log or any(entry["status"] != "abandoned" for entry in log):
-        return 0
-    many = "The one round was" if len(log) == 1 else f"All {len(log)} rounds were"
-    problem = f"privity-sim: {many} abandoned: {log[-1]['why']} Nothing was learnt together."
-    print(problem, file=sys.stderr)  # noqa: T201
-    return 1
+    from simulations.report import nothing_learnt
+
+    if problem := nothing_learnt(log):
+        print(f"privity-sim: {problem}", file=sys.stderr)  # noqa: T201
+    return int(bool(problem))
 
 
 def _frontier(options: argparse.Namespace) -> int:
@@ -245,7 +244,9 @@ def _frontier(options: argparse.Namespace) -> int:
         given, seeds, levels, Path(options.out), display, guarantee=options.guarantee
     )
     display.frontier(found, options.out)
-    return 0
+    for problem in found["nothing_learnt"]:
+        print(f"privity-sim: {problem}", file=sys.stderr)  # noqa: T201
+    return int(bool(found["nothing_learnt"]))
 
 
 def _scenarios(_: argparse.Namespace) -> int:

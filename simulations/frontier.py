@@ -19,7 +19,7 @@ from common.tasks.chat import PRIMARY
 from simulations import run as runs
 from simulations.display import Display
 from simulations.evaluation import ARMS
-from simulations.report import PAIRS, paired_interval
+from simulations.report import PAIRS, nothing_learnt, paired_interval
 
 NONE = "none"
 
@@ -99,7 +99,7 @@ def _report(settings: Settings, display: Display) -> dict[str, Any]:
         runs.run(settings, display)
     try:
         report: dict[str, Any] = strict_json.decode(file.read_text(encoding="utf-8"))
-        report["per_user"], report["seed"]
+        report["per_user"], report["seed"], report["rounds_log"]
     except (ValueError, RecursionError, TypeError, KeyError):
         raise InputError(
             f"{file} is damaged.", "Delete it: the same command writes it again."
@@ -117,7 +117,7 @@ def _check_same(settings: Settings, stored: Settings) -> None:
 def summary(
     reports: dict[float | None, list[dict[str, Any]]], guarantee: str = "record"
 ) -> dict[str, Any]:
-    """Per level: means over all people of all seeds, and paired 95 % intervals."""
+    """Means and paired 95 % intervals of each level, over all people of all seeds."""
     rows = []
     for level, several in reports.items():
         people = [person for report in several for person in report["per_user"]]
@@ -140,7 +140,17 @@ def summary(
                 },
             }
         )
-    return {"metric": PRIMARY, "guarantee": guarantee, "rows": rows}
+    return {
+        "metric": PRIMARY,
+        "guarantee": guarantee,
+        "rows": rows,
+        "nothing_learnt": [
+            f"Seed {report['seed']}, ε = {_level(level)}: {problem}"
+            for level, several in reports.items()
+            for report in several
+            if (problem := nothing_learnt(report["rounds_log"]))
+        ],
+    }
 
 
 def _write(out: Path, found: dict[str, Any]) -> None:

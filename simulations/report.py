@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from math import isfinite
@@ -25,6 +25,14 @@ from simulations.evaluation import ARMS, PersonResult
 
 PAIRS = (("shared", "base"), ("personal", "shared"), ("personal", "local"))
 PLACES = ("out",)
+
+
+def nothing_learnt(log: Sequence[Mapping[str, Any]]) -> str:
+    """The reason of the last round where every round was abandoned, in a sentence; else nothing."""
+    if not log or any(entry["status"] != "abandoned" for entry in log):
+        return ""
+    many = "The one round was" if len(log) == 1 else f"All {len(log)} rounds were"
+    return f"{many} abandoned: {log[-1]['why']} Nothing was learnt together."
 
 
 def build_report(

@@ -39,8 +39,8 @@ def test_the_paired_interval_is_students() -> None:
 
 
 def test_the_summary_pools_the_people_of_all_seeds() -> None:
-    first = {"seed": 0, "per_user": [person(10, 9), person(20, 18)]}
-    second = {"seed": 1, "per_user": [person(30, 27)]}
+    first = {"seed": 0, "rounds_log": [], "per_user": [person(10, 9), person(20, 18)]}
+    second = {"seed": 1, "rounds_log": [], "per_user": [person(30, 27)]}
     (row,) = summary({8.0: [first, second]})["rows"]
     assert row["people"] == 3
     assert row["metrics"]["shared"]["perplexity"] == 18.0
@@ -80,3 +80,20 @@ def test_a_user_level_frontier_trains_alike_at_every_level(tmp_path: Path) -> No
     found = json.loads((out / "frontier.json").read_text())
     assert found["guarantee"] == "user"
     assert set(found["rows"][0]["nll_intervals"]) == set(found["rows"][0]["intervals"])
+
+
+def test_a_point_where_nothing_was_learnt_is_said_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unwilling(*_: object) -> None:
+        raise ValueError
+
+    monkeypatch.setattr("client.participation.confirm", unwilling)
+    data, out = write_people(tmp_path / "people", 3), tmp_path / "frontier"
+    command = ["frontier", "--data", str(data), "--model", "tiny", "--users", "0", "--rounds", "1"]
+    command += ["--examples", "8", "--personal-epochs", "0", "--seeds", "0", "--epsilons", "8"]
+    assert main([*command, "--out", str(out), "--quiet"]) == 1
+    said = capsys.readouterr().err
+    assert "Seed 0, ε = 8: The one round was abandoned: " in said
+    assert "Nothing was learnt together." in said
+    assert (out / "frontier.json").exists()
