@@ -48,6 +48,13 @@ settings.register_profile(
 )
 settings.load_profile("ours")
 
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """The whole suite on up to four cores, a file at a time; named files in one process."""
+    named = config.args_source is pytest.Config.ArgsSource.ARGS
+    return 0 if named else min(os.cpu_count() or 1, 4)
+
+
 # The longest files, first, so that no worker of a parallel run is left alone with one at the end.
 LONGEST = ("test_deployment.py", "test_audit.py", "test_hosts.py")
 
