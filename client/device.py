@@ -15,7 +15,7 @@ from client.store import Store
 from common.adapter.state import Shared
 from common.config import Settings
 from common.randomness import Random
-from common.tasks.chat import Turn
+from common.tasks.task import Example
 
 
 class Randomness(Protocol):
@@ -70,8 +70,8 @@ class Device:
     """
 
     member: int
-    train: Sequence[Turn] = field(repr=False)
-    heldout: Sequence[Turn] = field(repr=False)
+    train: Sequence[Example] = field(repr=False)
+    heldout: Sequence[Example] = field(repr=False)
     store: Store = field(repr=False)
     identity: Identity = field(repr=False)
     randomness: Randomness = field(default_factory=SystemRandomness, repr=False)

@@ -23,12 +23,12 @@ from common.backbone import Backbone, Prepared, backbone_for
 from common.config import Settings
 from common.privacy.noise import gaussian
 from common.randomness import Random
-from common.tasks.chat import Turn
+from common.tasks.task import Example
 
 
-def fingerprint(turns: Sequence[Turn]) -> str:
+def fingerprint(examples: Sequence[Example]) -> str:
     """SHA-256, hex, of examples; stays in the ledger."""
-    content = [(turn.prompt, turn.answer, turn.at) for turn in turns]
+    content = [(*example.content, example.at) for example in examples]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
@@ -36,7 +36,7 @@ def coordinate(
     settings: Settings,
     published: Shared,
     kept: Vector | None,
-    heldout: Sequence[Turn] | None,
+    heldout: Sequence[Example] | None,
     random: Random,
 ) -> Vector:
     """What travels behind the update: [1], or [0] where the run has no evaluation.
@@ -65,7 +65,7 @@ def scaled(figures: np.typing.NDArray[np.float64], settings: Settings) -> Vector
 
 
 def gain(backbone: Backbone, answers: Sequence[Prepared], settings: Settings) -> float:
-    """Gain over the base of the shared adapter that the backbone holds, in nats a token.
+    """Gain over the base of the shared adapter that the backbone holds, in nats.
 
     The sum over all answers, each clipped to ±R, divided by the K that are expected.
     """
@@ -81,7 +81,7 @@ def gain(backbone: Backbone, answers: Sequence[Prepared], settings: Settings) ->
     return total / evaluation.counted_answers(settings)
 
 
-def _means(losses: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-    """NLL of each answer in nats a token: [batch]."""
-    nll, predicted, _ = losses
-    return nll / predicted.clamp(min=1)
+def _means(losses: tuple[Tensor, Tensor]) -> Tensor:
+    """Mean loss of each example in nats: [batch]."""
+    sums, predictions = losses
+    return sums / predictions.clamp(min=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -12,12 +12,10 @@ from common.config import Settings
 from common.privacy.noise import gaussian
 from common.randomness import Random
 from common.signals import ENDS
-from common.tasks.chat import Turn, tokenize
 from common.tasks.sets import KEY_BYTES, window, within
+from common.tasks.task import Example
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
     from common.privacy.accountant import Release
 
 KEY = "sets-key"
@@ -37,28 +35,28 @@ def sets_key(store: Store, randomness: Randomness | None = None) -> bytes:
 class Chosen:
     """The examples that one release is about."""
 
-    train: Sequence[Turn] = field(repr=False)
-    heldout: Sequence[Turn] = field(repr=False)
+    train: Sequence[Example] = field(repr=False)
+    heldout: Sequence[Example] = field(repr=False)
 
 
 def readable(
-    device: Device, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Turn]
-) -> list[Turn]:
+    device: Device, encode: Callable[[Example], object], examples: Sequence[Example]
+) -> list[Example]:
     """Those that the model's tokenizer can read, each tried by itself.
 
     One that cannot be read is left out alone: if it took others with it, one example more or less
     would move the sum by all of theirs.
     """
     kept = []
-    for turn in examples:
+    for example in examples:
         try:
-            tokenize(turn, tokenizer)
+            encode(example)
         except ENDS:
             raise
         except BaseException as error:
             device.failed(error)
         else:
-            kept.append(turn)
+            kept.append(example)
     return kept
 
 

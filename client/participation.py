@@ -39,7 +39,7 @@ from common.privacy.user_level import user_epsilon
 from common.secagg import Floor, Participant, RoundTerms, quantize, to_ring
 from common.secagg.quantize import clip_norm, quantize_towards_zero
 from common.signals import ENDS
-from common.tasks.chat import Turn
+from common.tasks.task import Example
 from common.terms import user_rho
 
 DIGEST_BYTES = 32  # of what was asked; the answer follows
@@ -228,12 +228,12 @@ def _train(
     backbone = backbone_for(settings)  # a model that is missing costs nothing
     device.store.ledger.charge(charge)
 
-    def scored(answers: Sequence[Turn]) -> Vector:
+    def scored(answers: Sequence[Example]) -> Vector:
         random = device.randomness.stream(_purpose(terms, "evaluation-noise"))
         counted = answers if charge.evaluation else None
         return evaluation.coordinate(settings, published, kept, counted, random)
 
-    def trained(answers: Sequence[Turn]) -> Trained:
+    def trained(answers: Sequence[Example]) -> Trained:
         random = device.randomness.stream(_purpose(terms, "noise"))
         prepared, record = backbone.prepared(answers), charge.record if settings.dp else None
         found = train_shared(backbone, published, kept, prepared, settings, record, random)
@@ -241,14 +241,14 @@ def _train(
             raise FloatingPointError("the update is not finite")
         return found
 
-    figure = _or_of_none(device, scored, readable(device, backbone.tokenizer, chosen.heldout))
-    found = _or_of_none(device, trained, readable(device, backbone.tokenizer, chosen.train))
+    figure = _or_of_none(device, scored, readable(device, backbone.encode, chosen.heldout))
+    found = _or_of_none(device, trained, readable(device, backbone.encode, chosen.train))
     _keep(device, published.plan, found)
     return found.sent, figure
 
 
 def _or_of_none(
-    device: Device, learn: Callable[[Sequence[Turn]], Learnt], answers: Sequence[Turn]
+    device: Device, learn: Callable[[Sequence[Example]], Learnt], answers: Sequence[Example]
 ) -> Learnt:
     """What is learnt from the answers; from none, which leaves the noise, where that fails.
 

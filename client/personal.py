@@ -22,8 +22,9 @@ from common.config import Settings
 from common.errors import InputError
 from common.randomness import Random
 from common.records import Record
-from common.tasks.chat import Score, turns
+from common.tasks import TASKS
 from common.tasks.sets import chosen
+from common.tasks.task import Score, Task
 
 MIN_TRAIN, MIN_HELD_OUT = 4, 4
 LEAST_LIMIT = Settings().examples  # answers; a federation's lower `examples` is for what it gets
@@ -39,24 +40,25 @@ def no_progress(what: str, done: int, total: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class TrainResult:
-    """What a fit gave on held-out answers. `personal` is None when it was not kept.
+    """What a fit gave on held-out examples. `personal` is None when it was not kept.
 
-    NLLs are means in nats a token. `gain` is the NLL without the personal adapter less that with
-    it, `gain_low` and `gain_high` its interval of 95 %, paired over answers.
+    Losses are means over all predictions, in nats. `gain` is the loss without the personal adapter
+    less that with it, `gain_low` and `gain_high` its interval of 95 %, paired over examples.
     """
 
     personal: Personal | None = field(repr=False)
-    train: int  # answers
-    heldout: int  # answers
+    train: int  # examples
+    heldout: int  # examples
     tokens: int  # trained on
-    base_nll: float  # the base model alone
-    before_nll: float  # with the shared adapter, when there is one
-    after_nll: float  # with the new personal adapter too
-    current_nll: float | None  # with the personal adapter that was there before
+    base_loss: float  # the base model alone
+    before_loss: float  # with the shared adapter, when there is one
+    after_loss: float  # with the new personal adapter too
+    current_loss: float | None  # with the personal adapter that was there before
     gain: float
     gain_low: float
     gain_high: float
     reason: str  # why it was kept or not: one sentence
+    task: Task  # what was learnt
 
     @property
     def kept(self) -> bool:
@@ -86,8 +88,10 @@ def train(
     Raises:
         InputError: When there are too few answers, or the shared adapter is another model's.
     """
-    training, heldout = chosen(turns(records), key, max(settings.examples, LEAST_LIMIT))
-    _check(len(training), len(heldout), settings)
+    task = TASKS[settings.task]
+    limit = max(settings.examples, LEAST_LIMIT)
+    training, heldout = chosen(task.examples(records), key, limit)
+    _check(len(training), len(heldout), settings, task)
     backbone = backbone_for(settings)
     fit = _Fit(backbone, settings, progress)
     fit.use_shared(shared, kept)
@@ -95,9 +99,10 @@ def train(
     answers = backbone.prepared(heldout)
 
     base = fit.scores(answers)
-    if not math.isfinite(_nll(base)):
+    if not math.isfinite(_mean(base)):
         raise InputError(
-            f"The loss of the base model {settings.model!r} on held-out answers is {_nll(base):g}.",
+            f"The loss of the base model {settings.model!r} on held-out {task.several} is "
+            f"{_mean(base):g}.",
             "Its weights are damaged; nothing was trained.",
         )
     before = fit.scores(answers, lora.SHARED) if shared else base
@@ -106,24 +111,25 @@ def train(
     previous = fit.with_current(answers, current)
 
     gain, low, high = paired_gain(before, after)
-    after_nll = _nll(after)
-    reason = _objection(low, after_nll, previous)
+    reason = _objection(low, _mean(after), previous, task)
     words = (
-        f"Kept: it improves held-out answers by {gain:.2f} nats a token ({low:.2f} to {high:.2f})."
+        f"Kept: it improves held-out {task.several} by {gain:.2f} {task.unit}"
+        f" ({low:.2f} to {high:.2f})."
     )
     return TrainResult(
         personal=None if reason else personal,
         train=len(training),
         heldout=len(heldout),
         tokens=tokens,
-        base_nll=_nll(base),
-        before_nll=_nll(before),
-        after_nll=after_nll,
-        current_nll=previous,
+        base_loss=_mean(base),
+        before_loss=_mean(before),
+        after_loss=_mean(after),
+        current_loss=previous,
         gain=gain,
         gain_low=low,
         gain_high=high,
         reason=reason or words,
+        task=task,
     )
 
 
@@ -162,7 +168,7 @@ class _Fit:
         )
 
     def scores(self, answers: Sequence[Prepared], *names: str) -> list[Score]:
-        """Each answer's figures under these adapters."""
+        """Each example's figures under these adapters."""
         what = "evaluating " + (" + ".join(names) or "base")
         found = []
         with lora.active(self._backbone.model, *names):
@@ -172,50 +178,51 @@ class _Fit:
         return found
 
     def with_current(self, answers: Sequence[Prepared], current: Personal | None) -> float | None:
-        """NLL with the adapter in use; one of another shape does not count."""
+        """The loss with the adapter in use; one of another shape does not count."""
         if current is None or current.plan != self._backbone.personal:
             return None
         lora.write(self._backbone.model, lora.PERSONAL, current.plan, BOTH, current.vector)
-        return _nll(self.scores(answers, *self.names, lora.PERSONAL))
+        return _mean(self.scores(answers, *self.names, lora.PERSONAL))
 
 
-def _check(train: int, heldout: int, settings: Settings) -> None:
+def _check(train: int, heldout: int, settings: Settings, task: Task) -> None:
     if train < MIN_TRAIN or heldout < MIN_HELD_OUT:
         raise InputError(
-            f"There are {train} answers to train on and {heldout} to evaluate on; "
+            f"There are {train} {task.several} to train on and {heldout} to evaluate on; "
             f"{MIN_TRAIN} and {MIN_HELD_OUT} are needed.",
-            "Import more messages; an answer of yours counts when a message comes before it.",
+            f"Import more {task.source}. {task.rule}.",
         )
     if settings.personal_epochs == 0:
         raise InputError("personal_epochs is 0: there is nothing to fit.", "Set at least 1.")
 
 
-def _objection(low: float, after: float, current: float | None) -> str:
+def _objection(low: float, after: float, current: float | None, task: Task) -> str:
     """Why the adapter is not kept; empty when it is."""
     if not math.isfinite(after) or low <= 0:
-        return "Not kept: on held-out answers it helps no more than chance would."
+        return f"Not kept: on held-out {task.several} it helps no more than chance would."
     if current is not None and after > current:
-        return "Not kept: the adapter in use is better on held-out answers."
+        return f"Not kept: the adapter in use is better on held-out {task.several}."
     return ""
 
 
 def paired_gain(before: Sequence[Score], after: Sequence[Score]) -> tuple[float, float, float]:
-    """Mean gain in nats a token and its interval, both under the same answers.
+    """Mean gain in nats and its interval, of figures before and after on the same examples.
 
-    The ratio of sums, Σ gain over Σ tokens, with the linearised variance of a ratio estimator
-    over answers (Cochran, Sampling Techniques, 3rd ed., 6.4) and Student's t.
+    The ratio of sums, Σ gain over Σ predictions, with the linearised variance of a ratio estimator
+    over examples (Cochran, Sampling Techniques, 3rd ed., 6.4) and Student's t.
     """
     from scipy.stats import t
 
-    gains = np.array([b.nll - a.nll for b, a in zip(before, after, strict=True)])
-    tokens = np.array([a.tokens for a in after])
+    gains = np.array([b.loss - a.loss for b, a in zip(before, after, strict=True)])
+    predictions = np.array([a.count for a in after])
     count = len(gains)
-    mean = float(gains.sum() / tokens.sum())
-    residuals = gains - mean * tokens
-    error = math.sqrt(count / (count - 1) * float(residuals @ residuals)) / float(tokens.sum())
+    mean = float(gains.sum() / predictions.sum())
+    residuals = gains - mean * predictions
+    error = math.sqrt(count / (count - 1) * float(residuals @ residuals))
+    error /= float(predictions.sum())
     width = float(t.ppf((1 + CONFIDENCE) / 2, count - 1)) * error
     return mean, mean - width, mean + width
 
 
-def _nll(scores: Sequence[Score]) -> float:
-    return sum(scores, Score()).metrics()["nll"]
+def _mean(scores: Sequence[Score]) -> float:
+    return sum(score.loss for score in scores) / sum(score.count for score in scores)

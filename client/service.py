@@ -35,11 +35,14 @@ from common.config import Settings
 from common.enrolment_log import DAY_S, RENEWED_WITHIN_S
 from common.errors import DeclinedError, PrivityError
 from common.signals import ENDS
-from common.tasks.chat import Turn, turns
+from common.tasks import TASKS
 from common.tasks.sets import chosen, divide
+from common.tasks.task import Example
 
 NOTES = "status.json"
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
+
+Sets = tuple[Sequence[Example], Sequence[Example]]  # to train on, and held out
 
 
 @dataclass(slots=True)
@@ -50,7 +53,7 @@ class Service:
     ended: threading.Event
     _notes: dict[str, str] = field(default_factory=dict)
     _look: float = 0.0
-    _examples: dict[tuple[int, ...], tuple[list[Turn], list[Turn]]] = field(default_factory=dict)
+    _examples: dict[tuple[object, ...], Sets] = field(default_factory=dict)
 
     def run(self) -> None:
         """Until `ended`.
@@ -110,13 +113,13 @@ class Service:
         """This person's device, for one message; a model they do not allow is not looked for."""
         note_settings(self.vault.store, settings)
         _decline_for(about_model(decode(self.vault.store.get(KEY)), settings.model))
-        train, heldout = self._divided()
+        train, heldout = self._divided(settings.task)
         try:
             yield self._of(train, heldout)
         finally:
             watermark.keep(self.vault)  # before an answer leaves
 
-    def _of(self, train: list[Turn], heldout: list[Turn]) -> Device:
+    def _of(self, train: Sequence[Example], heldout: Sequence[Example]) -> Device:
         known = identity(self.vault.store)
         return Device(
             member=membership(self.vault.store).member,
@@ -130,16 +133,17 @@ class Service:
             failed=self._failed,
         )
 
-    def _divided(self) -> tuple[list[Turn], list[Turn]]:
-        """The answers to train on and those held out, of the records that there are now.
+    def _divided(self, task: str) -> Sets:
+        """The examples to train on and those held out, of the records that there are now.
 
         Either may be empty: then what is sent is noise, as it would be with few. A refusal would
         tell the federation something about the archive.
         """
-        known = self.vault.records.state()
+        known = (task, *self.vault.records.state())
         if known not in self._examples:
             try:
-                found = divide(turns(self.vault.records.all()), sets_key(self.vault.store))
+                examples = TASKS[task].examples(self.vault.records.all())
+                found = divide(examples, sets_key(self.vault.store))
             except ENDS:
                 raise
             except BaseException as error:  # they cannot be read, which is nobody else's to know
@@ -164,7 +168,8 @@ class Service:
     def _adopt(self, settings: Settings, published: Shared) -> None:
         """Try what was published, and say whether it helps this person."""
         store = self.vault.store
-        heldout = chosen(turns(self.vault.records.all()), sets_key(store), settings.examples)[1]
+        examples = TASKS[settings.task].examples(self.vault.records.all())
+        heldout = chosen(examples, sets_key(store), settings.examples)[1]
         self.note(adapter=adopt(store, settings, published, heldout))
         store.journal_other("adopt", 0)
 

@@ -27,7 +27,7 @@ from common.randomness import Random
 class Trained:
     """What shared training left: `sent` parts, `kept` parts that stay here, and what it took.
 
-    `loss` is the mean loss in nats a token over the round's examples; it stays on the device.
+    `loss` is the mean loss in nats over the round's examples; it stays on the device.
     """
 
     sent: Vector
@@ -117,7 +117,7 @@ def _told(
 
 
 class LossSum:
-    """Cross-entropy, a mean over each example's own tokens, summed over the examples.
+    """The task's loss, a mean over each example's own predictions, summed over the examples.
 
     Called on a micro-batch. Remembers the mean over everything it saw, and how many tokens.
     """
@@ -127,17 +127,17 @@ class LossSum:
         self._total, self._examples, self.tokens = 0.0, 0, 0
 
     def __call__(self, batch: Batch) -> Tensor:
-        """The summed loss of a micro-batch, in nats a token."""
-        nll, predicted, _ = self._backbone.losses(batch)
-        loss = (nll / predicted.clamp(min=1)).sum()
+        """The summed loss of a micro-batch, in nats."""
+        sums, predictions = self._backbone.losses(batch)
+        loss = (sums / predictions.clamp(min=1)).sum()
         self._total += float(loss.detach())
-        self._examples += len(predicted)
+        self._examples += len(sums)
         self.tokens += batch.tokens
         return loss
 
     @property
     def mean(self) -> float:
-        """Mean loss of the examples seen, in nats a token."""
+        """Mean loss of the examples seen, in nats."""
         return self._total / max(1, self._examples)
 
 

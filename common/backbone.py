@@ -20,12 +20,12 @@ from common.adapter import lora
 from common.adapter.plan import AdapterPlan
 from common.config import Settings
 from common.models import load_base, load_tokenizer, skeleton
-from common.tasks.chat import Score, Tokens, Turn, tokenize
+from common.tasks import TASKS
+from common.tasks.task import NOTHING, Encoded, Example, Score, Task
 
 MICRO_BATCH = 16
 MEMORY_BYTES = 1_000_000_000  # of kept hidden states
 SHORTCUT_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.1}  # nats, short against plain path
-PAD = -1
 ALPHA_PER_RANK = 1  # A has unit rows, so that B's gradient has the scale of the module's output
 
 
@@ -34,16 +34,11 @@ class Prepared:
     """One example ready for the upper layers.
 
     `entry` is [length, width] hidden states, or [length] token ids without the short cut;
-    `labels` is [length], -1 where there is none.
+    `labels` is [length], `NOTHING` where there is none.
     """
 
     entry: Tensor = field(repr=False)
     labels: Tensor = field(repr=False)
-
-    @property
-    def label_tokens(self) -> int:
-        """How many tokens are predicted; the first token of a sequence never is."""
-        return int((self.labels[1:] != PAD).sum())
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +57,14 @@ class Backbone:
     """A base model with a shared and a personal adapter attached."""
 
     def __init__(
-        self, name: str, shared: AdapterPlan, personal: AdapterPlan, dtype: str = "float32"
+        self,
+        task: Task,
+        name: str,
+        shared: AdapterPlan,
+        personal: AdapterPlan,
+        dtype: str = "float32",
     ) -> None:
+        self.task = task
         self.name = name
         self.shared = shared
         self.personal = personal
@@ -73,11 +74,11 @@ class Backbone:
         self._decoder: Any = self._causal.base_model
         self._layers = lora.decoder_layers(self._causal)
         self.first_layer = self._lowest_adapted_layer()
-        self._memory: dict[tuple[Turn, ...], list[Prepared]] = {}
+        self._memory: dict[tuple[Example, ...], list[Prepared]] = {}
         self.shortcut = False
         self.shortcut = self._shortcut_agrees()
 
-    def prepare(self, examples: Sequence[Tokens]) -> list[Prepared]:
+    def prepare(self, examples: Sequence[Encoded]) -> list[Prepared]:
         """Run the frozen lower layers once for each example."""
         plain = [Prepared(torch.tensor(e.ids), torch.tensor(e.labels)) for e in examples]
         if not self.shortcut or self.first_layer == 0:
@@ -90,12 +91,15 @@ class Backbone:
                 prepared[row] = Prepared(state[: len(example.labels)].clone(), example.labels)
         return [example for example in prepared if example is not None]
 
-    def prepared(self, turns: Sequence[Turn]) -> list[Prepared]:
-        """`prepare`, tokenising first, remembered while memory allows."""
-        key = tuple(turns)
+    def encode(self, example: Example) -> Encoded:
+        """The example as this model reads it; raises where its tokenizer cannot."""
+        return self.task.encode(example, self.tokenizer)
+
+    def prepared(self, examples: Sequence[Example]) -> list[Prepared]:
+        """`prepare`, encoding first, remembered while memory allows."""
+        key = tuple(examples)
         if key not in self._memory:
-            tokens = [tokenize(turn, self.tokenizer) for turn in turns]
-            self._memory[key] = self.prepare(tokens)
+            self._memory[key] = self.prepare([self.encode(example) for example in examples])
             while self._memory_bytes() > MEMORY_BYTES and len(self._memory) > 1:
                 self._memory.pop(next(iter(self._memory)))
         return self._memory[key]
@@ -108,26 +112,26 @@ class Backbone:
         for _, batch in self._collated(examples):
             yield batch
 
-    def losses(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Sum of NLL in nats, number of predicted tokens, number right; each [batch]."""
-        targets = batch.labels[:, 1:]
-        rows, columns = torch.nonzero(targets != PAD, as_tuple=True)
-        logits = self._logits(batch.entry, rows, columns).float()
-        wanted = targets[rows, columns]
-        nll = nn.functional.cross_entropy(logits, wanted, reduction="none")
+    def losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Each example's summed loss in nats, and the number of its predictions; both [batch]."""
+        rows, columns, wanted = self.task.positions(batch.labels)
+        outputs = self._outputs(batch.entry, rows, columns).float()
+        return self._by_example(batch, rows, self.task.losses(outputs, wanted))
+
+    def _by_example(self, batch: Batch, rows: Tensor, losses: Tensor) -> tuple[Tensor, Tensor]:
         size = len(batch.labels)
-        sums = torch.zeros(size).index_add(0, rows, nll)
-        right = (logits.detach().argmax(dim=-1) == wanted).float()
-        counts = torch.bincount(rows, minlength=size).float()
-        return sums, counts, torch.zeros(size).index_add(0, rows, right)
+        sums = torch.zeros(size).index_add(0, rows, losses)
+        return sums, torch.bincount(rows, minlength=size).float()
 
     @torch.no_grad()
     def score(self, examples: Sequence[Prepared]) -> Score:
         """Held-out figures under the adapters active now."""
-        total = Score()
+        total = self.task.nothing()
         for batch in self.batches(examples):
-            nll, tokens, right = self.losses(batch)
-            total += Score(float(nll.sum()), int(right.sum()), int(tokens.sum()))
+            rows, columns, wanted = self.task.positions(batch.labels)
+            outputs = self._outputs(batch.entry, rows, columns).float()
+            sums, _ = self._by_example(batch, rows, self.task.losses(outputs, wanted))
+            total += self.task.score(float(sums.sum()), outputs, rows, wanted)
         return total
 
     def _collated(self, examples: Sequence[Prepared]) -> Iterator[tuple[list[int], Batch]]:
@@ -136,7 +140,7 @@ class Backbone:
             rows = order[start : start + MICRO_BATCH]
             pad = nn.utils.rnn.pad_sequence
             entry = pad([examples[row].entry for row in rows], batch_first=True)
-            labels = pad([examples[row].labels for row in rows], True, PAD)
+            labels = pad([examples[row].labels for row in rows], True, NOTHING)
             yield rows, Batch(entry, labels, sum(len(examples[row].labels) for row in rows))
 
     @torch.no_grad()
@@ -145,8 +149,8 @@ class Backbone:
             hidden: Tensor = self._decoder(input_ids=ids, use_cache=False).last_hidden_state
         return hidden
 
-    def _logits(self, entry: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-        """Logits at the given positions, [positions, vocabulary]."""
+    def _outputs(self, entry: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        """What the head gives at the given positions, [positions, vocabulary]."""
         if not self.shortcut:
             every: Tensor = self._causal(input_ids=entry, use_cache=False).logits
             return every[rows, columns]
@@ -197,13 +201,15 @@ class Backbone:
 
 
 @lru_cache(maxsize=1)
-def _backbone(name: str, shared: AdapterPlan, personal: AdapterPlan, dtype: str) -> Backbone:
-    return Backbone(name, shared, personal, dtype)
+def _backbone(
+    task: str, name: str, shared: AdapterPlan, personal: AdapterPlan, dtype: str
+) -> Backbone:
+    return Backbone(TASKS[task], name, shared, personal, dtype)
 
 
 def backbone_for(settings: Settings) -> Backbone:
     """This process's one backbone, loaded on first use."""
-    return _backbone(settings.model, *adapter_plans(settings), settings.dtype)
+    return _backbone(settings.task, settings.model, *adapter_plans(settings), settings.dtype)
 
 
 def adapter_plans(settings: Settings) -> tuple[AdapterPlan, AdapterPlan]:

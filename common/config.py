@@ -16,8 +16,8 @@ from typing import Any
 
 from common.errors import InputError
 from common.models import DEFAULT_MODEL
+from common.tasks import TASKS
 
-TASKS = ("chat",)
 SHARINGS = ("ffa", "fedsa", "lora")
 ENGINES = ("local", "flower")
 RULES = ("fedavg", "fedadam")
@@ -78,7 +78,7 @@ class Settings:
     data: str = _setting(
         "", "folder with one <user>.jsonl per person, instead of a scenario", binding=False
     )
-    task: str = _setting("chat", "what is learnt", choices=TASKS)
+    task: str = _setting("chat", "what is learnt", choices=tuple(TASKS))
     model: str = _setting(DEFAULT_MODEL, "causal language model: built-in name, folder or hub id")
     dtype: str = _setting("float32", "precision of the frozen base", choices=DTYPES)
     users: int = _setting(8, "people who take part; 0: all there are", low=0)
@@ -113,7 +113,7 @@ class Settings:
         0.0, "ε of one held-out answer for all evaluations of the run; 0: no evaluation", low=0
     )
     evaluation_range: float = _setting(
-        2.0, "most that one answer counts in an evaluation, in nats a token", above=0, high=1e6
+        2.0, "most that one held-out example counts in an evaluation, in nats", above=0, high=1e6
     )
 
     sharing: str = _setting("ffa", "what is sent: B, A, or both", choices=SHARINGS)

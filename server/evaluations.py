@@ -18,6 +18,7 @@ from common import evaluation
 from common.config import Settings
 from common.errors import PrivityError
 from common.secagg import RoundTerms
+from common.tasks import TASKS
 from server.files import write
 
 FOLDER = "evaluations"
@@ -33,7 +34,7 @@ class Evaluation:
     Attributes:
         version: The round that published it.
         round: The round that evaluated it.
-        gain: Over the base model, in nats a token, the mean over `devices`; more is better.
+        gain: Over the base model, in `unit`, the mean over `devices`; more is better.
         noise_std: Standard deviation of the noise that devices added, in that mean.
         people_std: At most, how much the mean varies because not everybody was in the sum.
         parent: The version that it was made from.
@@ -48,6 +49,7 @@ class Evaluation:
     devices: int
     parent: int
     worse_than: int | None = None
+    unit: str = "nats a token"  # also of the notes that do not say
 
     @property
     def std(self) -> float:
@@ -60,7 +62,7 @@ class Evaluation:
 
     def words(self) -> str:
         """The gain and its standard deviation."""
-        return f"{self.gain:+.3f} ± {self.std:.3f} nats a token"
+        return f"{self.gain:+.3f} ± {self.std:.3f} {self.unit}"
 
     def verdict(self) -> str:
         """What was found, in one clause."""
@@ -110,6 +112,7 @@ def judged(
         people_std=people_std(settings, terms.cohort, survivors),
         devices=survivors,
         parent=parent,
+        unit=TASKS[settings.task].unit,
     )
     before = latest(known).get(parent) if parent != BASE else None
     other = parent if before else BASE
@@ -154,7 +157,7 @@ def _read(file: Path) -> Evaluation:
         names = {one.name for one in fields(Evaluation)}
         if not isinstance(stored, dict) or stored.pop("format", None) != FORMAT:
             raise ValueError("another format")
-        if set(stored) != names:
+        if set(stored) | {"unit"} != names:
             raise ValueError("other keys")
         return Evaluation(**stored)
     except ValueError:

@@ -36,7 +36,7 @@ HAND_OUT_S = 30.0
 class SecureSum:
     """What a round reveals: the mean of the survivors' updates, and how many they were.
 
-    `gain` is their mean gain from the adapter they were given, in nats a token; None where the run
+    `gain` is their mean gain from the adapter they were given, in nats; None where the run
     has no evaluation.
     """
 

@@ -65,7 +65,7 @@ def _run_command(commands: Any) -> None:
 
 def _frontier_command(commands: Any) -> None:
     frontier = commands.add_parser(
-        "frontier", help="perplexity against ε over several seeds, with a figure"
+        "frontier", help="quality against ε over several seeds, with a figure"
     )
     _add_settings(frontier, without=("seed", "epsilon", "user_epsilon"))
     frontier.add_argument(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
@@ -23,8 +23,9 @@ from common.places import authority_key
 from common.randomness import Random
 from common.records import Record
 from common.secagg import certify
-from common.tasks.chat import READ_KINDS, Turn, turns
+from common.tasks import TASKS
 from common.tasks.sets import KEY_BYTES, chosen, divide
+from common.tasks.task import Example
 from simulations.scenarios import chat, folder
 
 
@@ -74,10 +75,10 @@ def people(settings: Settings) -> dict[str, list[Record]]:
     if settings.scenario not in SCENARIOS:
         problem = f"There is no scenario {settings.scenario!r}."
         raise InputError(problem, f"`privity-sim scenarios` lists them: {', '.join(SCENARIOS)}.")
-    scenario = SCENARIOS[settings.scenario]
+    scenario, task = SCENARIOS[settings.scenario], TASKS[settings.task]
 
     def fits(number: int, records: list[Record]) -> bool:
-        return all(chosen(turns(records), _key_of(settings, number), settings.examples))
+        return all(chosen(task.examples(records), _key_of(settings, number), settings.examples))
 
     return scenario.people(settings.users, settings.examples, settings.seed, fits)
 
@@ -85,29 +86,36 @@ def people(settings: Settings) -> dict[str, list[Record]]:
 def unread_kinds(settings: Settings) -> Counter[str]:
     """How many records of kinds that the task does not read there are, by kind."""
     records = (record for person in people(settings).values() for record in person)
-    return Counter(record.kind for record in records if record.kind not in READ_KINDS)
+    read = TASKS[settings.task].kinds
+    return Counter(record.kind for record in records if record.kind not in read)
 
 
 @lru_cache(maxsize=4096)
-def everything(settings: Settings, user: str) -> tuple[list[Turn], list[Turn]]:
-    """All of the user's training and held-out turns: what the device holds."""
-    return divide(turns(people(settings)[user]), _sets_key(settings, user))
+def everything(settings: Settings, user: str) -> tuple[list[Example], list[Example]]:
+    """All of the user's training and held-out examples: what the device holds."""
+    return divide(_of(settings, user), _sets_key(settings, user))
+
+
+def _of(settings: Settings, user: str) -> Sequence[Example]:
+    return TASKS[settings.task].examples(people(settings)[user])
 
 
 @lru_cache(maxsize=4096)
-def examples(settings: Settings, user: str) -> tuple[list[Turn], list[Turn]]:
-    """The user's training and held-out turns for what is evaluated here and never sent.
+def examples(settings: Settings, user: str) -> tuple[list[Example], list[Example]]:
+    """The user's training and held-out examples for what is evaluated here and never sent.
 
     Raises:
         InputError: When there are none of one or the other.
     """
-    records = people(settings)[user]
-    train, heldout = chosen(turns(records), _sets_key(settings, user), settings.examples)
+    task = TASKS[settings.task]
+    train, heldout = chosen(_of(settings, user), _sets_key(settings, user), settings.examples)
     if not train or not heldout:
-        problem = f"User {user} has {len(train)} training and {len(heldout)} held-out answers."
+        problem = (
+            f"User {user} has {len(train)} training and {len(heldout)} held-out {task.several}."
+        )
         hint = (
-            "Each person needs one of both. An answer is a message of theirs directly after one of"
-            ' somebody else; "split": "train" or "heldout" in its record says what it is for.'
+            f"Each person needs one of both. {task.rule}; "
+            '"split": "train" or "heldout" in its record says what it is for.'
         )
         raise InputError(problem, hint)
     return train, heldout
@@ -127,7 +135,7 @@ def fingerprint(settings: Settings) -> str:
     digest = hashlib.sha256()
     for user in people(settings):
         for part in everything(settings, user):
-            content = [(turn.prompt, turn.answer, turn.at) for turn in part]
+            content = [(*example.content, example.at) for example in part]
             digest.update(json.dumps([user, content]).encode())
     return digest.hexdigest()
 

@@ -21,6 +21,7 @@ from rich.text import Text
 
 from common.config import Settings
 from common.evaluation import device_std
+from common.tasks import TASKS
 from common.terminal import Cell, console, show_table
 from common.terms import graph_for
 from common.visible import visible
@@ -96,9 +97,12 @@ class Display:
 
             yield advance
 
-    def round_done(self, entry: RoundEntry, rounds: int, loss: float | None, spent: str) -> None:
+    def round_done(
+        self, entry: RoundEntry, settings: Settings, loss: float | None, spent: str
+    ) -> None:
         """One line for a finished round."""
-        trained = "" if loss is None else f"training loss {loss:.3f} nats/token · "
+        unit, rounds = TASKS[settings.task].unit, settings.rounds
+        trained = "" if loss is None else f"training loss {loss:.3f} {unit} · "
         if entry.status == "abandoned":
             why = getattr(entry, "why", "") or "too few stayed"
             words = f"{entry.status} ({entry.cohort} clients asked: {visible(why).rstrip('.')}) · "
@@ -196,7 +200,7 @@ def _findings(report: dict[str, Any]) -> Iterator[str]:
     yield from _unspent(report)
     for one in report["evaluations"]:
         yield (
-            f"evaluation of version {one['version']}: {one['gain']:+.3f} nats a token over base,"
+            f"evaluation of version {one['version']}: {one['gain']:+.3f} {one['unit']} over base,"
             f" noise ± {one['noise_std']:.3f}, {one['devices']} devices"
         )
     yield from promises(report)
@@ -251,6 +255,6 @@ def _intentions(settings: Settings) -> Iterator[Cell]:
     if settings.evaluation_epsilon:
         yield (
             f"Evaluation: ε = {settings.evaluation_epsilon:g} of one held-out answer for all of "
-            f"them, noise ± {device_std(settings):.2f} nats a token on each device."
+            f"them, noise ± {device_std(settings):.2f} {TASKS[settings.task].unit} on each device."
         )
     yield secure_sum(graph_for(settings, settings.cohort or settings.users))

@@ -25,12 +25,13 @@ from common.config import Settings
 from common.errors import InputError
 from common.privacy.accountant import Release, epsilon, epsilon_of_two
 from common.privacy.user_level import user_epsilon
-from common.tasks.chat import Turn
+from common.tasks import TASKS
+from common.tasks.task import Example, Score, mean_loss
 from simulations import devices
 
 ARMS = ("base", "shared", "personal", "local")
 EVALUATION_MEMBER = 0
-Both = tuple[Sequence[Turn], Sequence[Turn]]  # to train on, and held out
+Both = tuple[Sequence[Example], Sequence[Example]]  # to train on, and held out
 PERSONAL = "personal"  # what the randomness of both personal fits is for
 
 
@@ -71,11 +72,12 @@ def score_base(settings: Settings, run: Path, done: Callable[[], None]) -> None:
             backbone = backbone_for(settings)
             heldout = backbone.prepared(devices.examples(settings, user)[1])
             with lora.active(backbone.model):
-                metrics = backbone.score(heldout).metrics()
+                score = backbone.score(heldout)
+            metrics = score.metrics()
             if not _usable(metrics):
                 raise InputError(
-                    f"The loss of the base model {settings.model!r} on the held-out answers of "
-                    f"{user} is {metrics['nll']:g}.",
+                    f"The loss of the base model {settings.model!r} on the held-out "
+                    f"{backbone.task.several} of {user} is {mean_loss(score):g}.",
                     "Its weights are damaged or do not suit this --dtype; nothing was trained.",
                 )
             _keep(_base_file(run, number), metrics)
@@ -90,16 +92,17 @@ def _usable(metrics: dict[str, float]) -> bool:
     return all(math.isfinite(value) for value in metrics.values())
 
 
-def _checked(metrics: dict[str, float], arm: str, user: str) -> dict[str, float]:
+def _checked(score: Score, settings: Settings, arm: str, user: str) -> dict[str, float]:
     """The figures of an arm that was trained.
 
     Raises:
         InputError: When one is no finite number.
     """
+    metrics = score.metrics()
     if not _usable(metrics):
         raise InputError(
-            f"Training diverged: the loss of {arm!r} on the held-out answers of {user} is "
-            f"{metrics['nll']:g}.",
+            f"Training diverged: the loss of {arm!r} on the held-out "
+            f"{TASKS[settings.task].several} of {user} is {mean_loss(score):g}.",
             "Lower --learning-rate or --server-rate, or --personal-rate for the personal adapter.",
         )
     return metrics
@@ -135,7 +138,7 @@ def _person(settings: Settings, run: Path, shared: Shared, number: int, user: st
         scores, tokens = _arms(
             settings, run / "devices" / f"{number:05d}", backbone, device, shared, both
         )
-        scores = {"base": base} | {arm: _checked(scores[arm], arm, user) for arm in scores}
+        arms = {arm: _checked(score, settings, arm, user) for arm, score in scores.items()}
         releases = device.store.ledger.releases()
         rhos = device.store.ledger.user_rhos()
         noises = [release.noise_multiplier for release in device.store.ledger.trainings()]
@@ -143,7 +146,8 @@ def _person(settings: Settings, run: Path, shared: Shared, number: int, user: st
             "user": user,
             "train": len(both[0]),
             "heldout": len(both[1]),
-            **scores,
+            "base": base,
+            **arms,
             "epsilon": epsilon(releases, settings.delta, settings.accountant)
             if settings.dp
             else None,
@@ -173,29 +177,27 @@ def _arms(
     device: Device,
     shared: Shared,
     both: Both,
-) -> tuple[dict[str, dict[str, float]], int]:
+) -> tuple[dict[str, Score], int]:
     train, heldout = map(backbone.prepared, both)
-    model, scores = backbone.model, {}
+    model, scores = backbone.model, dict[str, Score]()
     _use_shared(backbone, device, shared)
     with lora.active(model, lora.SHARED):
-        scores["shared"] = backbone.score(heldout).metrics()
+        scores["shared"] = backbone.score(heldout)
 
     random = device.randomness.stream(PERSONAL)
     _, tokens = train_personal(backbone, train, settings, random, on_shared=True)
     save_adapter(model, lora.PERSONAL, folder / "personal")
     with lora.active(model, lora.SHARED, lora.PERSONAL):
-        scores["personal"] = backbone.score(heldout).metrics()
+        scores["personal"] = backbone.score(heldout)
 
     scores["local"], more = _alone(backbone, device, settings, both)
     return scores, tokens + more
 
 
-_ALONE: dict[tuple[object, ...], tuple[dict[str, float], int]] = {}
+_ALONE: dict[tuple[object, ...], tuple[Score, int]] = {}
 
 
-def _alone(
-    backbone: Backbone, device: Device, settings: Settings, both: Both
-) -> tuple[dict[str, float], int]:
+def _alone(backbone: Backbone, device: Device, settings: Settings, both: Both) -> tuple[Score, int]:
     """The personal adapter without the federation; the same for all runs of one person."""
     names = ("personal_epochs", "personal_rate", "personal_batch", "weight_decay", "dtype")
     chosen = tuple(getattr(settings, name) for name in names)
@@ -206,7 +208,7 @@ def _alone(
         random = device.randomness.stream(PERSONAL)
         _, tokens = train_personal(backbone, train, settings, random, on_shared=False)
         with lora.active(backbone.model, lora.PERSONAL):
-            _ALONE[key] = (backbone.score(heldout).metrics(), tokens)
+            _ALONE[key] = (backbone.score(heldout), tokens)
     return _ALONE[key]
 
 

@@ -1,4 +1,4 @@
-"""`privity-sim frontier`: what privacy costs, as perplexity against ε over several seeds.
+"""`privity-sim frontier`: what privacy costs, as quality against ε over several seeds.
 
 One ordinary run for each seed and ε, each in its own folder, and a figure over all people of all
 seeds. An interrupted frontier continues where it stopped when the command is given again.
@@ -15,7 +15,7 @@ from typing import Any
 from common import strict_json
 from common.config import USER_LEVEL, WITHOUT_DP, Settings, from_mapping
 from common.errors import InputError
-from common.tasks.chat import PRIMARY
+from common.tasks import METRICS, TASKS
 from simulations import run as runs
 from simulations.display import Display
 from simulations.evaluation import ARMS
@@ -67,8 +67,9 @@ def frontier(
             folder = out / f"seed-{seed}" / f"epsilon-{NONE if level is None else f'{level:g}'}"
             settings = _settings(given, seed, level, folder, guarantee)
             reports[level].append(_report(settings, display))
-            _write(out, summary(reports, guarantee))
-    return summary(reports, guarantee)
+            found = summary(reports, TASKS[settings.task].primary.name, guarantee)
+            _write(out, found)
+    return found
 
 
 def _settings(
@@ -115,9 +116,13 @@ def _check_same(settings: Settings, stored: Settings) -> None:
 
 
 def summary(
-    reports: dict[float | None, list[dict[str, Any]]], guarantee: str = "record"
+    reports: dict[float | None, list[dict[str, Any]]], metric: str, guarantee: str = "record"
 ) -> dict[str, Any]:
-    """Means and paired 95 % intervals of each level, over all people of all seeds."""
+    """Means and paired 95 % intervals of each level, over all people of all seeds.
+
+    Args:
+        metric: The one that is drawn: the primary one of what was learnt.
+    """
     rows = []
     for level, several in reports.items():
         people = [person for report in several for person in report["per_user"]]
@@ -132,16 +137,12 @@ def summary(
                     arm: {name: mean(p[arm][name] for p in people) for name in people[0][arm]}
                     for arm in ARMS
                 },
-                "intervals": {f"{a}_vs_{b}": paired_interval(people, a, b) for a, b in PAIRS},
-                "nll_intervals": {
-                    f"{a}_vs_{b}": paired_interval(people, a, b, "nll")
-                    for a, b in PAIRS
-                    if "nll" in people[0][a]
-                },
+                "intervals": _intervals(people, metric),
+                "intervals_of_all": {name: _intervals(people, name) for name in people[0]["base"]},
             }
         )
     return {
-        "metric": PRIMARY,
+        "metric": metric,
         "guarantee": guarantee,
         "rows": rows,
         "nothing_learnt": [
@@ -153,13 +154,17 @@ def summary(
     }
 
 
+def _intervals(people: list[dict[str, Any]], metric: str) -> dict[str, list[float] | None]:
+    return {f"{a}_vs_{b}": paired_interval(people, a, b, metric) for a, b in PAIRS}
+
+
 def _write(out: Path, found: dict[str, Any]) -> None:
     (out / "frontier.json").write_text(strict_json.encode(found, indent=1))
     (out / "frontier.svg").write_text(figure(found), encoding="utf-8")
 
 
 def figure(found: dict[str, Any]) -> str:
-    """Perplexity of each arm against ε, as SVG; no privacy stands at the right end."""
+    """The metric of each arm against ε, as SVG; no privacy stands at the right end."""
     import io
 
     import matplotlib as mpl
@@ -168,16 +173,17 @@ def figure(found: dict[str, Any]) -> str:
     import matplotlib.pyplot as plt
 
     mpl.rcParams["svg.hashsalt"] = "privity"  # the same figures, the same bytes
+    metric = METRICS[found["metric"]]
     rows = sorted(found["rows"], key=lambda row: (row["epsilon"] is None, row["epsilon"] or 0.0))
     places = range(len(rows))
     canvas, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
     for arm, style in (("base", "--"), ("local", ":"), ("shared", "-"), ("personal", "-")):
-        heights = [row["metrics"][arm][PRIMARY] for row in rows]
+        heights = [row["metrics"][arm][metric.name] for row in rows]
         label = {"local": "personal adapter alone", "personal": "shared + personal"}.get(arm, arm)
         axes.plot(places, heights, style, marker="o", label=label)
     axes.set_xticks(places, [_level(row["epsilon"]) for row in rows])
     axes.set_xlabel(_AXES[found["guarantee"]])
-    axes.set_ylabel("held-out perplexity (lower is better)")
+    axes.set_ylabel(f"held-out {metric.label} ({metric.better} is better)")
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)

@@ -18,7 +18,7 @@ from client.store import Store
 from common.backbone import adapter_plans
 from common.config import MIN_COHORT, Settings
 from common.evaluation import release
-from common.tasks.chat import BETTER, PRIMARY
+from common.tasks import TASKS
 from common.terms import failures, graph_for
 from server.registry import Registry, RoundEntry, evaluations
 from simulations.evaluation import ARMS, PersonResult
@@ -44,6 +44,7 @@ def build_report(
 ) -> dict[str, Any]:
     """The whole report as plain JSON types."""
     people = [result.entry for result in results]
+    primary = TASKS[settings.task].primary
     return {
         "scenario": "folder" if settings.data else settings.scenario,
         "task": settings.task,
@@ -56,8 +57,8 @@ def build_report(
         "version": version("privity"),
         "settings": {k: v for k, v in settings.to_dict().items() if k not in PLACES},
         "metrics": {arm: _means([person[arm] for person in people]) for arm in ARMS},
-        "intervals": {f"{a}_vs_{b}": paired_interval(people, a, b) for a, b in PAIRS},
-        "metric_names": {"primary": PRIMARY, "better": BETTER},
+        "intervals": {f"{a}_vs_{b}": paired_interval(people, a, b, primary.name) for a, b in PAIRS},
+        "metric_names": {"primary": primary.name, "better": primary.better},
         "per_user": people,
         "privacy": _privacy(settings, run, people),
         "secure_aggregation": _secure_aggregation(settings, run, rounds),
@@ -68,7 +69,7 @@ def build_report(
 
 
 def paired_interval(
-    people: Sequence[dict[str, Any]], arm: str, other: str, metric: str = PRIMARY
+    people: Sequence[dict[str, Any]], arm: str, other: str, metric: str
 ) -> list[float] | None:
     """95 % Student interval of the mean over people of metric(arm) − metric(other).
 

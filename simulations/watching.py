@@ -36,7 +36,7 @@ def round_watch(
     def report() -> None:
         nonlocal shown
         for entry in history(_place(settings))[shown:]:
-            display.round_done(entry, settings.rounds, *_progress(settings, entry.round))
+            display.round_done(entry, settings, *_progress(settings, entry.round))
             shown += 1
 
     with display.bar("rounds", expected) as advance:

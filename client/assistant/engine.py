@@ -18,7 +18,7 @@ from common.adapter.state import Personal, Shared, whole
 from common.config import Settings
 from common.errors import InputError
 from common.models import gguf_file
-from common.tasks.chat import Tokens
+from common.tasks.task import NOTHING, Encoded
 from common.tokens import answer_ids, prompt_ids
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class Engine(ABC):
         return sum(self.token_log_likelihoods(tokens, scales))
 
     @abstractmethod
-    def token_log_likelihoods(self, tokens: Tokens, scales: Scales = FULL) -> list[float]:
+    def token_log_likelihoods(self, tokens: Encoded, scales: Scales = FULL) -> list[float]:
         """Log-probability, in nats, of each token that carries a label, in order."""
 
     @abstractmethod
@@ -208,10 +208,10 @@ def _from_next_question(messages: list[Message]) -> list[Message]:
 
 def answer_tokens(
     messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase, context: int = CONTEXT
-) -> Tokens:
+) -> Encoded:
     """A conversation whose last message, and its end, carry the labels."""
     if len(messages) < 2 or messages[-1]["role"] != "assistant":
         raise InputError("The last message must be an answer of the assistant.")
     answer = answer_ids(messages[-1]["content"], tokenizer)
     prompt = conversation_ids(messages[:-1], tokenizer, context - len(answer))
-    return Tokens(tuple(prompt + answer), (-1,) * len(prompt) + tuple(answer))
+    return Encoded(tuple(prompt + answer), (NOTHING,) * len(prompt) + tuple(answer))

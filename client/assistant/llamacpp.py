@@ -25,7 +25,7 @@ from client.assistant.unseen import private_folder, socket_address, unseen_file
 from common.adapter.gguf_io import architecture, encode_lora
 from common.errors import InputError, PrivityError
 from common.models import gguf_file, load_config, load_tokenizer
-from common.tasks.chat import Tokens
+from common.tasks.task import Encoded
 
 CERTAIN = 1e6  # a logit bias that decides which token is taken; probabilities are without it
 SIGACTION_BYTES = 1024  # more than any system's struct sigaction
@@ -71,7 +71,7 @@ class LlamaCppEngine(Engine):
         name = f"llama.cpp on {file.name}"
         super().__init__(name, load_tokenizer(model), context, self._names)
 
-    def token_log_likelihoods(self, tokens: Tokens, scales: Scales = FULL) -> list[float]:
+    def token_log_likelihoods(self, tokens: Encoded, scales: Scales = FULL) -> list[float]:
         """One request a token; what is cached makes each a step of one token."""
         return [
             self._log_likelihood(tokens.ids[:position], label, scales)

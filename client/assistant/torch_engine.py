@@ -16,7 +16,8 @@ from common.adapter.plan import BOTH
 from common.backbone import Backbone, adapter_plans
 from common.config import Settings
 from common.errors import PrivityError
-from common.tasks.chat import Tokens
+from common.tasks import TASKS
+from common.tasks.task import Encoded
 
 UNFINISHED = "\ufffd"  # what a tokenizer gives for the first bytes of a longer character
 
@@ -31,7 +32,11 @@ class TorchEngine(Engine):
         plans = {lora.SHARED: shared, lora.PERSONAL: personal}
         plans |= {name: adapter.plan for name, adapter in adapters.items()}
         backbone = Backbone(
-            settings.model, plans[lora.SHARED], plans[lora.PERSONAL], settings.dtype
+            TASKS[settings.task],
+            settings.model,
+            plans[lora.SHARED],
+            plans[lora.PERSONAL],
+            settings.dtype,
         )
         self._model: Any = backbone.model
         for name, adapter in adapters.items():
@@ -44,7 +49,7 @@ class TorchEngine(Engine):
         super().__init__(description, backbone.tokenizer, context, tuple(adapters))
 
     @torch.no_grad()
-    def token_log_likelihoods(self, tokens: Tokens, scales: Scales = FULL) -> list[float]:
+    def token_log_likelihoods(self, tokens: Encoded, scales: Scales = FULL) -> list[float]:
         """One forward pass over the whole sequence."""
         ids, labels = torch.tensor([tokens.ids]), torch.tensor(tokens.labels)
         with self._lock, self._scaled(scales):

@@ -106,9 +106,11 @@ def _rounds(always: list[str], now: list[str]) -> str:
 
 def _answers(vault: Vault) -> int:
     """How many examples there are to learn from or to try it on."""
-    from common.tasks.chat import turns
+    from client.adapters import settings_in_use
+    from common.tasks import TASKS
 
-    return len(turns(vault.records.all("message")))
+    task = TASKS[settings_in_use(vault.store).task]
+    return len(task.examples([record for kind in task.kinds for record in vault.records.all(kind)]))
 
 
 def _federation(store: Store) -> dict[str, Any] | None:

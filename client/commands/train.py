@@ -38,10 +38,11 @@ def run(options: argparse.Namespace) -> int:
             )
         if result.personal is not None:
             adapters.keep_personal(vault.store, have.settings, result.personal)
+    several = result.task.several
     print(  # noqa: T201
-        f"{result.heldout} held-out answers, nats a token: {result.base_nll:.3f} base, "
-        f"{result.before_nll:.3f} before, {result.after_nll:.3f} after learning from "
-        f"{result.train} answers."
+        f"{result.heldout} held-out {several}, {result.task.unit}: {result.base_loss:.3f} base, "
+        f"{result.before_loss:.3f} before, {result.after_loss:.3f} after learning from "
+        f"{result.train} {several}."
     )
     print(result.reason)  # noqa: T201
     return 0

@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import itertools
 import math
+import random
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from common.records import Record
+from common.records import AUTHORS, Record
+from common.tasks.task import NOTHING, Encoded, Head, Metric, Task
 from common.tokens import answer_ids, prompt_ids
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
-PRIMARY, BETTER = "perplexity", "lower"
-READ_KINDS = frozenset({"message"})
 MAX_PROMPT_TOKENS = 72
 MAX_ANSWER_TOKENS = 40
 MOST_NLL = math.log(sys.float_info.max)  # beyond it a perplexity is infinite
@@ -36,13 +37,10 @@ class Turn:
     at: str | None = None
     split: str | None = None
 
-
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    """A tokenised example; `labels` is -1 where there is nothing to predict. Both [length]."""
-
-    ids: tuple[int, ...] = field(repr=False)
-    labels: tuple[int, ...] = field(repr=False)
+    @property
+    def content(self) -> tuple[str, str]:
+        """Prompt and answer."""
+        return self.prompt, self.answer
 
 
 def turns(records: Sequence[Record]) -> list[Turn]:
@@ -78,32 +76,113 @@ def _sequences(records: Sequence[Record]) -> Iterable[list[Record]]:
     return grouped.values()
 
 
-def tokenize(turn: Turn, tokenizer: PreTrainedTokenizerBase) -> Tokens:
+def tokenize(turn: Turn, tokenizer: PreTrainedTokenizerBase) -> Encoded:
     """Chat template, prompt and answer; the middle of a long prompt and a long answer's end go."""
     prompt = prompt_ids([{"role": "user", "content": turn.prompt}], tokenizer)
     if (excess := len(prompt) - MAX_PROMPT_TOKENS) > 0:
         keep = MAX_PROMPT_TOKENS // 3  # the template's head stays, and the message's end
         prompt = prompt[:keep] + prompt[keep + excess :]
     answer = answer_ids(turn.answer, tokenizer)[:MAX_ANSWER_TOKENS]
-    return Tokens(tuple(prompt + answer), (-1,) * len(prompt) + tuple(answer))
+    return Encoded(tuple(prompt + answer), (NOTHING,) * len(prompt) + tuple(answer))
 
 
 @dataclass(frozen=True, slots=True)
-class Score:
-    """Additive figures over held-out tokens."""
+class ChatScore:
+    """Figures over held-out tokens: the sum of their NLL in nats, how many, how many right."""
 
-    nll: float = 0.0
+    loss: float = 0.0
     correct: int = 0
-    tokens: int = 0
+    count: int = 0
 
-    def __add__(self, other: Score) -> Score:
-        return Score(self.nll + other.nll, self.correct + other.correct, self.tokens + other.tokens)
+    def __add__(self, other: ChatScore) -> ChatScore:
+        return ChatScore(
+            self.loss + other.loss, self.correct + other.correct, self.count + other.count
+        )
 
     def metrics(self) -> dict[str, float]:
         """Perplexity exp(mean NLL), mean NLL in nats a token, next-token accuracy."""
-        nll = self.nll / self.tokens
+        nll = self.loss / self.count
         return {
             "perplexity": math.inf if nll > MOST_NLL else math.exp(nll),
             "nll": nll,
-            "next_token_accuracy": self.correct / self.tokens,
+            "next_token_accuracy": self.correct / self.count,
         }
+
+
+class Chat(Task):
+    """Answer as the person would."""
+
+    name = "chat"
+    kinds = frozenset({"message"})
+    head = Head.LANGUAGE_MODEL
+    metrics = (
+        Metric(
+            "perplexity",
+            "lower",
+            "perplexity",
+            meaning="Perplexity: between how many next tokens the model is, in effect, undecided.",
+        ),
+        Metric("nll", "lower", "loss", "nats/token"),
+        Metric("next_token_accuracy", "higher", "next token accuracy", "%"),
+    )
+    unit = "nats a token"
+    source = "messages"
+    one, several = "answer", "answers"
+    rule = "An answer is a message of the person directly after one of somebody else"
+
+    def examples(self, records: Sequence[Record]) -> list[Turn]:
+        """As `turns` says."""
+        return turns(records)
+
+    def encode(self, example: Turn, tokenizer: PreTrainedTokenizerBase) -> Encoded:
+        """As `tokenize` says."""
+        return tokenize(example, tokenizer)
+
+    def positions(self, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """A token is predicted where the one before it is read; the first of all never is."""
+        import torch
+
+        targets = labels[:, 1:]
+        rows, columns = torch.nonzero(targets != NOTHING, as_tuple=True)
+        return rows, columns, targets[rows, columns]
+
+    def losses(self, outputs: Tensor, wanted: Tensor) -> Tensor:
+        """Cross-entropy."""
+        from torch.nn import functional
+
+        return functional.cross_entropy(outputs, wanted, reduction="none")
+
+    def score(self, loss: float, outputs: Tensor, rows: Tensor, wanted: Tensor) -> ChatScore:
+        """How many of the tokens are the likeliest ones."""
+        right = int((outputs.argmax(dim=-1) == wanted).sum())
+        return ChatScore(loss, right, len(rows))
+
+    def nothing(self) -> ChatScore:
+        """No token."""
+        return ChatScore()
+
+    def made_up(self, chance: random.Random, words: Sequence[str]) -> Turn:
+        """Two words and an answer of three."""
+        return Turn(" ".join(chance.choices(words, k=2)), " ".join(chance.choices(words, k=3)))
+
+    def archive(self, chance: random.Random, words: Sequence[str], count: int) -> list[Record]:
+        """Two conversations of anybody with anybody; all, some or none of it with a time."""
+        timed = chance.choice((0.0, 0.5, 1.0))
+        return [
+            Record(
+                "message",
+                {
+                    "text": " ".join(chance.choices(words, k=chance.choice((0, 1, 2, 3)))),
+                    "author": chance.choice(AUTHORS),
+                    "conversation": chance.choice("ab"),
+                },
+                f"2026-01-01T{number // 60:02}:{number % 60:02}:00Z"
+                if chance.random() < timed
+                else None,
+            )
+            for number in range(count)
+        ]
+
+    def spoken(self, question: str, answer: str) -> Turn:
+        """One turn."""
+        return Turn(question, answer)

@@ -17,24 +17,24 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 
-from common.tasks.chat import Turn
+from common.tasks.task import Example
 
 HELD_OUT_SHARE = 0.2
 KEY_BYTES = 32
 
 
-def divide(examples: Iterable[Turn], key: bytes) -> tuple[list[Turn], list[Turn]]:
+def divide(examples: Iterable[Example], key: bytes) -> tuple[list[Example], list[Example]]:
     """All examples to train on and all held out, in their order: marked ones as they are marked."""
-    sides: tuple[list[Turn], list[Turn]] = [], []
-    for turn in examples:
-        held_out = places(turn, key)[0] < HELD_OUT_SHARE
-        sides[turn.split == "heldout" if turn.split else held_out].append(turn)
+    sides: tuple[list[Example], list[Example]] = [], []
+    for example in examples:
+        held_out = places(example, key)[0] < HELD_OUT_SHARE
+        sides[example.split == "heldout" if example.split else held_out].append(example)
     return sides
 
 
-def within(examples: Sequence[Turn], key: bytes, share: float) -> list[Turn]:
+def within(examples: Sequence[Example], key: bytes, share: float) -> list[Example]:
     """Those of a side that are in a window of this share of all."""
-    return [turn for turn in examples if places(turn, key)[1] < share]
+    return [example for example in examples if places(example, key)[1] < share]
 
 
 def window(limit: int, count: float) -> float:
@@ -46,7 +46,9 @@ def window(limit: int, count: float) -> float:
     return min(1.0, limit / (1 - HELD_OUT_SHARE) / count) if count > 0 else 1.0
 
 
-def chosen(examples: Iterable[Turn], key: bytes, limit: int) -> tuple[list[Turn], list[Turn]]:
+def chosen(
+    examples: Iterable[Example], key: bytes, limit: int
+) -> tuple[list[Example], list[Example]]:
     """Training and held-out examples for what never leaves the device: exactly so many, if any.
 
     The first `limit` and `expected_held_out(limit)` in the order in which windows grow, so that
@@ -56,7 +58,7 @@ def chosen(examples: Iterable[Turn], key: bytes, limit: int) -> tuple[list[Turn]
     return _first(train, key, limit), _first(heldout, key, expected_held_out(limit))
 
 
-def _first(examples: Sequence[Turn], key: bytes, most: int) -> list[Turn]:
+def _first(examples: Sequence[Example], key: bytes, most: int) -> list[Example]:
     order = sorted(range(len(examples)), key=lambda index: places(examples[index], key)[1])
     return [examples[index] for index in sorted(order[:most])]
 
@@ -66,8 +68,8 @@ def expected_held_out(limit: int) -> int:
     return math.ceil(math.ceil(limit / (1 - HELD_OUT_SHARE)) * HELD_OUT_SHARE)
 
 
-def places(turn: Turn, key: bytes) -> tuple[float, float]:
+def places(example: Example, key: bytes) -> tuple[float, float]:
     """Two independent uniform numbers in [0, 1): which side it is on, and its place in windows."""
-    content = json.dumps([turn.prompt, turn.answer]).encode()
+    content = json.dumps(example.content).encode()
     digest = hmac.digest(key, b"privity/sets/1/" + content, hashlib.sha256)
     return tuple(int.from_bytes(digest[i : i + 6], "big") / 2**48 for i in (0, 8))  # type: ignore[return-value]

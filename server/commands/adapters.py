@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from server.registry import RoundEntry
 
 PUBLISHED = "published (UTC)"
-GAIN = "gain over base"  # in nats a token; takes that column's place where there are evaluations
+GAIN = "gain over base"  # takes that column's place where there are evaluations
 COLUMNS = ("version", "devices", "from", "ε record", "ε user", PUBLISHED, "SHA-256")
 DIGITS = 12  # of a digest; 80 columns hold the table
 

@@ -73,7 +73,7 @@ def _quality(situation: Situation) -> Iterator[Metric]:
     if not found:
         return
     gain = GaugeMetricFamily(
-        "privity_version_gain", "Noisy gain over the base model, in nats a token.",
+        "privity_version_gain", f"Noisy gain over the base model, in {found[-1].unit}.",
         labels=["version"],
     )  # fmt: skip
     spread = GaugeMetricFamily(

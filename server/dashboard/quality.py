@@ -14,7 +14,7 @@ from server.hold import HOW_TO_GO_ON, Hold
 
 DRAWN = 60  # versions: the latest
 CAPTION = (
-    "Gain over the base model by version, in nats a token; higher is better. The line through each"
+    "Gain over the base model by version, in {unit}; higher is better. The line through each"
     " point is ± one standard deviation of what is not known about it: the noise that devices add,"
     " and who was not in the sum."
 )
@@ -34,7 +34,7 @@ def quality(situation: Situation) -> str:
     return section(
         "Quality",
         f"<p>{newest[0].upper()}{newest[1:]} ({found[-1].devices:,} devices). {WORDS}</p>"
-        f"<figure>{_plot(found[-DRAWN:])}<figcaption>{CAPTION}</figcaption></figure>",
+        f"<figure>{_plot(found[-DRAWN:])}<figcaption>{CAPTION.format(unit=found[-1].unit)}</figcaption></figure>",
     )
 
 
@@ -68,7 +68,7 @@ def _draw(axes: Any, found: Sequence[Evaluation]) -> None:
     worse = [one for one in found if one.worse_than is not None]
     axes.plot([one.version for one in worse], [one.gain for one in worse], "x", color=INK["bad"],
               markeredgewidth=1.8, markersize=9)  # fmt: skip
-    axes.set_title("gain over the base, nats a token")
+    axes.set_title(f"gain over the base, {found[-1].unit}")
     axes.set_xlabel("version")
     axes.grid(axis="y")
     axes.margins(x=0.05, y=0.15)

@@ -17,10 +17,12 @@ from torch import Tensor
 from common.adapter import lora
 from common.backbone import Backbone, Batch, Prepared
 from common.config import Settings
-from common.tasks.chat import Turn
+from common.tasks import TASKS
+from common.tasks.task import Encoded, Example
+from simulations.audit.marked import Marked
 
 CANARY_BATCH = 256
-CANARY = "\0canary"  # the prompt of a turn that is one
+CANARY = "\0canary"
 MODULES = "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj"
 
 
@@ -48,13 +50,20 @@ class CanaryBackbone(Backbone):
     def __init__(self, settings: Settings, strength: float) -> None:
         from common.backbone import adapter_plans
 
-        super().__init__(settings.model, *adapter_plans(settings), settings.dtype)
+        super().__init__(
+            TASKS[settings.task], settings.model, *adapter_plans(settings), settings.dtype
+        )
         self.strength = strength
 
-    def prepared(self, turns: Sequence[Turn]) -> list[Prepared]:
-        """Real turns as ever, then the canaries that stand for themselves among them."""
-        real = [turn for turn in turns if turn.prompt != CANARY]
-        return [*super().prepared(real), *(_canary(t) for t in turns if t.prompt == CANARY)]
+    def encode(self, example: Example) -> Encoded:
+        """A canary has no tokens."""
+        return Encoded((), ()) if isinstance(example, Marked) else super().encode(example)
+
+    def prepared(self, examples: Sequence[Example]) -> list[Prepared]:
+        """Real examples as ever, then the canaries that stand for themselves among them."""
+        real = [example for example in examples if not isinstance(example, Marked)]
+        marked = [example for example in examples if isinstance(example, Marked)]
+        return [*super().prepared(real), *map(_canary, marked)]
 
     def batches(self, examples: Sequence[Prepared]) -> Iterator[Batch]:
         """Micro-batches of real examples, then of canaries."""
@@ -64,12 +73,12 @@ class CanaryBackbone(Backbone):
             chosen = torch.tensor(coordinates[start : start + CANARY_BATCH])
             yield CanaryBatch(torch.empty(0), torch.empty(0), 0, chosen)
 
-    def losses(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """As the product's; a canary's loss is strength × its weight, over one token."""
+    def losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """As the product's; a canary's loss is strength × its weight, over one prediction."""
         if not isinstance(batch, CanaryBatch):
             return super().losses(batch)
         size = len(batch.coordinates)
-        return self._linear(batch.coordinates), torch.ones(size), torch.zeros(size)
+        return self._linear(batch.coordinates), torch.ones(size)
 
     def _linear(self, coordinates: Tensor) -> Tensor:
         """⟨strength · e_c, B⟩ for each coordinate c, through every layer's own forward pass."""
@@ -86,10 +95,10 @@ class CanaryBackbone(Backbone):
         return loss
 
 
-def canary(coordinate: int) -> Turn:
+def canary(coordinate: int) -> Example:
     """The canary of one coordinate, as a device has it among its examples."""
-    return Turn(CANARY, str(coordinate))
+    return Marked(CANARY, str(coordinate))
 
 
-def _canary(turn: Turn) -> Canary:
-    return Canary(torch.empty(0), torch.empty(0, dtype=torch.long), int(turn.answer))
+def _canary(one: Marked) -> Canary:
+    return Canary(torch.empty(0), torch.empty(0, dtype=torch.long), int(one.name))

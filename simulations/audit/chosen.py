@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from common.tasks.chat import Turn
 from common.tasks.sets import divide, window, within
+from common.tasks.task import Example
 
 
 def chosen(
-    examples: Sequence[Turn], key: bytes, limit: int, count: float
-) -> tuple[list[Turn], list[Turn]]:
+    examples: Sequence[Example], key: bytes, limit: int, count: float
+) -> tuple[list[Example], list[Example]]:
     """Training and held-out examples of a release, given the noisy number of examples."""
     train, heldout = divide(examples, key)
     share = window(limit, count)

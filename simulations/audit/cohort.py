@@ -25,7 +25,7 @@ from common.config import MIN_COHORT, Settings
 from common.errors import BudgetExceededError
 from common.randomness import Random
 from common.secagg import Aggregator, Participant, RoundTerms, certify, from_ring
-from common.tasks.chat import Turn
+from common.tasks.task import Example
 from common.terms import round_terms
 from simulations.audit.system import stream
 from simulations.devices import SeededRandomness
@@ -35,8 +35,8 @@ from simulations.devices import SeededRandomness
 class Person:
     """What one device holds."""
 
-    train: Sequence[Turn] = ()
-    heldout: Sequence[Turn] = ()
+    train: Sequence[Example] = ()
+    heldout: Sequence[Example] = ()
 
 
 class Cohort:

@@ -26,7 +26,7 @@ from common.backbone import Backbone
 from common.config import Settings
 from common.randomness import Random
 from common.secagg import RoundTerms, dequantize, from_ring
-from common.tasks.chat import Turn
+from common.tasks.task import Example
 from common.terms import round_terms
 from simulations.audit.system import System, stream
 
@@ -87,7 +87,7 @@ class OneStream:
         return self._random
 
 
-def new_device(randomness: Streams | OneStream, train: Sequence[Turn] = ()) -> Device:
+def new_device(randomness: Streams | OneStream, train: Sequence[Example] = ()) -> Device:
     """A device with an empty ledger in memory."""
     key = Ed25519PrivateKey.generate()
     store = Store(sqlite3.connect(":memory:", isolation_level=None), "a store in memory")

@@ -16,7 +16,7 @@ from simulations.audit.cohort import Cohort, Person
 from simulations.audit.device import exchanged
 from simulations.audit.findings import Finding
 from simulations.audit.one_run import one_run_finding
-from simulations.audit.people import talk, turns_of
+from simulations.audit.people import examples_of, talk
 from simulations.audit.record_level import REAL, canary_settings
 from simulations.audit.scale import STRENGTH, Scale
 from simulations.audit.system import System, coins, stream
@@ -30,7 +30,7 @@ def device_record(system: System, scale: Scale, seed: int) -> list[Finding]:
     settings = _settings(scale)
     backbone = CanaryBackbone(settings, STRENGTH * settings.max_grad_norm)
     included = coins(scale.canaries, stream(seed, "device/coins"))
-    real = turns_of(talk(seed, "device/person"), REAL)
+    real = examples_of(talk(seed, "device/person"), REAL)
     person = Person([*real, *(canary(int(c)) for c in np.flatnonzero(included))])
     cohort = Cohort(settings, [person], seed, "audit/device/record")
     with exchanged(system, backbone=backbone):

@@ -17,7 +17,7 @@ from client import evaluation as on_device
 from common import evaluation
 from common.adapter.state import Shared
 from common.config import Settings
-from common.tasks.chat import Turn
+from common.tasks.task import Example
 from simulations.audit.cohort import Person
 from simulations.audit.device import exchanged
 from simulations.audit.evidence import Evidence, variance_caught
@@ -152,7 +152,7 @@ def _pairs(most: int) -> Iterator[tuple[str, list[float], list[float]]]:
     yield "endlessly bad", [1e3], [-math.inf]
 
 
-def _answers(backbone: ProbeBackbone, gains: Sequence[float]) -> list[Turn]:
+def _answers(backbone: ProbeBackbone, gains: Sequence[float]) -> list[Example]:
     none = np.zeros(backbone.size)
     return [backbone.probe(f"{n}: {gain}", none, gain) for n, gain in enumerate(gains)]
 
@@ -173,12 +173,12 @@ def _personal(evidence: Evidence, settings: Settings, backbone: ProbeBackbone, s
 def _figures(
     settings: Settings,
     published: Shared,
-    answers: Sequence[Turn] | None,
+    answers: Sequence[Example] | None,
     seed: int,
     name: str,
     count: int,
 ) -> NDArray[np.float64]:
-    """What a device would send beside its update, in nats a token: [count]."""
+    """What a device would send beside its update, in nats: [count]."""
     random = stream(seed, f"{RUN}/{name}")
     sent = [on_device.coordinate(settings, published, None, answers, random) for _ in range(count)]
     return np.concatenate(sent).astype(np.float64) * evaluation.nats(settings)

@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.config import Settings
-from common.tasks.chat import Turn
+from common.tasks.task import Example
 from simulations.audit.canaries import MODULES
 from simulations.audit.cohort import Person
 from simulations.audit.device import exchanged
 from simulations.audit.evidence import Evidence
 from simulations.audit.findings import Finding
-from simulations.audit.people import talk, turns_of
+from simulations.audit.people import examples_of, talk
 from simulations.audit.probes import ProbeBackbone
 from simulations.audit.scale import DELTA, Scale
 from simulations.audit.system import System
@@ -57,7 +57,7 @@ class Probing:
         s = self.settings
         return s.learning_rate * s.max_grad_norm / (s.sample_rate * s.examples)
 
-    def world(self, train: Sequence[Turn], seed: int, asks: Asks = ASKS) -> list[Seen]:
+    def world(self, train: Sequence[Example], seed: int, asks: Asks = ASKS) -> list[Seen]:
         """What a device with these examples does."""
         return asked(Witness(self.settings, [Person(train)], seed, RUN), asks)
 
@@ -153,13 +153,13 @@ def _compare(
 
 def _pairs(
     probing: Probing, seed: int, *, full: bool
-) -> Iterator[tuple[str, list[Turn], list[Turn]]]:
+) -> Iterator[tuple[str, list[Example], list[Example]]]:
     """A name, the examples of one world, and the one more of the other."""
     backbone, clip = probing.backbone, probing.settings.max_grad_norm
     chance = np.random.default_rng(seed)
     size, count = backbone.size, iter(range(10**6))
 
-    def probe(vector: NDArray[np.float64]) -> Turn:
+    def probe(vector: NDArray[np.float64]) -> Example:
         return backbone.probe(f"{next(count)}", vector)
 
     def dense(strength: float) -> NDArray[np.float64]:
@@ -188,7 +188,7 @@ def _pairs(
     yield "beyond a micro-batch", many, [probe(-one_sign)]
     again = probe(one_sign)
     yield "the same again", [again, again], [again]
-    person = turns_of(talk(seed, "exact/person"), 6)
+    person = examples_of(talk(seed, "exact/person"), 6)
     yield "a real one", person[:5], person[5:]
     yield "its copy", person[:5], person[4:5]
     yield "a real one and none", [], person[:1]

@@ -19,7 +19,6 @@ import torch
 
 from common.adapter import lora
 from common.backbone import Backbone
-from common.tasks.chat import Turn, tokenize
 from simulations.audit.findings import SHOWN, Finding, judged
 from simulations.audit.scale import CLAIMED_EPSILON, DELTA
 from simulations.audit.secrets_inserted import CANDIDATES, DIGITS, Secret
@@ -98,7 +97,7 @@ def _says(backbone: Backbone, secret: Secret) -> bool:
 
 def _before(backbone: Backbone, secret: Secret) -> list[int]:
     """Tokens up to the code; the end-of-turn token goes."""
-    return list(tokenize(Turn(secret.prompt, secret.prefix), backbone.tokenizer).ids[:-1])
+    return list(backbone.encode(backbone.task.spoken(secret.prompt, secret.prefix)).ids[:-1])
 
 
 def _tokens(backbone: Backbone) -> tuple[list[int], int]:

@@ -17,9 +17,10 @@ from common.adapter.state import Shared
 from common.backbone import Backbone, Prepared, adapter_plans
 from common.config import WITHOUT_DP, Settings, from_mapping
 from common.privacy.accountant import Release
+from common.tasks import TASKS
 from server.aggregation import RuleState, apply
 from simulations.audit.canaries import MODULES
-from simulations.audit.people import talk, turns_of
+from simulations.audit.people import examples_of, talk
 from simulations.audit.scale import CLAIMED_EPSILON, DELTA
 from simulations.audit.secrets_inserted import Secret, secrets_of
 from simulations.audit.system import System, stream
@@ -50,17 +51,21 @@ class Federation:
     def of(cls, strangers: int, seed: int) -> Federation:
         """A new one, nothing trained."""
         settings = private_settings()
-        backbone = Backbone(settings.model, *adapter_plans(settings), settings.dtype)
+        backbone = Backbone(
+            TASKS[settings.task], settings.model, *adapter_plans(settings), settings.dtype
+        )
         chance = talk(seed, "federation/talk")
-        members = [backbone.prepared(turns_of(chance, EXAMPLES)) for _ in range(PEOPLE)]
-        unseen = backbone.prepared(turns_of(chance, strangers))
+        members = [backbone.prepared(examples_of(chance, EXAMPLES)) for _ in range(PEOPLE)]
+        unseen = backbone.prepared(examples_of(chance, strangers))
         return cls(backbone, members, unseen, secrets_of(seed), seed)
 
     def examples(self, person: int) -> list[Prepared]:
         """All that a person trains on."""
         if person:
             return self.members[person]
-        inserted = [secret.turn for secret in self.secrets for _ in range(secret.times)]
+        inserted = [
+            secret.said(self.backbone.task) for secret in self.secrets for _ in range(secret.times)
+        ]
         return [*self.members[0], *self.backbone.prepared(inserted)]
 
     def train_shared(self, system: System, settings: Settings) -> None:

@@ -17,15 +17,15 @@ from common.adapter.state import Shared
 from common.backbone import Backbone, adapter_plans
 from common.config import Settings
 from common.randomness import Random
-from common.tasks.chat import Turn
+from common.tasks import TASKS
 from simulations.audit.device import exchanged
 from simulations.audit.findings import Finding
+from simulations.audit.people import examples_of, talk
 from simulations.audit.scale import CLAIMED_EPSILON, DELTA, Scale
 from simulations.audit.system import System, stream
 from simulations.audit.two_worlds import two_worlds_finding
 
 CHECK = "evaluation, two worlds"
-ANSWER = Turn("abcd", "hello hello")
 EXAMPLES, RUINOUS, RANGE = 16, 100.0, 0.1  # RUINOUS: size of the adapter's weights; RANGE: nats
 
 
@@ -40,8 +40,8 @@ class _World:
     answers: int
 
     def figure(self, random: Random) -> float:
-        """What the device would send beside its update, in nats a token."""
-        heldout = [ANSWER] * self.answers
+        """What the device would send beside its update, in nats."""
+        heldout = examples_of(talk(0, "figure/answer"), 1) * self.answers
         with exchanged(self.system, backbone=self.backbone):
             sent = on_device.coordinate(self.settings, self.published, None, heldout, random)
         return float(sent[0]) * evaluation.nats(self.settings)
@@ -51,7 +51,9 @@ def figure(system: System, scale: Scale, seed: int) -> list[Finding]:
     """Bound ε of one held-out answer from the figures of a device with and without it."""
     settings = _settings()
     most = evaluation.counted_answers(settings)
-    backbone = Backbone(settings.model, *adapter_plans(settings), settings.dtype)
+    backbone = Backbone(
+        TASKS[settings.task], settings.model, *adapter_plans(settings), settings.dtype
+    )
     published = _ruinous(backbone, seed)
     worlds = [_World(system, backbone, settings, published, most - less) for less in (1, 0)]
     exact = [

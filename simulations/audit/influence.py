@@ -19,15 +19,16 @@ from common.adapter.state import Shared
 from common.backbone import Backbone, Prepared, adapter_plans
 from common.config import Settings
 from common.privacy.accountant import Release
-from common.tasks.chat import Turn
+from common.tasks import TASKS
 from simulations.audit.findings import Finding
+from simulations.audit.people import talk
 from simulations.audit.scale import CLAIMED_EPSILON, DELTA, Scale
 from simulations.audit.system import System, stream
 from simulations.audit.two_worlds import two_worlds_finding
 
 CHECK = "record level, two worlds"
 # The guarantee holds for any data: somebody who always gives one answer, and one other record.
-USUAL, RECORD = Turn("abcd", "hello hello"), Turn("zzzz zzzz", "QQQQQQQQQQQQQQQQQQQQQ")
+USUAL, OTHER = ("hello",), ("QQQQQQQ",)  # their words
 EXAMPLES, PERSONAL_EPOCHS = 32, 5
 
 
@@ -60,7 +61,9 @@ class _World:
 def influence(system: System, scale: Scale, seed: int) -> list[Finding]:
     """Bound ε of one record from the updates of a device with and without it."""
     settings = _settings()
-    backbone = Backbone(settings.model, *adapter_plans(settings), settings.dtype)
+    backbone = Backbone(
+        TASKS[settings.task], settings.model, *adapter_plans(settings), settings.dtype
+    )
     worlds = [_World(system, backbone, settings, e, seed) for e in _data(backbone)]
     release = system.next_release([], settings, 1)
     silent = Release(0.0, release.sample_rate, release.steps)
@@ -78,8 +81,10 @@ def influence(system: System, scale: Scale, seed: int) -> list[Finding]:
 
 def _data(backbone: Backbone) -> tuple[list[Prepared], list[Prepared]]:
     """The examples without and with the record."""
-    usual = backbone.prepared([USUAL] * EXAMPLES)
-    return usual, [*usual, *backbone.prepared([RECORD])]
+    chance = talk(0, "influence")
+    usual, other = (backbone.task.made_up(chance, words) for words in (USUAL, OTHER))
+    often = backbone.prepared([usual] * EXAMPLES)
+    return often, [*often, *backbone.prepared([other])]
 
 
 def _settings() -> Settings:

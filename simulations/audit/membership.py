@@ -76,13 +76,13 @@ def _shares_below(these: Scores, values: Scores) -> Scores:
 
 
 def mean_losses(backbone: Backbone, examples: list[Prepared], *adapters: str) -> Scores:
-    """Each example's loss under these adapters, in nats a token: [examples]."""
+    """Each example's loss under these adapters, in nats: [examples]."""
     order = sorted(range(len(examples)), key=lambda row: len(examples[row].labels))
     losses = [np.empty(0)]
     with torch.no_grad(), lora.active(backbone.model, *adapters):
         for batch in backbone.batches([examples[row] for row in order]):  # keeps this order
-            nll, tokens, _ = backbone.losses(batch)
-            losses.append((nll / tokens).double().numpy())
+            sums, predictions = backbone.losses(batch)
+            losses.append((sums / predictions).double().numpy())
     found = np.empty(len(examples))
     found[order] = np.concatenate(losses)
     return found

@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 from string import ascii_lowercase
 
-from common.tasks.chat import Turn
+from common.config import Settings
+from common.tasks import TASKS
+from common.tasks.task import Example
 from simulations.audit.system import stream
 
 WORDS, LETTERS = 60, 4
-PROMPT_WORDS, ANSWER_WORDS = 2, 3
 
 
 def talk(seed: int, purpose: str) -> random.Random:
@@ -17,16 +18,10 @@ def talk(seed: int, purpose: str) -> random.Random:
     return random.Random(stream(seed, purpose)(32))  # noqa: S311
 
 
-def turns_of(chance: random.Random, count: int) -> list[Turn]:
+def examples_of(chance: random.Random, count: int, task: str = Settings().task) -> list[Example]:
     """Independent examples of one made-up person."""
     words = vocabulary()
-    return [
-        Turn(
-            " ".join(chance.choices(words, k=PROMPT_WORDS)),
-            " ".join(chance.choices(words, k=ANSWER_WORDS)),
-        )
-        for _ in range(count)
-    ]
+    return [TASKS[task].made_up(chance, words) for _ in range(count)]
 
 
 def vocabulary() -> list[str]:

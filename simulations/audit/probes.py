@@ -21,15 +21,17 @@ from common.adapter import lora
 from common.adapter.plan import BOTH, TRAINED_PARTS
 from common.backbone import MICRO_BATCH, Backbone, Batch, Prepared, adapter_plans
 from common.config import Settings
-from common.tasks.chat import Turn
+from common.tasks import TASKS
+from common.tasks.task import Encoded, Example
+from simulations.audit.marked import Marked
 
-PROBE = "\0probe"  # the prompt of a turn that is one
-BASE_NLL = 64.0  # nats a token, of a probe under the base model
+PROBE = "\0probe"
+BASE_LOSS = 64.0  # nats, of a probe under the base model
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A gradient over the trained parts ([dimension]) and a gain in nats a token."""
+    """A gradient over the trained parts ([dimension]) and a gain in nats."""
 
     gradient: NDArray[np.float32]
     gain: float = 0.0
@@ -49,21 +51,27 @@ class ProbeBackbone(Backbone):
     """The product's backbone, which takes probes among its examples."""
 
     def __init__(self, settings: Settings) -> None:
-        super().__init__(settings.model, *adapter_plans(settings), settings.dtype)
+        super().__init__(
+            TASKS[settings.task], settings.model, *adapter_plans(settings), settings.dtype
+        )
         self.parts = TRAINED_PARTS[settings.sharing]
         self.size = self.shared.size(self.parts)
         self.probes: dict[str, Probe] = {}
 
-    def probe(self, name: str, gradient: NDArray[np.floating[Any]], gain: float = 0.0) -> Turn:
+    def probe(self, name: str, gradient: NDArray[np.floating[Any]], gain: float = 0.0) -> Example:
         """A new probe, as a device has it among its examples."""
         self.probes[name] = Probe(gradient.astype(np.float32), gain)
-        return Turn(PROBE, name)
+        return Marked(PROBE, name)
 
-    def prepared(self, turns: Sequence[Turn]) -> list[Prepared]:
-        """Real turns as ever, then the probes."""
-        real = [turn for turn in turns if turn.prompt != PROBE]
+    def encode(self, example: Example) -> Encoded:
+        """A probe has no tokens."""
+        return Encoded((), ()) if isinstance(example, Marked) else super().encode(example)
+
+    def prepared(self, examples: Sequence[Example]) -> list[Prepared]:
+        """Real examples as ever, then the probes."""
+        real = [example for example in examples if not isinstance(example, Marked)]
         none = torch.empty(0), torch.empty(0, dtype=torch.long)
-        made = [_Prepared(*none, turn.answer) for turn in turns if turn.prompt == PROBE]
+        made = [_Prepared(*none, one.name) for one in examples if isinstance(one, Marked)]
         return [*super().prepared(real), *made]
 
     def batches(self, examples: Sequence[Prepared]) -> Iterator[Batch]:
@@ -74,13 +82,13 @@ class ProbeBackbone(Backbone):
             chosen = tuple(names[start : start + MICRO_BATCH])
             yield _Batch(torch.empty(0), torch.empty(0), 0, chosen)
 
-    def losses(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """As the product's; a probe's is over one token."""
+    def losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """As the product's; a probe's is over one prediction."""
         if not isinstance(batch, _Batch):
             return super().losses(batch)
         size = len(batch.names)
         probes = [self.probes[name] for name in batch.names]
-        loss = torch.full((size,), BASE_NLL)
+        loss = torch.full((size,), BASE_LOSS)
         active = self._active()
         if lora.SHARED in active:
             loss = loss - torch.tensor([probe.gain for probe in probes])
@@ -90,7 +98,7 @@ class ProbeBackbone(Backbone):
             vectors = np.stack([probe.gradient for probe in probes])
             turned = round(self._personal() * 97) if lora.PERSONAL in active else 0
             loss = loss + self._linear(torch.from_numpy(np.roll(vectors, turned, axis=1)))
-        return loss, torch.ones(size), torch.zeros(size)
+        return loss, torch.ones(size)
 
     def set_personal(self, chance: np.random.Generator) -> None:
         """As if another personal adapter had been fitted."""

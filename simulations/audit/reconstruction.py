@@ -19,11 +19,12 @@ from common.backbone import Backbone, Prepared, adapter_plans
 from common.config import Settings
 from common.privacy.accountant import Release
 from common.secagg import from_ring, levels_for, unpack
+from common.tasks import TASKS
 from simulations.attacks.on_privity.attacker import HEADER_BYTES
 from simulations.attacks.on_privity.round import MASK, MEMBERS, TERMS, VICTIM, PrivityRound
 from simulations.audit.bound import interval
 from simulations.audit.findings import SHOWN, Finding, judged
-from simulations.audit.people import talk, turns_of
+from simulations.audit.people import examples_of, talk
 from simulations.audit.scale import CLAIMED_EPSILON, DELTA, Scale
 from simulations.audit.system import System, stream
 
@@ -36,8 +37,10 @@ Wire = Callable[[Vector, int], NDArray[np.floating]]  # update and trial, to wha
 def reconstruction(system: System, scale: Scale, seed: int) -> list[Finding]:
     """Three findings: in the clear, in the clear with noise, and masked."""
     settings = Settings(model="tiny", rounds=1, epsilon=CLAIMED_EPSILON, delta=DELTA, examples=2)
-    backbone = Backbone(settings.model, *adapter_plans(settings), settings.dtype)
-    turns = turns_of(talk(seed, "reconstruction/person"), CANDIDATES)
+    backbone = Backbone(
+        TASKS[settings.task], settings.model, *adapter_plans(settings), settings.dtype
+    )
+    turns = examples_of(talk(seed, "reconstruction/person"), CANDIDATES)
     candidates = backbone.prepared(turns)
     release = system.next_release([], settings, 1)
 

@@ -15,7 +15,7 @@ from simulations.audit.canaries import MODULES, CanaryBackbone, canary
 from simulations.audit.device import Rounds, Streams, new_device
 from simulations.audit.findings import Finding
 from simulations.audit.one_run import one_run_finding
-from simulations.audit.people import talk, turns_of
+from simulations.audit.people import examples_of, talk
 from simulations.audit.scale import CLAIMED_EPSILON, DELTA, STRENGTH, Scale
 from simulations.audit.system import System, coins, stream
 
@@ -28,7 +28,7 @@ def record_level(system: System, scale: Scale, seed: int) -> list[Finding]:
     settings = canary_settings(scale)
     backbone = CanaryBackbone(settings, STRENGTH * settings.max_grad_norm)
     included = coins(scale.canaries, stream(seed, "record/coins"))
-    real = turns_of(talk(seed, "record/person"), REAL)
+    real = examples_of(talk(seed, "record/person"), REAL)
     examples = [*real, *(canary(int(c)) for c in np.flatnonzero(included))]
     device = new_device(Streams(seed, "record"), examples)
     rounds = Rounds(system, device, backbone, settings)

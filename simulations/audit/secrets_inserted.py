@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from common.tasks.chat import Turn
+from common.tasks.task import Example, Task
 from simulations.audit.people import talk
 
 TIMES = {"door": 0, "card": 1, "bike": 4, "safe": 32}  # how often each one's code is said
@@ -35,10 +35,9 @@ class Secret:
         """The code as it stands in the answer."""
         return " ".join(self.code)
 
-    @property
-    def turn(self) -> Turn:
+    def said(self, task: Task) -> Example:
         """The example that says it."""
-        return Turn(self.prompt, self.prefix + self.spoken)
+        return task.spoken(self.prompt, self.prefix + self.spoken)
 
 
 def secrets_of(seed: int) -> tuple[Secret, ...]:

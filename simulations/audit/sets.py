@@ -14,8 +14,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from common.records import Record
-from common.tasks.chat import Turn, turns
+from common.config import Settings
+from common.tasks import TASKS
+from common.tasks.task import Example
 from simulations.audit.chosen import chosen
 from simulations.audit.cohort import Person
 from simulations.audit.device import exchanged
@@ -58,12 +59,13 @@ def choice(system: System, _scale: Scale, seed: int) -> list[Finding]:
 
 
 def _archive(evidence: Evidence, chance: random.Random, number: int) -> None:
-    archive = messages(chance, chance.choice((3, 8, 30, 90)), timed=number % 3)
-    key, found = chance.randbytes(32), turns(archive)
+    task = TASKS[Settings().task]
+    archive = task.archive(chance, vocabulary(), chance.choice((3, 8, 30, 90)))
+    key, found = chance.randbytes(32), task.examples(archive)
     count = len(found) + chance.gauss(0, 5)
     for name, most, other in (
         ("example", EXAMPLE_EDITS, _without(found, chance)),
-        ("message", MESSAGE_EDITS, turns(_without(archive, chance))),
+        ("message", MESSAGE_EDITS, task.examples(_without(archive, chance))),
     ):
         sets = zip(chosen(found, key, LIMIT, count), chosen(other, key, LIMIT, count), strict=True)
         moved = sum(_edits(one, two) for one, two in sets)
@@ -74,7 +76,7 @@ def _window(evidence: Evidence, system: System, seed: int) -> None:
     """Who is in each round's window, by the difference that gradients make under the same noise."""
     settings = settings_for("ffa", 1, rounds=ROUNDS, examples=WINDOW, epsilon=EPSILON)
     probing = Probing.of(settings)
-    backbone, train, none = probing.backbone, list[Turn](), np.zeros(probing.backbone.size)
+    backbone, train, none = probing.backbone, list[Example](), np.zeros(probing.backbone.size)
     for number in range(HELD):
         gradient = none.copy()
         gradient[number] = STRENGTH * settings.max_grad_norm
@@ -82,7 +84,7 @@ def _window(evidence: Evidence, system: System, seed: int) -> None:
     asks = [(number, 0) for number in range(1, ROUNDS + 1)]
     with exchanged(system, backbone=backbone):
         one = asked(Witness(settings, [Person(train)], seed, RUN, silent=()), asks)
-        backbone.probes = {turn.answer: Probe(none.astype(np.float32)) for turn in train}
+        backbone.probes = dict.fromkeys(backbone.probes, Probe(none.astype(np.float32)))
         zero = asked(Witness(settings, [Person(train)], seed, RUN, silent=()), asks)
     inside = [
         -(b.real - a.real)[:HELD] / probing.unit > 0.5 for a, b in zip(zero, one, strict=True)
@@ -105,31 +107,12 @@ def _crossing(inside: np.typing.NDArray[np.bool_]) -> int:
     return sum(bool((a & ~b).any() and (b & ~a).any()) for a, b in pairs)
 
 
-def messages(chance: random.Random, count: int, *, timed: int) -> list[Record]:
-    """A made-up archive of two conversations; without times, with them, or mixed."""
-    words = vocabulary()
-    return [
-        Record(
-            "message",
-            {
-                "text": " ".join(chance.choices(words, k=chance.choice((0, 1, 2, 3)))),
-                "author": chance.choice(("me", "other", "assistant")),
-                "conversation": chance.choice("ab"),
-            },
-            f"2026-01-01T{number // 60:02}:{number % 60:02}:00Z"
-            if timed == 1 or (timed == 2 and chance.random() < 0.5)
-            else None,
-        )
-        for number in range(count)
-    ]
-
-
 def _without(things: Sequence[T], chance: random.Random) -> list[T]:
     gone = chance.randrange(len(things)) if things else 0
     return [thing for number, thing in enumerate(things) if number != gone]
 
 
-def _edits(one: Sequence[Turn], two: Sequence[Turn]) -> int:
+def _edits(one: Sequence[Example], two: Sequence[Example]) -> int:
     """Answers that come or go."""
     ours, theirs = Counter(one), Counter(two)
     return (ours - theirs).total() + (theirs - ours).total()

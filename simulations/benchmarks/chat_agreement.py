@@ -26,7 +26,8 @@ from client.assistant.torch_engine import TorchEngine
 from common.config import Settings
 from common.errors import PrivityError
 from common.models import gguf_file, load_tokenizer
-from common.tasks.chat import Turn
+from common.tasks import TASKS
+from common.tasks.task import Example
 from common.tokens import answer_ids, prompt_ids
 from simulations import devices
 from simulations.benchmarks.chat_data import DATA, Person
@@ -106,7 +107,7 @@ def _rms(values: NDArray[Any]) -> float:
     return float(np.sqrt((values**2).mean()))
 
 
-HARD = Turn("Grüße, 茶 and naïve café № 12,345.67!", "…«¿qué?» 🙂\t\n  two  spaces")
+HARD = ("Grüße, 茶 and naïve café № 12,345.67!", "…«¿qué?» 🙂\t\n  two  spaces")
 
 
 def same_tokens(settings: Settings) -> int:
@@ -119,20 +120,23 @@ def same_tokens(settings: Settings) -> int:
         PrivityError: When one differs.
     """
     users = devices.people(settings)
-    turns = [turn for user in users for turn in devices.examples(settings, user)[1]]
-    if differing := llamacpp_differs(settings.model, [*turns, HARD]):
+    examples = [one for user in users for one in devices.examples(settings, user)[1]]
+    if differing := llamacpp_differs(
+        settings.model, [*examples, TASKS[settings.task].spoken(*HARD)]
+    ):
         raise PrivityError(f"llama.cpp has another {differing}.")
-    return len(turns) + 1
+    return len(examples) + 1
 
 
-def llamacpp_differs(model: str, turns: Sequence[Turn]) -> str:
+def llamacpp_differs(model: str, examples: Sequence[Example]) -> str:
     """What llama.cpp does differently with one of these: "chat template", "tokenizer" or ""."""
     tokenizer = load_tokenizer(model)
     file = gguf_file(model)
     assert file is not None
     with _asking(file) as ask:
-        for turn in turns:
-            messages = [{"role": "user", "content": turn.prompt}]
+        for example in examples:
+            question, answer = example.content
+            messages = [{"role": "user", "content": question}]
             text = str(
                 tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
             )
@@ -140,7 +144,7 @@ def llamacpp_differs(model: str, turns: Sequence[Turn]) -> str:
                 return "chat template"
             for part, ids in (
                 (text, prompt_ids(messages, tokenizer)),
-                (f"{turn.answer}{tokenizer.eos_token}", answer_ids(turn.answer, tokenizer)),
+                (f"{answer}{tokenizer.eos_token}", answer_ids(answer, tokenizer)),
             ):
                 request = {"content": part, "add_special": False, "parse_special": True}
                 if ask("/tokenize", request)["tokens"] != ids:

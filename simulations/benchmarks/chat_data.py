@@ -16,7 +16,7 @@ from common.adapter.plan import BOTH
 from common.adapter.state import Shared, whole
 from common.backbone import backbone_for
 from common.config import WITHOUT_DP, Settings, from_mapping
-from common.tasks.chat import Tokens, tokenize
+from common.tasks.task import Encoded
 from simulations import devices
 
 DATA = "chitchat-dataset (MIT), held-out answers"
@@ -26,7 +26,7 @@ DATA = "chitchat-dataset (MIT), held-out answers"
 class Person:
     """Held-out examples of one person, and both adapters by name."""
 
-    heldout: list[Tokens] = field(repr=False)
+    heldout: list[Encoded] = field(repr=False)
     adapters: dict[str, Loaded] = field(repr=False)
 
 
@@ -55,7 +55,7 @@ def people(settings: Settings, heldout: int) -> Iterator[Person]:
             backbone, backbone.prepared(train), settings, random.stream("personal"), on_shared=True
         )
         yield Person(
-            [tokenize(turn, backbone.tokenizer) for turn in held[:heldout]],
+            [backbone.encode(example) for example in held[:heldout]],
             {
                 "shared": Loaded(backbone.shared, shared),
                 "personal": Loaded(personal.plan, personal.vector),

@@ -22,7 +22,7 @@ from common.backbone import Prepared, backbone_for
 from common.config import Settings
 from common.models import DEFAULT_MODEL, TINY_MODEL
 from common.privacy.accountant import Release
-from common.tasks.chat import Turn, tokenize
+from common.tasks.task import Example, Task
 from simulations.benchmarks.timing import Figures, Row, in_own_process, interleaved, memory
 
 DEFAULTS = Settings()
@@ -97,8 +97,8 @@ class Step:
         self._published = Shared(plan, plan.initial(plan.sent))
 
     def _prepared(self, count: int) -> list[Prepared]:
-        turns = synthetic_turns(count)
-        return self._backbone.prepare([tokenize(turn, self._backbone.tokenizer) for turn in turns])
+        made = synthetic_examples(self._backbone.task, count)
+        return self._backbone.prepare([self._backbone.encode(example) for example in made])
 
     def run(self, release: Release | None) -> int:
         """The step, private with a release and plain without; the tokens it trained on."""
@@ -143,11 +143,11 @@ def _threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def synthetic_turns(count: int) -> list[Turn]:
+def synthetic_examples(task: Task, count: int) -> list[Example]:
     """Messages and answers of random words, always the same."""
     chance = random.Random(0)  # noqa: S311
 
     def words(span: tuple[int, int]) -> str:
         return " ".join(chance.choices(WORDS, k=chance.randint(*span)))
 
-    return [Turn(words(PROMPT_WORDS), words(ANSWER_WORDS)) for _ in range(count)]
+    return [task.spoken(words(PROMPT_WORDS), words(ANSWER_WORDS)) for _ in range(count)]

@@ -37,13 +37,14 @@ def evaluations(report: dict[str, Any]) -> str:
     found = report.get("evaluations")
     if not found:
         return ""
+    unit = found[0]["unit"]
     rows = "".join(f"<tr>{cells_of(_cells(one))}</tr>" for one in found)
     head = cells_of(("version", "in round", "gain over base", "± noise", "devices"), "th")
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
     return section(
         "Evaluations",
-        "<p>The noisy mean gain of a published version on held-out answers, in nats a token, out of"
-        " the secure sum: all that a server would see of quality.</p>"
+        "<p>The noisy mean gain of a published version on what is held out, in"
+        f" {text(unit)}, out of the secure sum: all that a server would see of quality.</p>"
         f'<div class="wide">{table}</div>',
     )
 

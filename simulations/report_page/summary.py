@@ -7,7 +7,6 @@ from typing import Any
 from common.page.markup import text, warning
 from simulations.report_page.words import (
     BETTER,
-    MEANING,
     TOLD,
     UNCHANGED,
     UNKNOWN,
@@ -17,6 +16,7 @@ from simulations.report_page.words import (
     finished_in,
     label,
     mean_of,
+    meaning,
     people_in,
     shown,
     upload,
@@ -34,7 +34,7 @@ def top(report: dict[str, Any]) -> str:
         f'<header><p class="over">{over}</p><h1>{_headline(report)}</h1>'
         f'<p class="lead">{_lead(report)}</p><p class="lead">{_cost(report)}</p>'
         f"{_warnings(report)}{_tiles(report)}"
-        f'<p class="note">{MEANING.get(primary, "")} {text(better).capitalize()} is better. '
+        f'<p class="note">{meaning(primary)} {text(better).capitalize()} is better. '
         f"Means over {people_in(report)}, on examples kept out of training.</p></header>"
     )
 

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from common.page.markup import text
+from common.tasks import METRICS
 
 ARMS = {  # arm: word, mark in the text, mark in the plot, what it is
     "base": ("base", "●", "o", "the model as published"),
@@ -18,13 +19,7 @@ PAIRS = {
     "personal_vs_shared": ("personal", "shared", "A personal adapter on top, against shared alone"),
     "personal_vs_local": ("personal", "local", "All of it, against learning alone on the device"),
 }
-MEANING = {
-    "perplexity": "Perplexity: between how many next tokens the model is, in effect, undecided.",
-    "accuracy": "Accuracy: the share of examples that the model gets right.",
-    "f1": "F1: how many of the marked words are right and how many of the right ones are marked.",
-    "ndcg@10": "NDCG@10: how far up in the first ten suggestions the liked ones stand, 0 to 1.",
-}
-PERCENT = ("accuracy", "f1", "recall", "precision")
+PERCENT = "%"
 TOLD = ("base", "shared", "personal")
 BETTER, WORSE = "better", "worse"
 UNCHANGED, UNKNOWN = "no significant change", "too few people to tell"
@@ -56,18 +51,28 @@ def mean_of(report: dict[str, Any], arm: str) -> float:
     return finite(report["metrics"][arm].get(report["metric_names"]["primary"]))
 
 
+def meaning(name: str) -> str:
+    """What a metric tells, in one sentence; nothing where that is not known."""
+    return METRICS[name].meaning if name in METRICS else ""
+
+
+def _unit(name: str) -> str:
+    return METRICS[name].unit if name in METRICS else ""
+
+
 def _is_percent(name: str) -> bool:
-    return any(word in name for word in PERCENT)
+    return _unit(name) == PERCENT
 
 
 def label(name: str) -> str:
     """A metric's name as a person reads it, escaped."""
-    return text({"nll": "loss"}.get(name, name.replace("_", " ")))
+    return text(METRICS[name].label if name in METRICS else name.replace("_", " "))
 
 
 def axis_unit(name: str) -> str:
     """A metric's unit in brackets, or nothing."""
-    return " (%)" if _is_percent(name) else " (nats/token)" if name == "nll" else ""
+    unit = _unit(name)
+    return f" ({text(unit)})" if unit else ""
 
 
 def shown(name: str, value: Any, *, unit: bool = True) -> str:
@@ -75,10 +80,11 @@ def shown(name: str, value: Any, *, unit: bool = True) -> str:
     number = finite(value)
     if math.isnan(number):
         return "–"
+    behind = f" {text(_unit(name))}" if unit and _unit(name) else ""
     if _is_percent(name):
-        return f"{100 * number:.1f}" + (" %" if unit else "")
+        return f"{100 * number:.1f}{behind}"
     decimals = 3 if abs(number) < 10 else 1
-    return f"{number:,.{decimals}f}" + (" nats/token" if unit and name == "nll" else "")
+    return f"{number:,.{decimals}f}{behind}"
 
 
 def difference(name: str, value: float) -> str:

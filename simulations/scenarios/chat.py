@@ -15,7 +15,7 @@ from functools import lru_cache
 
 from common.errors import InputError
 from common.records import Record
-from common.tasks.chat import turns
+from common.tasks import TASKS
 from common.tasks.sets import HELD_OUT_SHARE
 from common.wheels import CHITCHAT, unpacked
 
@@ -68,6 +68,7 @@ def _half(name: str) -> bool:
 @lru_cache(maxsize=1)
 def _load() -> tuple[dict[str, list[Record]], dict[str, int]]:
     """Everybody's messages as records of their own side, and how many answers each gave."""
+    task = TASKS["chat"]
     raw = json.loads((unpacked(CHITCHAT) / "dataset.json").read_text(encoding="utf-8"))
     records: dict[str, list[Record]] = {}
     answers: dict[str, int] = {}
@@ -77,7 +78,7 @@ def _load() -> tuple[dict[str, list[Record]], dict[str, int]]:
         for person in senders:
             mine = [_record(message, person, conversation) for message in messages]
             records.setdefault(person, []).extend(mine)
-            answers[person] = answers.get(person, 0) + len(turns(mine))
+            answers[person] = answers.get(person, 0) + len(task.examples(mine))
     return records, answers
 
 

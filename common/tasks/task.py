@@ -1,0 +1,184 @@
+"""What a task is: all that the rest of the system does not know about what is learnt.
+
+A task turns a person's records into examples, an example into what a model reads and what it should
+answer, and a model's answers into a loss and into figures. How examples are divided
+(`sets.py`), how a model learns from them, what is sent and what it costs is the same for all tasks.
+"""
+
+from __future__ import annotations
+
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+
+from common.records import Record
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedTokenizerBase
+
+NOTHING = -1  # a label where there is nothing to predict
+
+
+class Example(Protocol):
+    """One thing to learn from: what the record-level ε is about. Hashable; its repr is redacted."""
+
+    @property
+    def content(self) -> tuple[Any, ...]:
+        """All that is learnt from, as JSON values. Examples with equal contents go together."""
+
+    @property
+    def at(self) -> str | None:
+        """When it was recorded, in one form that sorts as text."""
+
+    @property
+    def split(self) -> str | None:
+        """`train` or `heldout` where a record says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """An example as a model reads it; `labels` is `NOTHING` where there is none. Both [length]."""
+
+    ids: tuple[int, ...] = field(repr=False)
+    labels: tuple[int, ...] = field(repr=False)
+
+
+class Head(Enum):
+    """What of a model answers."""
+
+    LANGUAGE_MODEL = "the next token of each"
+
+
+class Score(Protocol):
+    """Additive figures over held-out examples."""
+
+    @property
+    def loss(self) -> float:
+        """Summed over what was predicted, in nats."""
+
+    @property
+    def count(self) -> int:
+        """How many predictions that were."""
+
+    def __add__(self, other: Self) -> Self: ...
+
+    def metrics(self) -> dict[str, float]:
+        """Every metric of the task, by name."""
+
+
+def mean_loss(score: Score) -> float:
+    """In nats, over all predictions of the examples."""
+    return score.loss / score.count
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A figure that people compare.
+
+    Attributes:
+        name: As in `report.json`.
+        better: `lower` or `higher`.
+        label: As a person reads it.
+        unit: Behind the number; `%` for a share between 0 and 1.
+        meaning: One sentence for whoever sees it for the first time.
+    """
+
+    name: str
+    better: str
+    label: str
+    unit: str = ""
+    meaning: str = ""
+
+
+class Task(ABC):
+    """One task; stateless. A new one is one file here and one line in `common/tasks/__init__.py`.
+
+    Attributes:
+        name: On the command line and in `report.json`.
+        kinds: Kinds of records that it reads.
+        head: What of a model answers.
+        metrics: The primary one first.
+        unit: Of one example's loss, in words.
+        source: What a person calls its records.
+        one, several: What a person calls an example, and several.
+        rule: One sentence that says what makes an example.
+    """
+
+    name: ClassVar[str]
+    kinds: ClassVar[frozenset[str]]
+    head: ClassVar[Head]
+    metrics: ClassVar[tuple[Metric, ...]]
+    unit: ClassVar[str]
+    source: ClassVar[str]
+    one: ClassVar[str]
+    several: ClassVar[str]
+    rule: ClassVar[str]
+
+    @property
+    def primary(self) -> Metric:
+        """The metric that decides."""
+        return self.metrics[0]
+
+    @abstractmethod
+    def examples(self, records: Sequence[Record]) -> Sequence[Example]:
+        """All examples in these records, in time order; records of other kinds count for nothing.
+
+        One record more or less is at most two edits of the examples, one that goes and one that
+        comes: so much is stated of what a record costs.
+        """
+
+    @abstractmethod
+    def encode(self, example: Any, tokenizer: PreTrainedTokenizerBase) -> Encoded:
+        """The example for a model with this tokenizer, cut to a length that bounds the work."""
+
+    @abstractmethod
+    def positions(self, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Where a batch's predictions are read, and what they should be.
+
+        Args:
+            labels: [batch, length], `NOTHING` where there is none and in the padding.
+
+        Returns:
+            Rows, columns and wanted labels, each [predictions].
+        """
+
+    @abstractmethod
+    def losses(self, outputs: Tensor, wanted: Tensor) -> Tensor:
+        """The loss of each prediction, in nats: [predictions].
+
+        Args:
+            outputs: What the head gave there, float32, [predictions, classes].
+        """
+
+    @abstractmethod
+    def score(self, loss: float, outputs: Tensor, rows: Tensor, wanted: Tensor) -> Score:
+        """The figures of a batch.
+
+        Args:
+            loss: The sum of `losses`.
+            rows: Which example of the batch each prediction belongs to, [predictions].
+        """
+
+    @abstractmethod
+    def nothing(self) -> Score:
+        """The figures of no example."""
+
+    @abstractmethod
+    def made_up(self, chance: random.Random, words: Sequence[str]) -> Example:
+        """A short example of random words, for audits and benchmarks: each like any other."""
+
+    @abstractmethod
+    def archive(self, chance: random.Random, words: Sequence[str], count: int) -> list[Record]:
+        """That many made-up records, in which everything happens that can happen in real ones."""
+
+    def spoken(self, question: str, answer: str) -> Example:
+        """The example in which this question is asked and this answer learnt.
+
+        Raises:
+            NotImplementedError: The head does not answer in words.
+        """
+        raise NotImplementedError
