@@ -30,7 +30,7 @@ from common.config import Settings
 from common.errors import InputError
 from common.models import load_base, load_tokenizer, model_files
 from common.records import Record
-from common.tasks.chat import Score
+from common.tasks.chat import ChatScore
 
 HELLO: list[Message] = [{"role": "user", "content": "hello"}]
 MARK = 12345.678  # an adapter weight that no other bytes are
@@ -516,7 +516,7 @@ def test_an_adapter_that_helps_is_kept() -> None:
     )
     assert result.kept
     assert result.personal is not None
-    assert result.gain == pytest.approx(result.before_nll - result.after_nll, abs=1e-6)
+    assert result.gain == pytest.approx(result.before_loss - result.after_loss, abs=1e-6)
     assert 0 < result.gain_low < result.gain < result.gain_high
     assert (result.train, result.heldout) == (16, 4)
     assert {what for what, _, _ in seen} == {
@@ -545,7 +545,7 @@ def test_without_a_shared_adapter_there_is_none() -> None:
         records(), shared, settings, key=KEY, random=random()
     )  # leaves its shared adapter in the backbone
     result = train(records(), None, settings, key=KEY, random=random())
-    assert result.before_nll == result.base_nll
+    assert result.before_loss == result.base_loss
 
 
 def test_one_that_does_not_help_is_not_kept() -> None:
@@ -563,13 +563,13 @@ def test_a_better_adapter_in_use_stays() -> None:
     weaker = settings_for("tiny", personal_rate=1e-3)
     result = train(records(), None, weaker, key=KEY, random=random(), current=good)
     assert result.gain_low > 0
-    assert result.current_nll is not None
-    assert result.current_nll < result.after_nll
+    assert result.current_loss is not None
+    assert result.current_loss < result.after_loss
     assert not result.kept
     assert "in use" in result.reason
     again = train(records(), None, settings, key=KEY, random=random(), current=good)
     assert again.kept
-    assert again.current_nll == pytest.approx(again.after_nll, abs=1e-6)
+    assert again.current_loss == pytest.approx(again.after_loss, abs=1e-6)
 
 
 def test_the_same_randomness_fits_the_same_adapter() -> None:
@@ -608,8 +608,8 @@ def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
     for _ in range(count):
         tokens = chance.integers(5, 40, 12)
         gains = truth * tokens + chance.normal(size=12) * np.sqrt(tokens)
-        before = [Score(10.0 * n, 0, int(n)) for n in tokens]
-        after = [Score(10.0 * n - g, 0, int(n)) for n, g in zip(tokens, gains, strict=True)]
+        before = [ChatScore(10.0 * n, 0, int(n)) for n in tokens]
+        after = [ChatScore(10.0 * n - g, 0, int(n)) for n, g in zip(tokens, gains, strict=True)]
         gain, low, high = paired_gain(before, after)
         assert gain == pytest.approx(gains.sum() / tokens.sum())
         covered += low <= truth <= high

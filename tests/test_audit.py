@@ -37,7 +37,9 @@ from common.privacy.user_level import user_epsilon
 from common.secagg import Participant
 from common.secagg.quantize import clip_norm, quantize_towards_zero
 from common.secagg.sealing import Sealer
+from common.tasks import TASKS
 from common.tasks.chat import Turn, tokenize
+from common.tasks.task import Encoded
 from common.terms import round_terms
 from server.terms import plan_noise
 from simulations.audit import VARIANTS, AuditReport, Finding, checks, exposure, run_audit, show
@@ -66,7 +68,7 @@ from simulations.audit.findings import BROKEN, CAUGHT, HOLDS, MISSED, SHOWN, SOU
 from simulations.audit.influence import influence
 from simulations.audit.membership import auc_of, mean_losses, membership_finding, separation
 from simulations.audit.page import render
-from simulations.audit.people import talk, turns_of
+from simulations.audit.people import examples_of, talk
 from simulations.audit.reconstruction import _masked, reconstruction
 from simulations.audit.record_level import record_level
 from simulations.audit.scale import CLAIMED_EPSILON, DELTA, FULL, QUICK, STRENGTH, Scale
@@ -262,7 +264,7 @@ def test_a_claim_is_refuted_by_auc_or_by_low_false_alarms_and_by_nothing_less() 
 def backbone() -> Backbone:
     """The tiny model with a shared adapter that does something."""
     settings = Settings(model="tiny", modules="q_proj,v_proj", rank=4, layers=0)
-    made = Backbone("tiny", *adapter_plans(settings))
+    made = Backbone(TASKS["chat"], "tiny", *adapter_plans(settings))
     weights = np.random.default_rng(7).normal(0, 0.3, made.shared.dimension).astype(np.float32)
     lora.write(made.model, lora.SHARED, made.shared, made.shared.sent, weights)
     return made
@@ -270,7 +272,7 @@ def backbone() -> Backbone:
 
 def test_each_example_gets_its_own_loss(backbone: Backbone) -> None:
     """Batches are made by length: the losses must come back in the order of the examples."""
-    turns = turns_of(talk(0, "test"), 12)
+    turns = examples_of(talk(0, "test"), 12)
     turns = [replace(turn, answer=turn.answer[: 3 + 5 * n % 12]) for n, turn in enumerate(turns)]
     losses = mean_losses(backbone, backbone.prepared(turns), lora.SHARED)
     for turn, loss in zip(turns, losses, strict=True):
@@ -286,9 +288,12 @@ class ByHeart:
     """A model that knows one text by position: its tokens are e^sure times likelier."""
 
     def __init__(self, turn: Turn, sure: float) -> None:
-        self.tokenizer = load_tokenizer("tiny")
+        self.tokenizer, self.task = load_tokenizer("tiny"), TASKS["chat"]
         self.model, self._sure = self, sure
         self._ids = torch.tensor(tokenize(turn, self.tokenizer).ids)
+
+    def encode(self, turn: Turn) -> Encoded:
+        return tokenize(turn, self.tokenizer)
 
     def __call__(self, input_ids: torch.Tensor, **_: bool) -> SimpleNamespace:
         rows, length = input_ids.shape
@@ -307,7 +312,7 @@ class ByHeart:
     ],
 )
 def test_the_rank_of_a_secret_by_hand(code: str, sure: float, rank: int, said: bool) -> None:
-    known: Any = ByHeart(Secret("safe", "4719", 1).turn, sure)
+    known: Any = ByHeart(Secret("safe", "4719", 1).said(TASKS["chat"]), sure)
     secret = Secret("safe", code, 1)
     assert exposure._rank(known, secret) == rank
     assert exposure._says(known, secret) == said
@@ -319,7 +324,7 @@ def test_every_codes_likelihood_is_that_of_the_whole_answer(backbone: Backbone) 
     with torch.no_grad(), lora.active(backbone.model, lora.SHARED):
         ours = exposure._likelihoods(backbone, exposure._before(backbone, asked))
         for number in range(0, 10_000, 34):
-            turn = replace(asked, code=f"{number:04d}").turn
+            turn = replace(asked, code=f"{number:04d}").said(TASKS["chat"])
             ids = torch.tensor([tokenize(turn, backbone.tokenizer).ids[:-1]])
             chances = backbone.model(input_ids=ids).logits[0, -8:-1].double().log_softmax(-1)
             theirs = chances.gather(1, ids[0, -7:, None]).sum()  # four digits, three spaces
@@ -350,7 +355,7 @@ def test_secrets_are_in_one_persons_records_as_often_as_they_say() -> None:
     assert len(others) == EXAMPLES
     inserted = [tuple(example.labels.tolist()) for example in own[EXAMPLES:]]
     for secret in federation.secrets:
-        (example,) = federation.backbone.prepared([secret.turn])
+        (example,) = federation.backbone.prepared([secret.said(TASKS["chat"])])
         assert inserted.count(tuple(example.labels.tolist())) == secret.times
         assert secret.code not in repr(secret)
     assert secrets_of(0) == federation.secrets != secrets_of(1)
@@ -407,7 +412,7 @@ def test_real_examples_and_canaries_are_each_seen_once(
     with_canaries: tuple[CanaryBackbone, Settings],
 ) -> None:
     backbone, _ = with_canaries
-    real = backbone.prepared(turns_of(talk(0, "test"), 3))
+    real = backbone.prepared(examples_of(talk(0, "test"), 3))
     examples = backbone.prepared([canary(n) for n in range(600)])
     sizes = [len(backbone.losses(b)[0]) for b in backbone.batches([*examples, *real])]
     assert sum(sizes) == 603

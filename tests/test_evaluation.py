@@ -191,7 +191,7 @@ def test_one_answer_moves_a_figure_by_no_more_than_its_share() -> None:
 
         def losses(self, _: Any) -> Any:
             nlls = self.next.pop(0)
-            return 4 * nlls, torch.full_like(nlls, 4.0), None
+            return 4 * nlls, torch.full_like(nlls, 4.0)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(on_device.lora, "active", lambda *_: contextlib.nullcontext())

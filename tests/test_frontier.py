@@ -32,21 +32,21 @@ def test_levels_and_seeds_are_read_or_refused() -> None:
 def test_the_paired_interval_is_students() -> None:
     """Differences −1, −2, −3: mean −2, standard error 1/√3, t(0.975, 2) = 4.302653."""
     people = [person(10, 9), person(20, 18), person(30, 27)]
-    low, high = paired_interval(people, "shared", "base") or [0, 0]
+    low, high = paired_interval(people, "shared", "base", "perplexity") or [0, 0]
     assert low == pytest.approx(-2 - 4.302653 / 3**0.5, abs=1e-5)
     assert high == pytest.approx(-2 + 4.302653 / 3**0.5, abs=1e-5)
-    assert paired_interval(people[:1], "shared", "base") is None
+    assert paired_interval(people[:1], "shared", "base", "perplexity") is None
 
 
 def test_the_summary_pools_the_people_of_all_seeds() -> None:
     first = {"seed": 0, "rounds_log": [], "per_user": [person(10, 9), person(20, 18)]}
     second = {"seed": 1, "rounds_log": [], "per_user": [person(30, 27)]}
-    (row,) = summary({8.0: [first, second]})["rows"]
+    (row,) = summary({8.0: [first, second]}, "perplexity")["rows"]
     assert row["people"] == 3
     assert row["metrics"]["shared"]["perplexity"] == 18.0
-    drawn = figure(summary({8.0: [first], None: [second]}))
+    drawn = figure(summary({8.0: [first], None: [second]}, "perplexity"))
     assert drawn.startswith("<?xml")
-    assert figure(summary({8.0: [first], None: [second]})) == drawn
+    assert figure(summary({8.0: [first], None: [second]}, "perplexity")) == drawn
 
 
 def test_a_frontier_continues_where_it_stopped(
@@ -79,7 +79,7 @@ def test_a_user_level_frontier_trains_alike_at_every_level(tmp_path: Path) -> No
     assert differing == {"user_epsilon", "out"}
     found = json.loads((out / "frontier.json").read_text())
     assert found["guarantee"] == "user"
-    assert set(found["rows"][0]["nll_intervals"]) == set(found["rows"][0]["intervals"])
+    assert found["rows"][0]["intervals_of_all"]["perplexity"] == found["rows"][0]["intervals"]
 
 
 def test_a_point_where_nothing_was_learnt_is_said_so(

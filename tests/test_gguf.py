@@ -27,7 +27,9 @@ from common.backbone import Backbone, adapter_plans
 from common.config import Settings
 from common.errors import InputError
 from common.models import gguf_file, load_base, load_tokenizer, skeleton
-from common.tasks.chat import Tokens, Turn, tokenize
+from common.tasks import TASKS
+from common.tasks.chat import Turn, tokenize
+from common.tasks.task import Encoded
 
 EVERYTHING = "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj"
 TURNS = [
@@ -91,7 +93,7 @@ def engines(model: str) -> Iterator[tuple[LlamaCppEngine, TorchEngine]]:
     native.close()
 
 
-def examples(engine: Any) -> list[Tokens]:
+def examples(engine: Any) -> list[Encoded]:
     return [tokenize(turn, engine.tokenizer) for turn in TURNS]
 
 
@@ -193,7 +195,7 @@ def test_a_shared_adapter_is_saved_without_a_model_as_with_one(
         kept = chance.normal(scale=0.3, size=plan.size(("B",))).astype(np.float32)
     save_vector(plan, whole(shared, kept), tmp_path / "ours")
 
-    backbone = Backbone("tiny", plan, personal)
+    backbone = Backbone(TASKS["chat"], "tiny", plan, personal)
     lora.write(backbone.model, lora.SHARED, plan, plan.sent, shared.vector)
     if kept is not None:
         lora.write(backbone.model, lora.SHARED, plan, ("B",), kept)

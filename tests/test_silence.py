@@ -14,8 +14,6 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-import common.backbone
-import common.tasks.chat
 from client import app as client_app
 from client import evaluation, examples, membership, participation, service
 from client.device import Device, Identity
@@ -29,7 +27,7 @@ from common.config import Settings
 from common.errors import InputError, PrivityError
 from common.records import Record
 from common.secagg import Aggregator, certify
-from common.tasks.chat import Score, Turn
+from common.tasks.chat import Chat, ChatScore, Turn
 from common.terms import round_terms
 
 SETTINGS = Settings(model="tiny", users=3, examples=48, layers=1, evaluation_epsilon=1.0)
@@ -142,7 +140,7 @@ def test_who_is_offered_an_adapter_answers_the_same_whatever_comes_of_it(
     used = world.adopt()
     assert "adapter" in world.person._notes
     for place, name in (
-        (service, "adopt"), (Backbone, "score"), (Backbone, "prepared"), (service, "turns"),
+        (service, "adopt"), (Backbone, "score"), (Backbone, "prepared"), (Chat, "examples"),
         (Store, "journal_other"),
     ):  # fmt: skip
         with monkeypatch.context() as patch:
@@ -158,7 +156,7 @@ def test_who_is_offered_an_adapter_answers_the_same_whatever_comes_of_it(
 @pytest.mark.parametrize("error", [FAILURES[0], FAILURES[6]], ids=lambda one: type(one).__name__)
 @pytest.mark.parametrize(
     ("place", "name"),
-    [(service, "turns"), (Backbone, "losses"), (Backbone, "prepared"), (evaluation, "gain")],
+    [(Chat, "examples"), (Backbone, "losses"), (Backbone, "prepared"), (evaluation, "gain")],
 )
 def test_a_device_that_cannot_learn_from_its_records_sends_its_noise(
     world: World, monkeypatch: pytest.MonkeyPatch, place: Any, name: str, error: Exception
@@ -186,23 +184,22 @@ def test_an_answer_that_cannot_be_read_is_left_out_alone(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If it took the others with it, it would move the sum by all that they are worth."""
-    real, seen = participation.train_shared, []
+    real, read, seen = participation.train_shared, Chat.encode, []
 
-    def tokenized(turn: Turn, tokenizer: Any) -> Any:
+    def encode(task: Chat, turn: Turn, tokenizer: Any) -> Any:
         if "unreadable" in turn.answer:
             raise Panic
-        return common.tasks.chat.tokenize(turn, tokenizer)
+        return read(task, turn, tokenizer)
 
     def trained(backbone: Any, published: Any, kept: Any, prepared: Any, *rest: Any) -> Any:
         seen.append(len(prepared))
         return real(backbone, published, kept, prepared, *rest)
 
-    for module in (examples, common.backbone):
-        monkeypatch.setattr(module, "tokenize", tokenized)
+    monkeypatch.setattr(Chat, "encode", encode)
     monkeypatch.setattr(participation, "train_shared", trained)
     bad = {"text": "unreadable", "author": "me", "conversation": "c"}
     world.records[3] = Record("message", bad, split="train")
-    readable = len(world.person._divided()[0]) - 1
+    readable = len(world.person._divided("chat")[0]) - 1
     assert list(world.update()) == ["body"]
     assert seen == [readable]
     assert "left answers out" in world.person._notes["failed"]
@@ -230,7 +227,7 @@ def test_an_update_that_is_not_finite_is_its_noise(
 
 
 def test_a_perplexity_that_is_no_number_is_infinite() -> None:
-    assert Score(709.0 * 2, 0, 2).metrics()["perplexity"] < math.inf
+    assert ChatScore(709.0 * 2, 0, 2).metrics()["perplexity"] < math.inf
     for nll in (709.79, 710.0, 1e6):
-        assert Score(nll * 2, 0, 2).metrics()["perplexity"] == math.inf
-    assert math.isnan(Score(math.nan, 0, 2).metrics()["perplexity"])
+        assert ChatScore(nll * 2, 0, 2).metrics()["perplexity"] == math.inf
+    assert math.isnan(ChatScore(math.nan, 0, 2).metrics()["perplexity"])
