@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import operator
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,7 +61,7 @@ def _setting(
     low: float | None = None,
     high: float | None = None,
     above: float | None = None,
-    choices: tuple[Any, ...] = (),
+    choices: Collection[Any] = (),
     binding: bool = True,
 ) -> Any:
     rules = {"low": low, "high": high, "above": above, "choices": choices}
@@ -78,7 +78,7 @@ class Settings:
     data: str = _setting(
         "", "folder with one <user>.jsonl per person, instead of a scenario", binding=False
     )
-    task: str = _setting("chat", "what is learnt", choices=tuple(TASKS))
+    task: str = _setting("chat", "what is learnt", choices=TASKS)
     model: str = _setting(DEFAULT_MODEL, "causal language model: built-in name, folder or hub id")
     dtype: str = _setting("float32", "precision of the frozen base", choices=DTYPES)
     users: int = _setting(8, "people who take part; 0: all there are", low=0)

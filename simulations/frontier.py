@@ -15,7 +15,7 @@ from typing import Any
 from common import strict_json
 from common.config import USER_LEVEL, WITHOUT_DP, Settings, from_mapping
 from common.errors import InputError
-from common.tasks import METRICS, TASKS
+from common.tasks import TASKS, metric_named
 from simulations import run as runs
 from simulations.display import Display
 from simulations.evaluation import ARMS
@@ -173,7 +173,8 @@ def figure(found: dict[str, Any]) -> str:
     import matplotlib.pyplot as plt
 
     mpl.rcParams["svg.hashsalt"] = "privity"  # the same figures, the same bytes
-    metric = METRICS[found["metric"]]
+    metric = metric_named(found["metric"])
+    assert metric
     rows = sorted(found["rows"], key=lambda row: (row["epsilon"] is None, row["epsilon"] or 0.0))
     places = range(len(rows))
     canvas, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")

@@ -30,7 +30,7 @@ from common.config import Settings
 from common.errors import InputError
 from common.models import load_base, load_tokenizer, model_files
 from common.records import Record
-from common.tasks.chat import ChatScore
+from common.tasks.language import LanguageScore
 
 HELLO: list[Message] = [{"role": "user", "content": "hello"}]
 MARK = 12345.678  # an adapter weight that no other bytes are
@@ -608,8 +608,8 @@ def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
     for _ in range(count):
         tokens = chance.integers(5, 40, 12)
         gains = truth * tokens + chance.normal(size=12) * np.sqrt(tokens)
-        before = [ChatScore(10.0 * n, 0, int(n)) for n in tokens]
-        after = [ChatScore(10.0 * n - g, 0, int(n)) for n, g in zip(tokens, gains, strict=True)]
+        before = [LanguageScore(10.0 * n, 0, int(n)) for n in tokens]
+        after = [LanguageScore(10.0 * n - g, 0, int(n)) for n, g in zip(tokens, gains, strict=True)]
         gain, low, high = paired_gain(before, after)
         assert gain == pytest.approx(gains.sum() / tokens.sum())
         covered += low <= truth <= high

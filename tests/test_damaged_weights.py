@@ -17,7 +17,7 @@ from common.config import Settings
 from common.errors import InputError
 from common.models import load_base, load_tokenizer
 from common.records import Record
-from common.tasks.chat import ChatScore
+from common.tasks.language import LanguageScore
 
 
 @pytest.fixture
@@ -64,8 +64,8 @@ def test_damaged_weights_fit_no_personal_adapter(damaged: Path) -> None:
 
 
 def test_a_perplexity_beyond_all_numbers_is_infinite() -> None:
-    assert ChatScore(1e6, 0, 1).metrics()["perplexity"] == math.inf
-    assert math.isnan(ChatScore(math.nan, 0, 1).metrics()["perplexity"])
+    assert LanguageScore(1e6, 0, 1).metrics()["perplexity"] == math.inf
+    assert math.isnan(LanguageScore(math.nan, 0, 1).metrics()["perplexity"])
 
 
 def test_json_has_no_infinity_no_nan_and_no_key_twice() -> None:

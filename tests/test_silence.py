@@ -27,7 +27,8 @@ from common.config import Settings
 from common.errors import InputError, PrivityError
 from common.records import Record
 from common.secagg import Aggregator, certify
-from common.tasks.chat import Chat, ChatScore, Turn
+from common.tasks.chat import Chat, Turn
+from common.tasks.language import LanguageScore
 from common.terms import round_terms
 
 SETTINGS = Settings(model="tiny", users=3, examples=48, layers=1, evaluation_epsilon=1.0)
@@ -227,7 +228,7 @@ def test_an_update_that_is_not_finite_is_its_noise(
 
 
 def test_a_perplexity_that_is_no_number_is_infinite() -> None:
-    assert ChatScore(709.0 * 2, 0, 2).metrics()["perplexity"] < math.inf
+    assert LanguageScore(709.0 * 2, 0, 2).metrics()["perplexity"] < math.inf
     for nll in (709.79, 710.0, 1e6):
-        assert ChatScore(nll * 2, 0, 2).metrics()["perplexity"] == math.inf
-    assert math.isnan(ChatScore(math.nan, 0, 2).metrics()["perplexity"])
+        assert LanguageScore(nll * 2, 0, 2).metrics()["perplexity"] == math.inf
+    assert math.isnan(LanguageScore(math.nan, 0, 2).metrics()["perplexity"])

@@ -8,7 +8,8 @@ import pytest
 
 from common.models import load_tokenizer
 from common.records import Record
-from common.tasks.chat import MAX_ANSWER_TOKENS, ChatScore, Turn, tokenize, turns
+from common.tasks.chat import MAX_ANSWER_TOKENS, Turn, tokenize, turns
+from common.tasks.language import LanguageScore
 
 
 def message(author: str, text: str, at: str | None = None, conversation: str = "c") -> Record:
@@ -80,7 +81,7 @@ def test_only_the_answer_is_predicted_and_it_ends(prompt: str) -> None:
 
 
 def test_scores_add_up() -> None:
-    metrics = (ChatScore(6.0, 1, 4) + ChatScore(2.0, 2, 4)).metrics()
+    metrics = (LanguageScore(6.0, 1, 4) + LanguageScore(2.0, 2, 4)).metrics()
     assert metrics == {"nll": 1.0, "perplexity": math.e, "next_token_accuracy": 3 / 8}
 
 

@@ -7,5 +7,8 @@ from common.tasks.task import Metric, Task
 
 TASKS: dict[str, Task] = {task.name: task for task in (Chat(),)}
 
-# A metric's name means the same in every task.
-METRICS: dict[str, Metric] = {m.name: m for task in TASKS.values() for m in task.metrics}
+
+def metric_named(name: str) -> Metric | None:
+    """The metric of this name, which means the same in every task; None where no task has it."""
+    known = (metric for task in TASKS.values() for metric in task.metrics)
+    return next((metric for metric in known if metric.name == name), None)

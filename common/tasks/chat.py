@@ -8,24 +8,21 @@ template, so that an adapter fits the way the assistant is served.
 from __future__ import annotations
 
 import itertools
-import math
 import random
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from common.records import AUTHORS, Record
-from common.tasks.task import NOTHING, Encoded, Head, Metric, Task
+from common.tasks.language import LanguageTask
+from common.tasks.task import NOTHING, Encoded
 from common.tokens import answer_ids, prompt_ids
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
 MAX_PROMPT_TOKENS = 72
 MAX_ANSWER_TOKENS = 40
-MOST_NLL = math.log(sys.float_info.max)  # beyond it a perplexity is infinite
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,46 +83,11 @@ def tokenize(turn: Turn, tokenizer: PreTrainedTokenizerBase) -> Encoded:
     return Encoded(tuple(prompt + answer), (NOTHING,) * len(prompt) + tuple(answer))
 
 
-@dataclass(frozen=True, slots=True)
-class ChatScore:
-    """Figures over held-out tokens: the sum of their NLL in nats, how many, how many right."""
-
-    loss: float = 0.0
-    correct: int = 0
-    count: int = 0
-
-    def __add__(self, other: ChatScore) -> ChatScore:
-        return ChatScore(
-            self.loss + other.loss, self.correct + other.correct, self.count + other.count
-        )
-
-    def metrics(self) -> dict[str, float]:
-        """Perplexity exp(mean NLL), mean NLL in nats a token, next-token accuracy."""
-        nll = self.loss / self.count
-        return {
-            "perplexity": math.inf if nll > MOST_NLL else math.exp(nll),
-            "nll": nll,
-            "next_token_accuracy": self.correct / self.count,
-        }
-
-
-class Chat(Task):
+class Chat(LanguageTask):
     """Answer as the person would."""
 
     name = "chat"
     kinds = frozenset({"message"})
-    head = Head.LANGUAGE_MODEL
-    metrics = (
-        Metric(
-            "perplexity",
-            "lower",
-            "perplexity",
-            meaning="Perplexity: between how many next tokens the model is, in effect, undecided.",
-        ),
-        Metric("nll", "lower", "loss", "nats/token"),
-        Metric("next_token_accuracy", "higher", "next token accuracy", "%"),
-    )
-    unit = "nats a token"
     source = "messages"
     one, several = "answer", "answers"
     rule = "An answer is a message of the person directly after one of somebody else"
@@ -137,29 +99,6 @@ class Chat(Task):
     def encode(self, example: Turn, tokenizer: PreTrainedTokenizerBase) -> Encoded:
         """As `tokenize` says."""
         return tokenize(example, tokenizer)
-
-    def positions(self, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """A token is predicted where the one before it is read; the first of all never is."""
-        import torch
-
-        targets = labels[:, 1:]
-        rows, columns = torch.nonzero(targets != NOTHING, as_tuple=True)
-        return rows, columns, targets[rows, columns]
-
-    def losses(self, outputs: Tensor, wanted: Tensor) -> Tensor:
-        """Cross-entropy."""
-        from torch.nn import functional
-
-        return functional.cross_entropy(outputs, wanted, reduction="none")
-
-    def score(self, loss: float, outputs: Tensor, rows: Tensor, wanted: Tensor) -> ChatScore:
-        """How many of the tokens are the likeliest ones."""
-        right = int((outputs.argmax(dim=-1) == wanted).sum())
-        return ChatScore(loss, right, len(rows))
-
-    def nothing(self) -> ChatScore:
-        """No token."""
-        return ChatScore()
 
     def made_up(self, chance: random.Random, words: Sequence[str]) -> Turn:
         """Two words and an answer of three."""

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from common.page.markup import text
-from common.tasks import METRICS
+from common.tasks import metric_named
 
 ARMS = {  # arm: word, mark in the text, mark in the plot, what it is
     "base": ("base", "●", "o", "the model as published"),
@@ -53,11 +53,13 @@ def mean_of(report: dict[str, Any], arm: str) -> float:
 
 def meaning(name: str) -> str:
     """What a metric tells, in one sentence; nothing where that is not known."""
-    return METRICS[name].meaning if name in METRICS else ""
+    known = metric_named(name)
+    return known.meaning if known else ""
 
 
 def _unit(name: str) -> str:
-    return METRICS[name].unit if name in METRICS else ""
+    known = metric_named(name)
+    return known.unit if known else ""
 
 
 def _is_percent(name: str) -> bool:
@@ -66,7 +68,8 @@ def _is_percent(name: str) -> bool:
 
 def label(name: str) -> str:
     """A metric's name as a person reads it, escaped."""
-    return text(METRICS[name].label if name in METRICS else name.replace("_", " "))
+    known = metric_named(name)
+    return text(known.label if known else name.replace("_", " "))
 
 
 def axis_unit(name: str) -> str:
