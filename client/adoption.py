@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from client import adapters
 from client.participation import kept_here
 from client.store import Store
-from common.adapter import lora
-from common.adapter.plan import BOTH, Vector
+from common.adapter.plan import Vector
 from common.adapter.state import Shared, whole
 from common.backbone import Backbone, Prepared, backbone_for
 from common.config import Settings
@@ -53,9 +52,5 @@ def adopt(store: Store, settings: Settings, published: Shared, heldout: Sequence
 def _loss(
     backbone: Backbone, answers: Sequence[Prepared], shared: Shared | None, kept: Vector | None
 ) -> float:
-    if shared is None:
-        with lora.active(backbone.model):
-            return mean_loss(backbone.score(answers))
-    lora.write(backbone.model, lora.SHARED, shared.plan, BOTH, whole(shared, kept))
-    with lora.active(backbone.model, lora.SHARED):
+    with backbone.using(whole(shared, kept) if shared else None):
         return mean_loss(backbone.score(answers))

@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 
 from common import evaluation
-from common.adapter import lora
-from common.adapter.plan import BOTH, Vector
+from common.adapter.plan import Vector
 from common.adapter.state import Shared, whole
 from common.backbone import Backbone, Prepared, backbone_for
 from common.config import Settings
@@ -52,8 +51,7 @@ def coordinate(
     figure = 0.0
     if heldout:
         backbone = backbone_for(settings)
-        lora.write(backbone.model, lora.SHARED, published.plan, BOTH, whole(published, kept))
-        figure = gain(backbone, backbone.prepared(heldout), settings)
+        figure = gain(backbone, whole(published, kept), backbone.prepared(heldout), settings)
     return scaled(figure + gaussian(1, evaluation.device_std(settings), random), settings)
 
 
@@ -64,16 +62,18 @@ def scaled(figures: np.typing.NDArray[np.float64], settings: Settings) -> Vector
     return np.asarray(bounded, dtype=np.float32)
 
 
-def gain(backbone: Backbone, answers: Sequence[Prepared], settings: Settings) -> float:
-    """Gain over the base of the shared adapter that the backbone holds, in nats.
+def gain(
+    backbone: Backbone, shared: Vector, answers: Sequence[Prepared], settings: Settings
+) -> float:
+    """Gain over the base of a shared adapter (A and B, flattened), in nats.
 
     The sum over all answers, each clipped to ±R, divided by the K that are expected.
     """
     limit, total = settings.evaluation_range, 0.0
     for batch in backbone.batches(answers):
-        with lora.active(backbone.model):
+        with backbone.using():
             before = _means(backbone.losses(batch))
-        with lora.active(backbone.model, lora.SHARED):
+        with backbone.using(shared):
             after = _means(backbone.losses(batch))
         # An adapter whose loss is no number is as bad as can be.
         gains = torch.nan_to_num(before - after, nan=-limit).clamp(-limit, limit)

@@ -14,8 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from client.training import train_personal
-from common.adapter import lora
-from common.adapter.plan import BOTH, Vector
+from common.adapter.plan import Vector
 from common.adapter.state import Personal, Shared, whole
 from common.backbone import Backbone, Prepared, backbone_for
 from common.config import Settings
@@ -94,7 +93,7 @@ def train(
     _check(len(training), len(heldout), settings, task)
     backbone = backbone_for(settings)
     fit = _Fit(backbone, settings, progress)
-    fit.use_shared(shared, kept)
+    weights = _weights(backbone, shared, kept)
     examples = backbone.prepared(training)
     answers = backbone.prepared(heldout)
 
@@ -105,10 +104,12 @@ def train(
             f"{_mean(base):g}.",
             "Its weights are damaged; nothing was trained.",
         )
-    before = fit.scores(answers, lora.SHARED) if shared else base
-    personal, tokens = fit.fit(examples, random, on_shared=shared is not None)
-    after = fit.scores(answers, *fit.names, lora.PERSONAL)
-    previous = fit.with_current(answers, current)
+    before = base if weights is None else fit.scores(answers, weights)
+    personal, tokens = fit.fit(examples, random, weights)
+    after = fit.scores(answers, weights, personal.vector)
+    previous = None
+    if current is not None and current.plan == backbone.personal:  # another shape does not count
+        previous = _mean(fit.scores(answers, weights, current.vector))
 
     gain, low, high = paired_gain(before, after)
     reason = _objection(low, _mean(after), previous, task)
@@ -134,26 +135,13 @@ def train(
 
 
 class _Fit:
-    """The backbone with this device's adapters written into it, and who watches."""
+    """The backbone, and who watches."""
 
     def __init__(self, backbone: Backbone, settings: Settings, progress: Progress) -> None:
         self._backbone, self._settings, self._progress = backbone, settings, progress
-        self.names: tuple[str, ...] = ()
-
-    def use_shared(self, shared: Shared | None, kept: Vector | None) -> None:
-        plan = self._backbone.shared
-        if shared is None:
-            return
-        if shared.plan != plan:
-            raise InputError(
-                "The shared adapter was made for another model or another shape.",
-                "Train with the settings of the federation that it came from.",
-            )
-        lora.write(self._backbone.model, lora.SHARED, plan, BOTH, whole(shared, kept))
-        self.names = (lora.SHARED,)
 
     def fit(
-        self, examples: Sequence[Prepared], random: Random, *, on_shared: bool
+        self, examples: Sequence[Prepared], random: Random, shared: Vector | None
     ) -> tuple[Personal, int]:
         total = len(examples) * self._settings.personal_epochs
         seen = 0
@@ -164,25 +152,40 @@ class _Fit:
             self._progress("fitting", seen, total)
 
         return train_personal(
-            self._backbone, examples, self._settings, random, on_shared=on_shared, step=step
+            self._backbone, examples, self._settings, random, shared=shared, step=step
         )
 
-    def scores(self, answers: Sequence[Prepared], *names: str) -> list[Score]:
+    def scores(
+        self,
+        answers: Sequence[Prepared],
+        shared: Vector | None = None,
+        personal: Vector | None = None,
+    ) -> list[Score]:
         """Each example's figures under these adapters."""
-        what = "evaluating " + (" + ".join(names) or "base")
+        given = {"shared": shared, "personal": personal}
+        what = " + ".join(name for name, one in given.items() if one is not None) or "base"
         found = []
-        with lora.active(self._backbone.model, *names):
+        with self._backbone.using(shared, personal):
             for done, answer in enumerate(answers, start=1):
                 found.append(self._backbone.score([answer]))
-                self._progress(what, done, len(answers))
+                self._progress(f"evaluating {what}", done, len(answers))
         return found
 
-    def with_current(self, answers: Sequence[Prepared], current: Personal | None) -> float | None:
-        """The loss with the adapter in use; one of another shape does not count."""
-        if current is None or current.plan != self._backbone.personal:
-            return None
-        lora.write(self._backbone.model, lora.PERSONAL, current.plan, BOTH, current.vector)
-        return _mean(self.scores(answers, *self.names, lora.PERSONAL))
+
+def _weights(backbone: Backbone, shared: Shared | None, kept: Vector | None) -> Vector | None:
+    """A and B of the shared adapter, if there is one.
+
+    Raises:
+        InputError: It is another model's.
+    """
+    if shared is None:
+        return None
+    if shared.plan != backbone.shared:
+        raise InputError(
+            "The shared adapter was made for another model or another shape.",
+            "Train with the settings of the federation that it came from.",
+        )
+    return whole(shared, kept)
 
 
 def _check(train: int, heldout: int, settings: Settings, task: Task) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from common.adapter import lora
 from common.adapter.plan import BOTH, Vector, kept_parts
-from common.adapter.state import Personal, Shared
+from common.adapter.state import Personal, Shared, whole
 from common.backbone import Backbone, Batch, Prepared
 from common.config import Settings
 from common.privacy.accountant import Release
@@ -55,11 +55,10 @@ def train_shared(
     """
     plan, model = published.plan, backbone.model
     stays = kept_parts(settings.sharing)
-    lora.write(model, lora.SHARED, plan, BOTH, plan.initial(BOTH))
-    lora.write(model, lora.SHARED, plan, plan.sent, published.vector)
-    if kept is not None:
-        lora.write(model, lora.SHARED, plan, stays, kept)
-    with lora.active(model, lora.SHARED), lora.trainable(model, lora.SHARED, plan) as layers:
+    with (
+        backbone.using(whole(published, kept)),
+        lora.trainable(model, lora.SHARED, plan) as layers,
+    ):
         optimizer = _optimizer(settings, list(layers.parameters()))
         loss = LossSum(backbone)
         if release is None:
@@ -78,24 +77,22 @@ def train_personal(
     settings: Settings,
     random: Random,
     *,
-    on_shared: bool,
+    shared: Vector | None,
     step: Callable[[int], None] | None = None,
 ) -> tuple[Personal, int]:
     """Fit the personal adapter on the device's own examples; nothing of it is ever sent.
 
     Args:
         random: Source of the order of the examples, which protects nothing.
-        on_shared: Fit it on top of the shared adapter that the backbone holds now, or alone.
+        shared: Fit it on top of this shared adapter (A and B, flattened), or alone.
         step: Told, before each step, how many examples it takes.
 
     Returns:
-        The adapter, which the backbone holds too, and the number of tokens trained on.
+        The adapter, and the number of tokens trained on.
     """
     plan, model = backbone.personal, backbone.model
-    lora.write(model, lora.PERSONAL, plan, BOTH, plan.initial(BOTH))
-    names = (lora.SHARED, lora.PERSONAL) if on_shared else (lora.PERSONAL,)
     with (
-        lora.active(model, *names),
+        backbone.using(shared, plan.initial(BOTH)),
         lora.trainable(model, lora.PERSONAL, plan, BOTH) as layers,
     ):
         optimizer = torch.optim.AdamW(

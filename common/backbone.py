@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from common.adapter import lora
-from common.adapter.plan import AdapterPlan
+from common.adapter.plan import BOTH, AdapterPlan, Vector
 from common.config import Settings
 from common.models import load_base, load_tokenizer, skeleton
 from common.tasks import TASKS
@@ -123,9 +123,24 @@ class Backbone:
         sums = torch.zeros(size).index_add(0, rows, losses)
         return sums, torch.bincount(rows, minlength=size).float()
 
+    @contextmanager
+    def using(self, shared: Vector | None = None, personal: Vector | None = None) -> Iterator[None]:
+        """Forward passes inside see exactly these adapters, whatever was there before.
+
+        Args:
+            shared, personal: A and B of every site, flattened; None: the adapter takes no part.
+        """
+        given = {lora.SHARED: (self.shared, shared), lora.PERSONAL: (self.personal, personal)}
+        weights = {name: one for name, one in given.items() if one[1] is not None}
+        for name, (plan, vector) in weights.items():
+            assert vector is not None
+            lora.write(self.model, name, plan, BOTH, vector)
+        with lora.active(self.model, *weights):
+            yield
+
     @torch.no_grad()
     def score(self, examples: Sequence[Prepared]) -> Score:
-        """Held-out figures under the adapters active now."""
+        """Held-out figures under the adapters that are in use (`using`)."""
         total = self.task.nothing()
         for batch in self.batches(examples):
             rows, columns, wanted = self.task.positions(batch.labels)

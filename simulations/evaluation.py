@@ -16,10 +16,8 @@ from client.device import Device
 from client.participation import kept_here
 from client.training import train_personal
 from common import strict_json
-from common.adapter import lora
-from common.adapter.peft_io import save_adapter
-from common.adapter.plan import BOTH, kept_parts
-from common.adapter.state import Shared
+from common.adapter.peft_io import save_vector
+from common.adapter.state import Shared, whole
 from common.backbone import Backbone, backbone_for
 from common.config import Settings
 from common.errors import InputError
@@ -71,7 +69,7 @@ def score_base(settings: Settings, run: Path, done: Callable[[], None]) -> None:
         if not _base_file(run, number).exists():
             backbone = backbone_for(settings)
             heldout = backbone.prepared(devices.examples(settings, user)[1])
-            with lora.active(backbone.model):
+            with backbone.using():
                 score = backbone.score(heldout)
             metrics = score.metrics()
             if not _usable(metrics):
@@ -179,15 +177,14 @@ def _arms(
     both: Both,
 ) -> tuple[dict[str, Score], int]:
     train, heldout = map(backbone.prepared, both)
-    model, scores = backbone.model, dict[str, Score]()
-    _use_shared(backbone, device, shared)
-    with lora.active(model, lora.SHARED):
+    weights, scores = whole(shared, kept_here(device.store, shared.plan)), dict[str, Score]()
+    with backbone.using(weights):
         scores["shared"] = backbone.score(heldout)
 
     random = device.randomness.stream(PERSONAL)
-    _, tokens = train_personal(backbone, train, settings, random, on_shared=True)
-    save_adapter(model, lora.PERSONAL, folder / "personal")
-    with lora.active(model, lora.SHARED, lora.PERSONAL):
+    personal, tokens = train_personal(backbone, train, settings, random, shared=weights)
+    save_vector(personal.plan, personal.vector, folder / "personal")
+    with backbone.using(weights, personal.vector):
         scores["personal"] = backbone.score(heldout)
 
     scores["local"], more = _alone(backbone, device, settings, both)
@@ -206,17 +203,7 @@ def _alone(backbone: Backbone, device: Device, settings: Settings, both: Both) -
     if key not in _ALONE:
         train, heldout = map(backbone.prepared, both)
         random = device.randomness.stream(PERSONAL)
-        _, tokens = train_personal(backbone, train, settings, random, on_shared=False)
-        with lora.active(backbone.model, lora.PERSONAL):
+        personal, tokens = train_personal(backbone, train, settings, random, shared=None)
+        with backbone.using(personal=personal.vector):
             _ALONE[key] = (backbone.score(heldout), tokens)
     return _ALONE[key]
-
-
-def _use_shared(backbone: Backbone, device: Device, shared: Shared) -> None:
-    """The published adapter, with the parts this device kept (FedSA's B)."""
-    plan = shared.plan
-    lora.write(backbone.model, lora.SHARED, plan, BOTH, plan.initial(BOTH))
-    lora.write(backbone.model, lora.SHARED, plan, plan.sent, shared.vector)
-    kept = kept_here(device.store, plan)
-    if kept is not None:
-        lora.write(backbone.model, lora.SHARED, plan, kept_parts(plan.sharing), kept)

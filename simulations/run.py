@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from common import strict_json
-from common.backbone import adapter_plans, backbone_for
+from common.backbone import adapter_plans
 from common.config import Settings, from_mapping
 from common.errors import InputError, PrivityError
 from common.places import keep
@@ -139,8 +139,8 @@ def _rounds(settings: Settings, display: Display) -> None:
 
 
 def _finish(settings: Settings, folder: Path, display: Display, seconds: Any) -> dict[str, Any]:
-    from common.adapter import lora
-    from common.adapter.peft_io import save_adapter
+    from common.adapter.peft_io import save_vector
+    from common.adapter.state import whole
     from simulations.evaluation import evaluate
     from simulations.report import build_report
     from simulations.report_page import render
@@ -152,11 +152,7 @@ def _finish(settings: Settings, folder: Path, display: Display, seconds: Any) ->
     shared = registry.latest()[0]
     with display.evaluating(settings.users) as tick:
         results = evaluate(settings, folder, shared, tick)
-    model = backbone_for(settings).model
-    plan = shared.plan
-    lora.write(model, lora.SHARED, plan, ("A", "B"), plan.initial(("A", "B")))
-    lora.write(model, lora.SHARED, plan, plan.sent, shared.vector)
-    save_adapter(model, lora.SHARED, folder / "adapter")
+    save_vector(shared.plan, whole(shared), folder / "adapter")
     report = build_report(settings, folder, rounds, results, seconds())
     _write(folder / "report.json", strict_json.encode(report, indent=1))
     _write(folder / "report.html", render(report))

@@ -122,15 +122,30 @@ def test_swapping_the_personal_adapter_leaves_the_shared_update_bit_identical(
     assert not np.array_equal(updates[0], start.vector)
 
 
+def test_what_is_used_does_not_depend_on_what_was_used_before(backbone: Backbone) -> None:
+    examples = prepared(backbone)
+    one, other = (random_vector(backbone.shared, BOTH, seed) for seed in (3, 4))
+    mine = random_vector(backbone.personal, BOTH, 5)
+    with backbone.using():
+        base = backbone.score(examples)
+    with backbone.using(one):
+        first = backbone.score(examples)
+    with backbone.using(other, mine):
+        assert backbone.score(examples) not in (base, first)
+    with backbone.using(one):
+        assert backbone.score(examples) == first
+    with backbone.using():
+        assert backbone.score(examples) == base
+
+
 def test_personal_training_moves_only_the_personal_adapter(backbone: Backbone) -> None:
     shared = random_vector(backbone.shared, BOTH, 3)
-    lora.write(backbone.model, lora.SHARED, backbone.shared, BOTH, shared)
     examples = prepared(backbone)
-    with lora.active(backbone.model, lora.SHARED):
+    with backbone.using(shared):
         before = backbone.score(examples).loss
     random = SeededRandomness(0, 0).stream("personal")
-    train_personal(backbone, examples, SETTINGS, random, on_shared=True)
-    with lora.active(backbone.model, lora.SHARED, lora.PERSONAL):
+    personal, _ = train_personal(backbone, examples, SETTINGS, random, shared=shared)
+    with backbone.using(shared, personal.vector):
         assert backbone.score(examples).loss < before
     assert np.array_equal(lora.read(backbone.model, lora.SHARED, backbone.shared, BOTH), shared)
 

@@ -27,7 +27,8 @@ from client.budget import next_release
 from client.ledger import Ledger
 from client.training import Trained, train_shared
 from common.adapter import lora
-from common.adapter.state import Shared
+from common.adapter.plan import BOTH, Vector
+from common.adapter.state import Shared, whole
 from common.backbone import Backbone, adapter_plans
 from common.config import Settings
 from common.errors import InputError
@@ -265,16 +266,20 @@ def backbone() -> Backbone:
     """The tiny model with a shared adapter that does something."""
     settings = Settings(model="tiny", modules="q_proj,v_proj", rank=4, layers=0)
     made = Backbone(TASKS["chat"], "tiny", *adapter_plans(settings))
-    weights = np.random.default_rng(7).normal(0, 0.3, made.shared.dimension).astype(np.float32)
-    lora.write(made.model, lora.SHARED, made.shared, made.shared.sent, weights)
+    lora.write(made.model, lora.SHARED, made.shared, BOTH, _weights(made))
     return made
+
+
+def _weights(made: Backbone) -> Vector:
+    sent = np.random.default_rng(7).normal(0, 0.3, made.shared.dimension).astype(np.float32)
+    return whole(Shared(made.shared, sent))
 
 
 def test_each_example_gets_its_own_loss(backbone: Backbone) -> None:
     """Batches are made by length: the losses must come back in the order of the examples."""
     turns = examples_of(talk(0, "test"), 12)
     turns = [replace(turn, answer=turn.answer[: 3 + 5 * n % 12]) for n, turn in enumerate(turns)]
-    losses = mean_losses(backbone, backbone.prepared(turns), lora.SHARED)
+    losses = mean_losses(backbone, backbone.prepared(turns), _weights(backbone))
     for turn, loss in zip(turns, losses, strict=True):
         tokens = tokenize(turn, backbone.tokenizer)
         ids, labels = torch.tensor([tokens.ids]), torch.tensor(tokens.labels[1:])

@@ -181,10 +181,11 @@ def test_one_answer_moves_a_figure_by_no_more_than_its_share() -> None:
     class Fixed:
         """Answers of four tokens: these NLLs a token under the base, 0 under the adapter."""
 
-        model = None
-
         def __init__(self, *nlls: float) -> None:
             self.next = [torch.tensor(nlls), torch.zeros(len(nlls))]
+
+        def using(self, *_: Any) -> Any:
+            return contextlib.nullcontext()
 
         def batches(self, _: Any) -> list[Any]:
             return [None]
@@ -193,15 +194,13 @@ def test_one_answer_moves_a_figure_by_no_more_than_its_share() -> None:
             nlls = self.next.pop(0)
             return 4 * nlls, torch.full_like(nlls, 4.0)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(on_device.lora, "active", lambda *_: contextlib.nullcontext())
-        k, limit = evaluation.counted_answers(SMALL), SMALL.evaluation_range
-        for nlls, clipped in (
-            ((9.0,), limit), ((-9.0,), -limit), ((0.5, -7.0), 0.5 - limit),
-            ((float("nan"), 1.0), 1.0 - limit), ((float("-inf"),), -limit),
-        ):  # fmt: skip
-            total = on_device.gain(Fixed(*nlls), [], SMALL)  # type: ignore[arg-type]
-            assert total == pytest.approx(clipped / k)
+    k, limit = evaluation.counted_answers(SMALL), SMALL.evaluation_range
+    for nlls, clipped in (
+        ((9.0,), limit), ((-9.0,), -limit), ((0.5, -7.0), 0.5 - limit),
+        ((float("nan"), 1.0), 1.0 - limit), ((float("-inf"),), -limit),
+    ):  # fmt: skip
+        total = on_device.gain(Fixed(*nlls), np.zeros(0), [], SMALL)  # type: ignore[arg-type]
+        assert total == pytest.approx(clipped / k)
 
 
 def test_all_evaluations_of_a_run_stay_within_their_epsilon_and_all_within_epsilon() -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from common.adapter import lora
+from common.adapter.plan import Vector
 from common.backbone import Backbone
 from simulations.audit.findings import SHOWN, Finding, judged
 from simulations.audit.scale import CLAIMED_EPSILON, DELTA
@@ -49,9 +49,9 @@ class Exposure:
         return min(1.0, factor * self.rank / CANDIDATES + slack)
 
 
-def exposures(backbone: Backbone, secrets: tuple[Secret, ...], *adapters: str) -> list[Exposure]:
-    """Of all secrets, under these adapters."""
-    with torch.no_grad(), lora.active(backbone.model, *adapters):
+def exposures(backbone: Backbone, secrets: tuple[Secret, ...], *adapters: Vector) -> list[Exposure]:
+    """Of all secrets, under the shared, or the shared and the personal adapter."""
+    with torch.no_grad(), backbone.using(*adapters):
         return [
             Exposure(secret.times, _rank(backbone, secret), _says(backbone, secret))
             for secret in secrets

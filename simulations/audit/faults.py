@@ -19,7 +19,6 @@ from client import training as on_device
 from client.budget import next_release
 from client.training import Trained, train_shared
 from common import terms
-from common.adapter import lora
 from common.config import Settings
 from common.evaluation import counted_answers
 from common.privacy import training
@@ -138,26 +137,26 @@ def _no_noise(size: int, _std: float, _random: Random) -> NDArray[np.float64]:
 
 
 def _upper_clip_only(_sound: Any) -> Any:
-    def gain(backbone: Any, answers: Any, settings: Settings) -> float:
-        total = sum(float(g.sum()) for g in _gains(backbone, answers, settings, -np.inf))
+    def gain(backbone: Any, shared: Any, answers: Any, settings: Settings) -> float:
+        total = sum(float(g.sum()) for g in _gains(backbone, shared, answers, settings, -np.inf))
         return total / counted_answers(settings)
 
     return gain
 
 
 def _divided_by_own_count(_sound: Any) -> Any:
-    def gain(backbone: Any, answers: Any, settings: Settings) -> float:
-        gains = _gains(backbone, answers, settings, -settings.evaluation_range)
+    def gain(backbone: Any, shared: Any, answers: Any, settings: Settings) -> float:
+        gains = _gains(backbone, shared, answers, settings, -settings.evaluation_range)
         return sum(float(g.sum()) for g in gains) / len(answers)
 
     return gain
 
 
-def _gains(backbone: Any, answers: Any, settings: Settings, low: float) -> Any:
+def _gains(backbone: Any, shared: Any, answers: Any, settings: Settings, low: float) -> Any:
     for batch in backbone.batches(answers):
-        with lora.active(backbone.model):
+        with backbone.using():
             before = evaluation._means(backbone.losses(batch))
-        with lora.active(backbone.model, lora.SHARED):
+        with backbone.using(shared):
             after = evaluation._means(backbone.losses(batch))
         gained = torch.nan_to_num(before - after, nan=max(low, -settings.evaluation_range))
         yield gained.clamp(low, settings.evaluation_range)

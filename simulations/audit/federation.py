@@ -11,9 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from client.training import train_personal
-from common.adapter import lora
-from common.adapter.plan import BOTH, Vector
-from common.adapter.state import Shared
+from common.adapter.plan import Vector
+from common.adapter.state import Shared, whole
 from common.backbone import Backbone, Prepared, adapter_plans
 from common.config import WITHOUT_DP, Settings, from_mapping
 from common.privacy.accountant import Release
@@ -68,8 +67,8 @@ class Federation:
         ]
         return [*self.members[0], *self.backbone.prepared(inserted)]
 
-    def train_shared(self, system: System, settings: Settings) -> None:
-        """Run all rounds; the backbone then holds the shared adapter."""
+    def train_shared(self, system: System, settings: Settings) -> Vector:
+        """Run all rounds; A and B of the shared adapter."""
         plan = self.backbone.shared
         published: Vector = plan.initial(plan.sent)
         rule = RuleState.fresh(plan.dimension)
@@ -80,13 +79,13 @@ class Federation:
                 for person, ledger in enumerate(ledgers)
             ]
             published, rule = apply(settings, rule, published, mean_of(updates))
-        lora.write(self.backbone.model, lora.SHARED, plan, BOTH, plan.initial(BOTH))
-        lora.write(self.backbone.model, lora.SHARED, plan, plan.sent, published)
+        return whole(Shared(plan, published))
 
-    def train_personal(self, person: int) -> None:
-        """Fit a person's own adapter on the shared one; the backbone then holds both."""
+    def train_personal(self, person: int, shared: Vector) -> Vector:
+        """Fit a person's own adapter on the shared one; its A and B."""
         settings, random = private_settings(), stream(self.seed, f"federation/personal/{person}")
-        train_personal(self.backbone, self.examples(person), settings, random, on_shared=True)
+        examples = self.examples(person)
+        return train_personal(self.backbone, examples, settings, random, shared=shared)[0].vector
 
     def _update(
         self,

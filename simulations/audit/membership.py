@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from common.adapter import lora
+from common.adapter.plan import Vector
 from common.backbone import Backbone, Prepared
 from simulations.audit.bound import VERDICT, interval
 from simulations.audit.findings import SHOWN, Finding, judged
@@ -75,11 +75,11 @@ def _shares_below(these: Scores, values: Scores) -> Scores:
     return np.asarray((low + high) / (2 * len(these)))
 
 
-def mean_losses(backbone: Backbone, examples: list[Prepared], *adapters: str) -> Scores:
-    """Each example's loss under these adapters, in nats: [examples]."""
+def mean_losses(backbone: Backbone, examples: list[Prepared], *adapters: Vector) -> Scores:
+    """Each example's loss under the shared, or shared and personal adapter, in nats: [examples]."""
     order = sorted(range(len(examples)), key=lambda row: len(examples[row].labels))
     losses = [np.empty(0)]
-    with torch.no_grad(), lora.active(backbone.model, *adapters):
+    with torch.no_grad(), backbone.using(*adapters):
         for batch in backbone.batches([examples[row] for row in order]):  # keeps this order
             sums, predictions = backbone.losses(batch)
             losses.append((sums / predictions).double().numpy())

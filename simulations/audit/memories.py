@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from common.adapter import lora
+from common.adapter.plan import Vector
 from common.backbone import Prepared
 from simulations.audit.exposure import exposure_finding, exposures
 from simulations.audit.federation import Federation, open_settings, private_settings
@@ -25,45 +25,47 @@ from simulations.audit.scale import Scale
 from simulations.audit.system import System
 
 NEVER_SENT = "nothing: it never leaves the device"
-ASSISTANT = (lora.SHARED, lora.PERSONAL)
 
 
 def memories(system: System, scale: Scale, seed: int) -> list[Finding]:
     """Six findings: shared with DP, assistant, shared without DP; of each, both attacks."""
     federation = Federation.of(scale.strangers, seed)
     found = []
-    federation.train_shared(system, private_settings())
-    found += _shared(federation, system.name, "shared adapter", claim=True)
-    found += _assistant(federation, system.name)
-    federation.train_shared(system, open_settings())
-    found += _shared(federation, system.name, "shared adapter without DP", claim=False)
+    shared = federation.train_shared(system, private_settings())
+    found += _shared(federation, shared, system.name, "shared adapter", claim=True)
+    found += _assistant(federation, shared, system.name)
+    shared = federation.train_shared(system, open_settings())
+    found += _shared(federation, shared, system.name, "shared adapter without DP", claim=False)
     return found
 
 
-def _shared(federation: Federation, system: str, against: str, *, claim: bool) -> list[Finding]:
+def _shared(
+    federation: Federation, shared: Vector, system: str, against: str, *, claim: bool
+) -> list[Finding]:
     backbone = federation.backbone
     everybody = [example for person in federation.members for example in person]
     members, strangers = (
-        _gains(federation, examples, lora.SHARED) for examples in (everybody, federation.strangers)
+        _gains(federation, examples, shared) for examples in (everybody, federation.strangers)
     )
-    known = exposures(backbone, federation.secrets, lora.SHARED)
+    known = exposures(backbone, federation.secrets, shared)
     return [
         membership_finding(system, against, separation(members, strangers), claim=claim),
         exposure_finding(system, against, known, claim=claim),
     ]
 
 
-def _assistant(federation: Federation, system: str) -> list[Finding]:
+def _assistant(federation: Federation, shared: Vector, system: str) -> list[Finding]:
     """Each person's assistant against their own examples and an equal part of the strangers."""
     people = range(len(federation.members))
     parts = np.array_split(np.arange(len(federation.strangers)), len(people))
     members, strangers = list[Scores](), list[Scores]()
+    personal = shared
     for person in reversed(people):  # the one with the secrets last
-        federation.train_personal(person)
+        personal = federation.train_personal(person, shared)
         unseen = [federation.strangers[row] for row in parts[person]]
-        members.append(_gains(federation, federation.members[person], *ASSISTANT))
-        strangers.append(_gains(federation, unseen, *ASSISTANT))
-    known = exposures(federation.backbone, federation.secrets, *ASSISTANT)
+        members.append(_gains(federation, federation.members[person], shared, personal))
+        strangers.append(_gains(federation, unseen, shared, personal))
+    known = exposures(federation.backbone, federation.secrets, shared, personal)
     told: Separation = separation(np.concatenate(members), np.concatenate(strangers))
     against = "personal adapter"
     return [
@@ -72,7 +74,7 @@ def _assistant(federation: Federation, system: str) -> list[Finding]:
     ]
 
 
-def _gains(federation: Federation, examples: list[Prepared], *adapters: str) -> Scores:
+def _gains(federation: Federation, examples: list[Prepared], *adapters: Vector) -> Scores:
     """How far the adapters lower each example's loss: [examples]."""
     base = mean_losses(federation.backbone, examples)
     return base - mean_losses(federation.backbone, examples, *adapters)

@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 
 from client.assistant.engine import Loaded
 from client.training import train_personal, train_shared
-from common.adapter import lora
-from common.adapter.plan import BOTH
 from common.adapter.state import Shared, whole
 from common.backbone import backbone_for
 from common.config import WITHOUT_DP, Settings, from_mapping
@@ -38,7 +36,6 @@ def settings_for(people: int) -> Settings:
 def people(settings: Settings, heldout: int) -> Iterator[Person]:
     """Each person with at most that many held-out answers."""
     backbone = backbone_for(settings)
-    model = backbone.model
     users = list(devices.people(settings))
     turns = {user: devices.examples(settings, user) for user in users}
     everybody = [turn for train, _ in turns.values() for turn in train]
@@ -50,9 +47,8 @@ def people(settings: Settings, heldout: int) -> Iterator[Person]:
     shared = whole(Shared(backbone.shared, trained.sent))
     for user in users:
         train, held = turns[user]
-        lora.write(model, lora.SHARED, backbone.shared, BOTH, shared)
         personal, _ = train_personal(
-            backbone, backbone.prepared(train), settings, random.stream("personal"), on_shared=True
+            backbone, backbone.prepared(train), settings, random.stream("personal"), shared=shared
         )
         yield Person(
             [backbone.encode(example) for example in held[:heldout]],
