@@ -18,6 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from common import files
 from common.errors import InputError
 from common.tokens import control_tokens, prompt_ids
 from common.wheels import SMOLLM2, cache_dir, unpacked
@@ -198,7 +199,7 @@ def _converted_smollm2() -> Path:
     target = cache_dir() / "models" / f"{DEFAULT_MODEL}-{SMOLLM2.version}"
     if not (target / "config.json").exists():
         source = str(unpacked(SMOLLM2))
-        with _published(target) as folder:
+        with files.new_folder(target, mode=files.PRIVATE_FOLDER, first_wins=True) as folder:
             _convert_gguf(source, folder)
     return target
 
@@ -234,7 +235,7 @@ def _tiny() -> Path:
     """A random Llama of about nine thousand parameters over bytes, for tests. Always the same."""
     target = cache_dir() / "models" / "tiny-1"
     if not (target / "config.json").exists():
-        with _published(target) as folder:
+        with files.new_folder(target, mode=files.PRIVATE_FOLDER, first_wins=True) as folder:
             _make_tiny(folder)
     return target
 
@@ -277,22 +278,6 @@ def _make_tiny(folder: Path) -> None:
     with _quiet():
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-
-
-@contextlib.contextmanager
-def _published(target: Path) -> Iterator[Path]:
-    """A scratch folder that becomes `target` only when it was filled without error."""
-    import shutil
-    import tempfile
-
-    target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=target.parent))
-    try:
-        yield scratch
-        with contextlib.suppress(OSError):  # another process was first
-            scratch.rename(target)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -17,8 +17,8 @@ from typing import Any
 from common import evaluation
 from common.config import Settings
 from common.errors import PrivityError
+from common.files import write
 from common.secagg import RoundTerms
-from server.files import write
 
 FOLDER = "evaluations"
 FORMAT = 1

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import InputError
+from common.files import write
 from server.evaluations import Evaluation
-from server.files import write
 from server.provenance import software, utc_now
 from server.registry import current, entries, evaluations, rollbacks
 

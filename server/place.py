@@ -14,8 +14,6 @@ it, so that there is a whole one or none.
 
 from __future__ import annotations
 
-import os
-import shutil
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -25,6 +23,7 @@ from shlex import quote
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from common import files
 from common.config import Settings
 from common.enrolment import Authorities, spell_fingerprint
 from common.errors import InputError
@@ -47,8 +46,6 @@ from server.settings import (
     load,
     text,
 )
-
-SECRET_FILE, SECRET_FOLDER = 0o600, 0o700
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,16 +214,12 @@ def create(
     folder = folder.absolute()
     _require_speakable(folder)
     _require_free(folder)
-    scratch = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
     try:
-        scratch.mkdir(mode=SECRET_FOLDER, parents=True)
-        _fill(Place(scratch), *settings, now)
-        scratch.rename(folder)  # replaces an empty folder, and fails on any other
+        with files.new_folder(folder, mode=files.PRIVATE_FOLDER) as scratch:
+            _fill(Place(scratch), *settings, now)
     except OSError as error:
         _require_free(folder)
         raise InputError(f"{folder} cannot be made: {error.strerror}.") from None
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     return Place(folder)
 
 
@@ -256,7 +249,7 @@ def _fill(
     now: datetime | None,
 ) -> None:
     for part in (place.keys, place.federation, place.log):
-        part.mkdir(mode=SECRET_FOLDER)
+        part.mkdir(mode=files.PRIVATE_FOLDER)
     _write(place.settings_file, text(federation, gateway).encode())
     place.settings()  # what every command will read can be read
     authority = certificates.new_authority(federation.name, now)
@@ -264,7 +257,7 @@ def _fill(
     _write(place.ca_certificate, authority.certificate_pem())
     place.renew(gateway.names, now)
     keep_authority(place.federation, authority_key(place.keys).public_key())
-    place.enrolment_file.touch(SECRET_FILE)
+    place.enrolment_file.touch(files.PRIVATE)
     place.enrolment().close()
 
 
@@ -297,11 +290,4 @@ def _read(path: Path) -> bytes:
 
 def _write(path: Path, content: bytes) -> None:
     """Put a file in place at once and for its owner alone."""
-    scratch = path.with_name(f"{path.name}.partial")
-    scratch.unlink(missing_ok=True)
-    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, SECRET_FILE)
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    scratch.replace(path)
+    files.write(path, content, mode=files.PRIVATE)

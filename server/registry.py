@@ -16,6 +16,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -23,9 +24,9 @@ from common.adapter.plan import AdapterPlan
 from common.adapter.state import Shared
 from common.config import Settings
 from common.errors import InputError, PrivityError
+from common.files import release, reserve, write, write_reserved
 from server.aggregation import RuleState
 from server.evaluations import Evaluation, note, read
-from server.files import into_place, reserve, scratch_of, sync, write
 from server.pricing import note_price
 from server.provenance import (
     Provenance,
@@ -263,14 +264,10 @@ class Registry:
             found: What the round found of that adapter.
         """
 
-        def save(path: Path) -> None:
-            with path.open("r+b" if path.exists() else "wb") as stream:  # in the room reserved
-                np.savez(stream, vector=shared.vector, **asdict(state))
-                stream.truncate()
-                stream.flush()
-                sync(stream.fileno())
+        def save(stream: IO[bytes]) -> None:
+            np.savez(stream, vector=shared.vector, **asdict(state))
 
-        into_place(self._adapter(entry.round), save)
+        write_reserved(self._adapter(entry.round), save)
         origin = Provenance(
             entry.round,
             entry.adapter_sha256,
@@ -288,13 +285,13 @@ class Registry:
 
     def hold(self, entry: RoundEntry, found: Evaluation) -> None:
         """Keep a round that publishes nothing because of what it found of its version."""
-        scratch_of(self._adapter(entry.round)).unlink(missing_ok=True)
+        release(self._adapter(entry.round))
         note(self._folder, entry.round, found)
         self._finish(entry)
 
     def abandon(self, entry: RoundEntry) -> None:
         """Keep an abandoned round; it has not happened if nobody was charged for it."""
-        scratch_of(self._adapter(entry.round)).unlink(missing_ok=True)
+        release(self._adapter(entry.round))
         if entry.charged:
             self._finish(entry)
             return

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from common import files
 from common.adapter.state import whole
 from common.errors import InputError
 from server.evaluations import latest
@@ -116,20 +115,17 @@ def export(folder: Path, registry: Registry, name: str, target: Path) -> int:
     _require_free(target)
     shared = registry.version(number)[0]
     origin = provenances(place).get(number)
-    scratch = target.with_name(f"{target.name}.partial-{os.getpid()}")
     try:
-        save_vector(plan, whole(shared), scratch)
-        if origin:
-            found = latest(registry.evaluations()).get(number)
-            told = origin.to_dict() | ({"evaluation": found.to_dict()} if found else {})
-            content = json.dumps(told, indent=1)
-            (scratch / PROVENANCE_FILE).write_text(content, encoding="utf-8")
-        scratch.rename(target)  # replaces an empty folder, and fails on any other
+        with files.new_folder(target) as scratch:
+            save_vector(plan, whole(shared), scratch)
+            if origin:
+                found = latest(registry.evaluations()).get(number)
+                told = origin.to_dict() | ({"evaluation": found.to_dict()} if found else {})
+                content = json.dumps(told, indent=1)
+                (scratch / PROVENANCE_FILE).write_text(content, encoding="utf-8")
     except OSError as error:
         _require_free(target)
         raise InputError(f"{target} cannot be made: {error.strerror}.") from None
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     return number
 
 

@@ -131,7 +131,7 @@ CHECKS: dict[str, Callable[[Path], None]] = {
     "run-id": _name,
     "authority.key": _key,
     "server/rounds/*.json": _round,
-    "server/attempts/*": _attempt,
+    "server/attempts/*[0-9]": _attempt,
     "server/adapters/*.npz": _adapter,
     "server/adapters/*.json": _origin,
     "server/spent.json": _spending,

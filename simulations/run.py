@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from common import strict_json
+from common import files, strict_json
 from common.backbone import adapter_plans, backbone_for
 from common.config import Settings, from_mapping
 from common.errors import InputError, PrivityError
@@ -164,9 +164,7 @@ def _finish(settings: Settings, folder: Path, display: Display, seconds: Any) ->
 
 
 def _write(path: Path, content: str) -> None:
-    scratch = path.with_suffix(".partial")
-    scratch.write_text(content, encoding="utf-8")
-    scratch.replace(path)
+    files.write(path, content, durable=False)  # a simulation can be run again
 
 
 def _earlier_seconds(folder: Path) -> float:

@@ -653,7 +653,7 @@ def test_a_creation_that_fails_leaves_nothing(
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(place.os, "fsync", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(InputError, match="No space"):
         place.create(tmp_path / "ours")
     assert list(tmp_path.iterdir()) == []
