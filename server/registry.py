@@ -25,6 +25,7 @@ from common.adapter.state import Shared
 from common.config import Settings
 from common.errors import InputError, PrivityError
 from common.files import release, reserve, write, write_reserved
+from common.outcomes import ABANDONED, DONE
 from server.aggregation import RuleState
 from server.evaluations import Evaluation, note, read
 from server.pricing import note_price
@@ -47,7 +48,7 @@ class RoundEntry:
     """One outcome of one round, as in `report.json`.
 
     Attributes:
-        status: "done", "abandoned", or "held": back to an earlier adapter.
+        status: One of common/outcomes.py.
         charged: Whether anybody may have been charged; if not, the same round is tried again.
         why: Why it was abandoned: one sentence or a few.
     """
@@ -102,7 +103,7 @@ def rollbacks(folder: Path) -> list[Rollback]:
 def current(folder: Path) -> int:
     """The version from which the next round starts: a round's number, or 0 for the start."""
     rounds = entries(folder)
-    changed = [entry for entry in rounds if entry.status != "abandoned"]
+    changed = [entry for entry in rounds if entry.status != ABANDONED]
     made, since = rollbacks(folder), changed[-1].round if changed else START
     if made and made[-1].after >= since:
         return made[-1].to
@@ -124,7 +125,7 @@ def provenances(folder: Path) -> dict[int, Provenance]:
     Raises:
         PrivityError: A note is damaged.
     """
-    published = [entry.round for entry in entries(folder) if entry.status == "done"]
+    published = [entry.round for entry in entries(folder) if entry.status == DONE]
     notes = {one: read_provenance(folder / "adapters" / f"{one:04d}.json") for one in published}
     return {number: note for number, note in notes.items() if note}
 
@@ -138,7 +139,7 @@ def parent(origin: Provenance, rounds: Sequence[RoundEntry]) -> int:
 
 def _of_digest(digest: str, rounds: Sequence[RoundEntry]) -> int:
     """The last of these rounds that published this adapter; 0: none, it is the start."""
-    found = [one.round for one in rounds if one.status == "done" and one.adapter_sha256 == digest]
+    found = [one.round for one in rounds if one.status == DONE and one.adapter_sha256 == digest]
     return found[-1] if found else START
 
 

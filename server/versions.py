@@ -10,6 +10,7 @@ from pathlib import Path
 from common import files
 from common.adapter.state import whole
 from common.errors import InputError
+from common.outcomes import DONE
 from server.evaluations import latest
 from server.plan import between_rounds
 from server.registry import START, Registry, Rollback, current, entries, provenances
@@ -48,8 +49,8 @@ def _by_number(folder: Path, number: int) -> int:
     outcomes = {entry.round: entry.status for entry in entries(folder)}
     if number not in outcomes:
         raise InputError(f"There was no round {number}.", _SEE)
-    if outcomes[number] != "done":
-        raise InputError(f"Round {number} was abandoned and published no adapter.", _SEE)
+    if outcomes[number] != DONE:
+        raise InputError(f"Round {number} was {outcomes[number]} and published no adapter.", _SEE)
     return number
 
 
@@ -57,7 +58,7 @@ def _by_digest(folder: Path, prefix: str) -> int:
     found = [
         entry.round
         for entry in entries(folder)
-        if entry.status == "done" and entry.adapter_sha256.startswith(prefix)
+        if entry.status == DONE and entry.adapter_sha256.startswith(prefix)
     ]
     if not found:
         raise InputError(f"No published adapter's digest begins with {prefix}.", _SEE)

@@ -21,6 +21,7 @@ from rich.text import Text
 
 from common.config import Settings
 from common.evaluation import device_std
+from common.outcomes import ABANDONED, DONE, HELD
 from common.terminal import Cell, console, show_table
 from common.terms import graph_for
 from common.visible import visible
@@ -99,15 +100,15 @@ class Display:
     def round_done(self, entry: RoundEntry, rounds: int, loss: float | None, spent: str) -> None:
         """One line for a finished round."""
         trained = "" if loss is None else f"training loss {loss:.3f} nats/token · "
-        if entry.status == "abandoned":
+        if entry.status == ABANDONED:
             why = getattr(entry, "why", "") or "too few stayed"
             words = f"{entry.status} ({entry.cohort} clients asked: {visible(why).rstrip('.')}) · "
-        elif entry.status == "held":
+        elif entry.status == HELD:
             words = f"{entry.status} (its start proved worse; back to an earlier version) · "
         else:
             words = f"{entry.survivors} of {entry.cohort} clients · {trained}"
         line = Text(f"round {entry.round}/{rounds} · {words}{spent} · {entry.seconds:.1f} s")
-        if entry.status != "done":
+        if entry.status != DONE:
             line.highlight_words([entry.status], "yellow")
         self.errors.print(line)
 
@@ -208,7 +209,7 @@ def _unspent(report: dict[str, Any]) -> Iterator[str]:
         kind, asked = report["privacy"][level], report["settings"][setting]
         if kind is None or kind["epsilon"] > MOSTLY * asked:
             continue
-        if any(entry["status"] == "abandoned" for entry in report["rounds_log"]):
+        if any(entry["status"] == ABANDONED for entry in report["rounds_log"]):
             why = "not every round took place"
         elif report["settings"]["cohort"]:
             why = "nobody was drawn as often as the plan allows for"

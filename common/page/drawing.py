@@ -11,6 +11,8 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from common.outcomes import DONE
+
 WIDTH_IN = 5.6
 COLORS = {  # drawn colour: CSS variable that replaces it
     "#010101": "ink", "#020202": "muted", "#030303": "line", "#040404": "page", "#050505": "bad",
@@ -60,8 +62,8 @@ def draw_rounds(panels: Any, log: Sequence[dict[str, Any]]) -> None:
     devices, seconds = panels
     log = [one for one in log[:-1] if one.get("charged", True)] + list(log[-1:])
     rounds = [entry["round"] for entry in log]
-    done = [entry["survivors"] if entry["status"] == "done" else 0 for entry in log]
-    lost = [entry for entry in log if entry["status"] != "done"]
+    done = [entry["survivors"] if entry["status"] == DONE else 0 for entry in log]
+    lost = [entry for entry in log if entry["status"] != DONE]
     devices.bar(rounds, [entry["cohort"] for entry in log], color=INK["line"], width=0.7)
     devices.bar(rounds, done, color=INK["shared"], width=0.7)
     devices.plot([entry["round"] for entry in lost], [entry["cohort"] / 2 for entry in lost], "x",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common import strict_json
+from common.outcomes import DONE
 from server.commands import place_of, with_folder
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def _rows(folder: Path, rounds: list[RoundEntry]) -> list[list[str]]:
 
     known, rows = provenances(folder), []
     for one in rounds:
-        if one.status != "done":
+        if one.status != DONE:
             rows.append([str(one.round), one.status])
             continue
         row = [str(one.round), f"{one.survivors} of {one.cohort}"]

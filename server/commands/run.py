@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from common.outcomes import ABANDONED, HELD
 from server.commands import place_of, with_folder
 
 if TYPE_CHECKING:
@@ -94,10 +95,10 @@ def _watch(folder: Path, before: int, wanted: int) -> int:
         for entry in new:
             seen.append(entry)
             print(_told(entry), flush=True)  # noqa: T201
-            if entry.status == "held" and (hold := on_hold(folder)):
+            if entry.status == HELD and (hold := on_hold(folder)):
                 print(f"{hold.why()} {HOW_TO_GO_ON}")  # noqa: T201
                 return 1
-    if any(entry.status != "abandoned" for entry in seen):
+    if any(entry.status != ABANDONED for entry in seen):
         return 0
     print(f"privity-server: {_nothing_done(seen)}", file=sys.stderr)  # noqa: T201
     return 1
@@ -105,7 +106,7 @@ def _watch(folder: Path, before: int, wanted: int) -> int:
 
 def _told(entry: RoundEntry) -> str:
     of = f"{entry.survivors} of {entry.cohort} devices, {entry.seconds:.1f} s"
-    if entry.status != "abandoned":
+    if entry.status != ABANDONED:
         return f"round {entry.round}: {entry.status}, {of}"
     free = "" if entry.charged else "; nobody was charged, and it can be tried again"
     return f"round {entry.round}: abandoned, {of}{free}: {entry.why}"

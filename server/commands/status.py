@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from common.outcomes import ABANDONED
 from server.commands import place_of, with_folder
 
 NOT_UP = "not up"
@@ -41,7 +42,7 @@ def _act(options: argparse.Namespace) -> int:
     waits = figures.read(place.log / figures.ROUNDS).get(figures.WAITS)
     if waits and up != NOT_UP:  # what an `up` that was killed had noted is not true for ever
         print(f"no round is being made: {waits}")  # noqa: T201
-    if (log := history(place.federation / "server")) and log[-1].status == "abandoned":
+    if (log := history(place.federation / "server")) and log[-1].status == ABANDONED:
         print(f"the last attempt was abandoned: {log[-1].why}")  # noqa: T201
     if hold := on_hold(place.federation):
         print(f"{hold.why()} {HOW_TO_GO_ON}")  # noqa: T201

@@ -8,6 +8,7 @@ from functools import lru_cache
 from statistics import median
 from typing import Any
 
+from common.outcomes import ABANDONED
 from common.page.document import document
 from common.page.drawing import draw_rounds, svg_of
 from common.page.markup import cells_of, facts_of, section, text, warning
@@ -83,7 +84,7 @@ def _warnings(situation: Situation) -> str:
 
 def _lost_last(rounds: Sequence[RoundEntry]) -> int:
     lost = 0
-    while lost < len(rounds) and rounds[-1 - lost].status == "abandoned":
+    while lost < len(rounds) and rounds[-1 - lost].status == ABANDONED:
         lost += 1
     return lost
 

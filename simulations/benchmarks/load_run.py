@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import PrivityError
+from common.outcomes import DONE
 from server import figures
 from server.place import Place
 from server.plan import maker_of_rounds, rounds_done
@@ -153,7 +154,7 @@ def _rounds(place: Place, watch: Watch, outcome: Outcome) -> None:
     _await_counts(place)
     outcome.whole = whole.window()
     made = entries(place.federation / "server")
-    finished = [one for one in made if one.status == "done"]
+    finished = [one for one in made if one.status == DONE]
     outcome.rounds = [one.seconds for one in finished]
     outcome.least_survivors = min((one.survivors for one in finished), default=0)
     if len(finished) < outcome.wanted:

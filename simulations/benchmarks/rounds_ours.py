@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from common.errors import PrivityError
+from common.outcomes import DONE
 from simulations.benchmarks.deployment import operator, say
 
 WORDS = ["well", "thanks", "my", "friend", "how", "are", "you", "today", "and", "the", "cat"]
@@ -65,6 +66,6 @@ def _messages(seed: int) -> Iterator[str]:
 
 def _seconds(rounds: Path) -> list[float]:
     entries = [json.loads(file.read_text()) for file in sorted(rounds.glob("*.json"))]
-    if any(entry["status"] != "done" for entry in entries):
+    if any(entry["status"] != DONE for entry in entries):
         raise PrivityError("A measured round was abandoned.")
     return [entry["seconds"] for entry in entries]

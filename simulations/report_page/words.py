@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from common.outcomes import DONE
 from common.page.markup import text
 
 ARMS = {  # arm: word, mark in the text, mark in the plot, what it is
@@ -128,7 +129,7 @@ def plural(number: int, one: str, many: str) -> str:
 
 def finished_in(report: dict[str, Any]) -> int:
     """Rounds that were not abandoned."""
-    return sum(entry["status"] == "done" for entry in report["rounds_log"])
+    return sum(entry["status"] == DONE for entry in report["rounds_log"])
 
 
 def is_number(value: Any) -> bool:
