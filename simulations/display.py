@@ -27,6 +27,7 @@ from common.terms import graph_for
 from common.visible import visible
 from server.registry import RoundEntry
 from simulations.promises import promises, secure_sum
+from simulations.verdicts import verdict_on
 
 LEG_WORDS = {
     "query.advertise": "keys",
@@ -180,14 +181,11 @@ def _epsilon(spent: float | None) -> str:
 
 
 def _findings(report: dict[str, Any]) -> Iterator[str]:
-    name, better = report["metric_names"]["primary"], report["metric_names"]["better"]
+    name = report["metric_names"]["primary"]
     for pair, interval in report["intervals"].items():
         if interval is not None:
             low, high = interval
-            improved = high < 0 if better == "lower" else low > 0
-            worse = low > 0 if better == "lower" else high < 0
-            verdict = "better" if improved else "worse" if worse else "no significant change"
-            words = pair.replace("_vs_", " against ")
+            words, verdict = pair.replace("_vs_", " against "), verdict_on(report, pair)
             yield f"{words}: {name} {low:+.2f} to {high:+.2f} (95 %, paired) — {verdict}"
     sums = report["secure_aggregation"]
     yield (
