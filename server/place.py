@@ -23,9 +23,9 @@ from shlex import quote
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from common import files
+from common import files, fingerprints
 from common.config import Settings
-from common.enrolment import Authorities, spell_fingerprint
+from common.enrolment import Authorities
 from common.errors import InputError
 from common.places import (
     authority_key,
@@ -159,7 +159,7 @@ class Place:
 
     def fingerprint(self) -> str:
         """What devices are told with their invite: `AB:CD:…`, of both authorities."""
-        return spell_fingerprint(self.authorities().fingerprint())
+        return fingerprints.spell(self.authorities().fingerprint())
 
     def enrolment(self) -> Enrolment:
         """The invites and devices; to be closed by who asked.

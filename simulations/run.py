@@ -53,7 +53,7 @@ def prepare(settings: Settings) -> None:
         problem = f"{folder} is not empty."
         raise InputError(problem, "Give --out a new folder, or continue that run with --resume.")
     folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / PEOPLE_FILE, devices.fingerprint(settings))
+    _write(folder / PEOPLE_FILE, devices.data_digest(settings))
     _write(folder / SETTINGS_FILE, strict_json.encode(settings.to_dict(), indent=1))
 
 
@@ -122,7 +122,7 @@ def _check_people(settings: Settings, folder: Path) -> None:
     Raises:
         InputError: When the people or their examples are not those the run started with.
     """
-    if (folder / PEOPLE_FILE).read_text() != devices.fingerprint(settings):
+    if (folder / PEOPLE_FILE).read_text() != devices.data_digest(settings):
         problem = f"The people's data changed since the run in {folder} was started."
         raise InputError(problem, "Restore the files, or start a new run.")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common import strict_json
+from common.fingerprints import short
 from common.outcomes import DONE
 from server.commands import place_of, with_folder
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 PUBLISHED = "published (UTC)"
 GAIN = "gain over base"  # in nats a token; takes that column's place where there are evaluations
 COLUMNS = ("version", "devices", "from", "ε record", "ε user", PUBLISHED, "SHA-256")
-DIGITS = 12  # of a digest; 80 columns hold the table
 
 
 def add(commands: Any) -> None:
@@ -92,7 +92,7 @@ def _rows(folder: Path, rounds: list[RoundEntry]) -> list[list[str]]:
             row += [_minute(origin.published_at)]
         else:
             row += ["?"] * 4
-        rows.append([*row, one.adapter_sha256[:DIGITS]])
+        rows.append([*row, short(one.adapter_sha256)])
     return rows
 
 

@@ -6,6 +6,7 @@ import argparse
 import sys
 from typing import Any
 
+from common.fingerprints import short
 from server.commands import place_of, registry_of, with_folder
 
 
@@ -27,7 +28,7 @@ def _act(options: argparse.Namespace) -> int:
     entry = roll_back(place.federation, registry_of(place), options.version, _waiting)
     print(  # noqa: T201
         f"From round {entry.after + 1} on, rounds start from version {entry.to} "
-        f"({entry.adapter_sha256[:16]}). Nothing was deleted."
+        f"({short(entry.adapter_sha256)}). Nothing was deleted."
     )
     return 0
 

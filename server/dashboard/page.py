@@ -8,6 +8,7 @@ from functools import lru_cache
 from statistics import median
 from typing import Any
 
+from common.fingerprints import short
 from common.outcomes import ABANDONED
 from common.page.document import document
 from common.page.drawing import draw_rounds, svg_of
@@ -204,7 +205,7 @@ def _adapter(situation: Situation, entry: RoundEntry) -> list[str]:
     name = f"{entry.round}" + (" (current)" if entry.round == situation.current else "")
     devices = f"{entry.survivors:,} of {entry.cohort:,}"
     origin = situation.origins.get(entry.round)
-    digest = f"<code>{text(entry.adapter_sha256[:12])}</code>"
+    digest = f"<code>{text(short(entry.adapter_sha256))}</code>"
     if not origin:
         return [name, "?", devices, "?", "?", "?", "?", "?", digest]
     found = latest(situation.evaluations).get(entry.round)
