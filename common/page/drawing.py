@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import io
 import re
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from common.outcomes import DONE
+from common.quiet import no_warnings
 
 WIDTH_IN = 5.6
 COLORS = {  # drawn colour: CSS variable that replaces it
@@ -36,8 +36,8 @@ def svg_of(height_in: float, draw: Callable[[Any], None]) -> str:
     from matplotlib.figure import Figure
 
     out = io.StringIO()
-    with matplotlib.rc_context(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # names in scripts that its own font lacks
+    # Warned of: names in scripts that matplotlib's own font lacks.
+    with matplotlib.rc_context(), no_warnings(category=UserWarning):
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(STYLE)
         figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
