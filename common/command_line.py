@@ -13,6 +13,7 @@ from typing import Any
 
 from common import quiet
 from common.errors import InputError, PrivityError, disk_is_full
+from common.say import say_aside
 from common.signals import TERMINATED, TerminatedError, raising_at_sigterm
 
 INTERRUPTED = 130
@@ -133,4 +134,4 @@ def _system_error(error: OSError) -> PrivityError:
 
 def _say(program: str, words: str, before: str = "") -> None:
     with contextlib.suppress(OSError, AttributeError):  # nobody listens
-        print(f"{before}{program}: {words}", file=sys.stderr, flush=True)  # noqa: T201
+        say_aside(f"{before}{program}: {words}")

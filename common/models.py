@@ -7,13 +7,13 @@ trained on the very weights that llama.cpp serves.
 
 from __future__ import annotations
 
-import sys
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common import files, quiet
 from common.errors import InputError
+from common.say import say_aside
 from common.tokens import control_tokens, prompt_ids
 from common.wheels import SMOLLM2, cache_dir, unpacked
 
@@ -162,7 +162,7 @@ def _require_at_hub(name: str) -> None:
     if constants.HF_HUB_OFFLINE:
         problem = f"The model {name!r} is not on this machine, and HF_HUB_OFFLINE forbids to ask"
         raise InputError(f"{problem} {hub} for it.", OTHERS)
-    print(f"Asking {hub} for {name} …", file=sys.stderr, flush=True)  # noqa: T201
+    say_aside(f"Asking {hub} for {name} …")
     try:
         get_hf_file_metadata(hf_hub_url(name, "config.json"), timeout=HUB_ANSWER_S)
     except Exception as error:  # of the hub's library, and of what it is built on
@@ -202,7 +202,7 @@ def _convert_gguf(source: str, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    print("Converting SmolLM2-135M to safetensors (once) …", file=sys.stderr)  # noqa: T201
+    say_aside("Converting SmolLM2-135M to safetensors (once) …")
     with quiet.transformers(), quiet.no_bar_in_logs():
         tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=SMOLLM2_GGUF)
         model = AutoModelForCausalLM.from_pretrained(

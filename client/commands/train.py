@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from client.home import open_vault
+from common.say import say
 
 
 def add(commands: Any) -> None:
@@ -38,12 +39,12 @@ def run(options: argparse.Namespace) -> int:
             )
         if result.personal is not None:
             adapters.keep_personal(vault.store, have.settings, result.personal)
-    print(  # noqa: T201
+    say(
         f"{result.heldout} held-out answers, nats a token: {result.base_nll:.3f} base, "
         f"{result.before_nll:.3f} before, {result.after_nll:.3f} after learning from "
         f"{result.train} answers."
     )
-    print(result.reason)  # noqa: T201
+    say(result.reason)
     return 0
 
 

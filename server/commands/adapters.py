@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from common import strict_json
 from common.fingerprints import short
 from common.outcomes import DONE
+from common.say import say
 from server.commands import place_of, with_folder
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def add(commands: Any) -> None:
 def _act(options: argparse.Namespace) -> int:
     folder = place_of(options).federation
     if options.json:
-        print(strict_json.encode(_in_full(folder / "server"), indent=1))  # noqa: T201
+        say(strict_json.encode(_in_full(folder / "server"), indent=1))
     else:
         _tell(folder)
     return 0
