@@ -89,6 +89,14 @@ def new_folder(
         shutil.rmtree(scratch, ignore_errors=True)
 
 
+def is_taken(target: Path) -> bool:
+    """Whether `new_folder` would refuse: something is there, and it is no empty folder."""
+    try:
+        return target.is_symlink() or (target.exists() and any(target.iterdir()))
+    except NotADirectoryError:
+        return True
+
+
 def reserve(target: Path, size: int) -> None:
     """Take the room on the disk for a file that `write_reserved` puts in place later.
 

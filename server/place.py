@@ -271,11 +271,7 @@ def _require_speakable(folder: Path) -> None:
 
 
 def _require_free(folder: Path) -> None:
-    try:
-        taken = folder.is_symlink() or (folder.exists() and any(folder.iterdir()))
-    except NotADirectoryError:
-        taken = True
-    if taken:
+    if files.is_taken(folder):
         hint = "Give another place, or use what is there; nothing was changed."
         raise InputError(f"{folder} exists already.", hint)
 

@@ -131,9 +131,5 @@ def export(folder: Path, registry: Registry, name: str, target: Path) -> int:
 
 
 def _require_free(target: Path) -> None:
-    try:
-        taken = target.is_symlink() or (target.exists() and any(target.iterdir()))
-    except NotADirectoryError:
-        taken = True
-    if taken:
+    if files.is_taken(target):
         raise InputError(f"{target} exists already.", "Give another place; nothing was changed.")

@@ -262,3 +262,28 @@ def test_a_folder_that_is_in_use_stays_and_of_equal_ones_the_first(tmp_path: Pat
         (folder / "a").write_bytes(OLD)
     assert content(target) == WHOLE | {"mine": OLD}
     assert [file.name for file in tmp_path.iterdir()] == ["target"]
+
+
+def test_what_new_folder_refuses_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_bytes(OLD)
+    (tmp_path / "link").symlink_to(tmp_path / "empty")
+    (tmp_path / "dead").symlink_to(tmp_path / "nowhere")
+    folder_filled(tmp_path / "full")
+    for name in ("file", "link", "dead", "full"):
+        assert files.is_taken(tmp_path / name), name
+        with pytest.raises(OSError):
+            folder_filled(tmp_path / name)
+    for name in ("empty", "new"):
+        assert not files.is_taken(tmp_path / name), name
+        folder_filled(tmp_path / name)
+    assert not list(tmp_path.glob(LEFT))
+
+
+def test_nothing_else_flushes_files() -> None:
+    """Another home for durable writes would have its own order of steps."""
+    root = Path(files.__file__).parents[1]
+    folders = (root / name for name in ("client", "common", "server", "simulations"))
+    sources = [file for folder in folders for file in folder.rglob("*.py")]
+    found = [file.name for file in sources if "os.fsync" in file.read_text(encoding="utf-8")]
+    assert found == ["files.py"]
