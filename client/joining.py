@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import httpx
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from common import fingerprints
 from common.enrolment import (
     MAX_BYTES,
     Authorities,
@@ -30,8 +31,6 @@ from common.enrolment import (
     Refusal,
     RenewRequest,
     read_code,
-    read_fingerprint,
-    spell_fingerprint,
 )
 from common.errors import DecodeError, InputError, PrivityError, ProtocolError
 from common.offer import PATH, Offer
@@ -97,7 +96,7 @@ def join(
         KnownKeysError: The keys were enrolled with another code.
         PrivityError: The server cannot be reached, or it broke the protocol.
     """
-    base, wanted, secret = read_url(url), read_fingerprint(ca_fingerprint), read_code(code)
+    base, wanted, secret = read_url(url), fingerprints.read(ca_fingerprint), read_code(code)
     trusted = _authorities(base, wanted, deadline_s)
     ca_pem = trusted.tls_pem()
     node_key = node.public_key().public_bytes(
@@ -126,7 +125,7 @@ def offered(url: str, ca_fingerprint: str, deadline_s: float = DEADLINE_S) -> Of
         PrivityError: The server cannot be reached, or does not say.
     """
     base = read_url(url)
-    wanted = read_fingerprint(ca_fingerprint)
+    wanted = fingerprints.read(ca_fingerprint)
     trust = trusting(_authorities(base, wanted, deadline_s).tls_pem())
     status, body = _exchange("GET", base + PATH, None, trust, deadline_s)
     try:
@@ -220,13 +219,13 @@ def _authorities(base: str, wanted: bytes, deadline_s: float) -> Authorities:
     digest = found.fingerprint()
     if hmac.compare_digest(digest, wanted):
         return found
-    if hmac.compare_digest(found.tls.fingerprint(hashes.SHA256()), wanted):
+    if hmac.compare_digest(fingerprints.of_certificate(found.tls), wanted):
         raise InputError(
             "The fingerprint is of an older version's invite, and covers one authority of two.",
             "Ask the operator for a new invite.",
         )
     raise InputError(
-        f"The server's fingerprint is {spell_fingerprint(digest)}, not the one given.",
+        f"The server's fingerprint is {fingerprints.spell(digest)}, not the one given.",
         "Compare it with the operator by another way; somebody may be in between.",
     )
 

@@ -30,6 +30,7 @@ from client.policy import KEY, Asked, about_model, decode, reasons_to_decline
 from client.prospects import note_asked, note_settings, so_far
 from client.surroundings import surroundings
 from client.vault import Vault
+from common import files
 from common.adapter.state import Shared
 from common.config import Settings
 from common.enrolment_log import DAY_S, RENEWED_WITHIN_S
@@ -100,13 +101,9 @@ class Service:
         """Say something about this process to whoever asks for its status, if there is room."""
         self._notes |= notes | {"at": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
         file = self.vault.folder / NOTES
-        scratch = file.with_suffix(f".{os.getpid()}")
+        content = json.dumps({"pid": os.getpid(), **self._notes})
         with contextlib.suppress(OSError):
-            try:
-                scratch.write_text(json.dumps({"pid": os.getpid(), **self._notes}))
-                scratch.replace(file)
-            finally:
-                scratch.unlink(missing_ok=True)
+            files.write(file, content, mode=files.PRIVATE, durable=False)
 
     @contextmanager
     def _device(self, settings: Settings, context: Context) -> Iterator[Device]:  # noqa: ARG002

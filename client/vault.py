@@ -22,6 +22,7 @@ from client.ownership import Lock
 from client.sqlcipher import connect, damaged
 from client.store import Store
 from client.unlocking import KEY_BYTES, Header, Unlock, database_key, new_header
+from common import files
 from common.errors import InputError
 
 DATABASE, HEADER, LOCK = "vault.db", "vault.json", "vault.lock"
@@ -78,7 +79,7 @@ class Vault:
         _make_database(folder, key)
         _write_header(folder, header)
         (folder / UNFINISHED).rename(folder / DATABASE)
-        _sync_folder(folder)
+        files.sync_folder(folder)
         return cls(folder, connect(folder / DATABASE, key), header, key)
 
     @classmethod
@@ -207,24 +208,7 @@ def _make_database(folder: Path, key: bytes) -> None:
 
 
 def _write_header(folder: Path, header: Header) -> None:
-    scratch = folder / f"{HEADER}.{os.getpid()}"
     try:
-        with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
-            json.dump(header, out, indent=2)
-            out.flush()
-            os.fsync(out.fileno())
-        scratch.replace(folder / HEADER)
+        files.write(folder / HEADER, json.dumps(header, indent=2), mode=files.PRIVATE)
     except OSError as error:
         raise InputError(f"{folder / HEADER} cannot be written: {error.strerror}.") from error
-    finally:
-        with contextlib.suppress(OSError):
-            scratch.unlink(missing_ok=True)
-    _sync_folder(folder)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from client.ledger import RECORD, USER, Spent
+from common import files
 
 if TYPE_CHECKING:
     from client.store import Store
@@ -89,7 +90,8 @@ def keep(vault: Vault) -> None:
     spent = {guarantee: one for guarantee, one in noted.items() if one}
     mark = Mark(marked | kinds, spent).encode()
     with contextlib.suppress(OSError):
-        _write(folder() / f"{name}.json", mark)
+        folder().mkdir(mode=files.PRIVATE_FOLDER, parents=True, exist_ok=True)
+        files.write(folder() / f"{name}.json", mark, mode=files.PRIVATE)
     if vault.kept == "keyring":
         with contextlib.suppress(Exception):  # its back ends raise what they like
             import keyring
@@ -144,20 +146,7 @@ def _marked(vault: Vault) -> Mark:
     return max(marks, key=lambda mark: mark.kinds.total(), default=Mark())
 
 
-def _texts(files: Any) -> Iterator[str]:
-    for file in files:
+def _texts(found: Any) -> Iterator[str]:
+    for file in found:
         with contextlib.suppress(OSError, ValueError):
             yield file.read_text(encoding="utf-8")
-
-
-def _write(file: Path, content: str) -> None:
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    scratch = file.with_suffix(f".{os.getpid()}")
-    try:
-        with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
-            out.write(content)
-            out.flush()
-            os.fsync(out.fileno())
-        scratch.replace(file)
-    finally:
-        scratch.unlink(missing_ok=True)

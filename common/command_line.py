@@ -11,8 +11,9 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from common import quiet
 from common.errors import InputError, PrivityError, disk_is_full
-from common.processes import QUIET
+from common.say import say_aside
 from common.signals import TERMINATED, TerminatedError, raising_at_sigterm
 
 INTERRUPTED = 130
@@ -54,8 +55,7 @@ def run_command(
         The exit code: 0 done, 1 our fault, 2 the input's, 130 interrupted, 143 ended
         by SIGTERM.
     """
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
+    quiet.this_process()
     _open_streams()
     made = parser()
     given = sys.argv[1:] if arguments is None else arguments
@@ -134,4 +134,4 @@ def _system_error(error: OSError) -> PrivityError:
 
 def _say(program: str, words: str, before: str = "") -> None:
     with contextlib.suppress(OSError, AttributeError):  # nobody listens
-        print(f"{before}{program}: {words}", file=sys.stderr, flush=True)  # noqa: T201
+        say_aside(f"{before}{program}: {words}")

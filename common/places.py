@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from common import files
 from common.config import Settings
 from common.enrolment_log import EnrolmentLog, opened
 from common.errors import InputError, ProtocolError
@@ -93,14 +94,7 @@ def keep_authority(folder: Path, key: Ed25519PublicKey) -> None:
 
 def keep_log(folder: Path, log: EnrolmentLog) -> None:
     """Put a signed enrolment log where the run's rounds find it: all of it or what was there."""
-    path = folder / LOG
-    scratch = path.with_suffix(f".{os.getpid()}")
-    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(log.part())
-        stream.flush()
-        os.fsync(stream.fileno())
-    scratch.replace(path)
+    files.write(folder / LOG, log.part(), mode=files.PRIVATE)
 
 
 def kept_log(folder: Path) -> EnrolmentLog | None:
@@ -119,14 +113,5 @@ def _kept(path: Path, fresh: bytes) -> bytes:
     if path.exists():  # whole, and readable on a full disk too
         return path.read_bytes()
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_suffix(f".{os.getpid()}")
-    try:
-        descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(fresh)
-        os.link(scratch, path)  # atomic, and fails where another process was first
-    except FileExistsError:
-        pass
-    finally:
-        scratch.unlink(missing_ok=True)
+    files.create(path, fresh, mode=files.PRIVATE)  # unless another process was first
     return path.read_bytes()

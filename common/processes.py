@@ -16,18 +16,12 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from common import quiet
+
 NOWHERE = Path("/")  # the working folder of a process that needs none: nobody else can write there
 PRIVATE = 0o077  # umask: files for their owner alone
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 PROXY = ("_proxy", "_PROXY")
-QUIET = {
-    "FLWR_TELEMETRY_ENABLED": "0",
-    "FLWR_DISABLE_UPDATE_CHECK": "1",
-    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-}
 
 
 def python(module: str, *arguments: str) -> list[str]:
@@ -48,7 +42,7 @@ def environment(own: Mapping[str, str] | None = None) -> dict[str, str]:
     """
     found = {name: value for name, value in os.environ.items() if not name.endswith(PROXY)}
     found |= {name: os.environ[name] for name in os.environ if _usable_proxy(name)}
-    found |= QUIET | {"PYTHONSAFEPATH": "1", "PYTHONUTF8": "1"}
+    found |= quiet.VARIABLES | {"PYTHONSAFEPATH": "1", "PYTHONUTF8": "1"}
     found["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), *_absolute("PATH")])
     found.pop("PYTHONPATH", None)
     if path := _absolute("PYTHONPATH"):

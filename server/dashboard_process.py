@@ -12,6 +12,7 @@ from pathlib import Path
 
 import uvicorn
 
+from common import quiet
 from common.errors import InputError, PrivityError
 from server.dashboard.serving import dashboard, is_loopback
 from server.dashboard.situation import Observer
@@ -59,9 +60,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    for name in ("httpx", "httpx2", "uvicorn", "matplotlib"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    quiet.log_lines()
     try:
         serve(Place(Path(sys.argv[1])))
     except PrivityError as error:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from common import quiet
 from common.errors import PrivityError
 from common.places import keep_authority, keep_log, kept_log
 from common.signals import ending
@@ -99,8 +100,7 @@ def serve(place: Place) -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    quiet.log_lines()
     try:
         serve(Place(Path(sys.argv[1])))
     except PrivityError as error:

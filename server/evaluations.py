@@ -17,9 +17,10 @@ from typing import Any
 from common import evaluation
 from common.config import Settings
 from common.errors import PrivityError
+from common.files import write
+from common.outcomes import DONE, HELD
 from common.secagg import RoundTerms
 from common.tasks import TASKS
-from server.files import write
 
 FOLDER = "evaluations"
 FORMAT = 1
@@ -148,7 +149,7 @@ def read(folder: Path, rounds: Mapping[int, str]) -> list[Evaluation]:
         PrivityError: A note is damaged.
     """
     files = sorted((folder / FOLDER).glob("*.json"))
-    return [_read(file) for file in files if rounds.get(int(file.stem)) in ("done", "held")]
+    return [_read(file) for file in files if rounds.get(int(file.stem)) in (DONE, HELD)]
 
 
 def _read(file: Path) -> Evaluation:

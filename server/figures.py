@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
+from common import files
 from common.errors import disk_is_full
 
 GATEWAY, PARTS, ROUNDS = "gateway.json", "parts.json", "rounds.json"  # in the folder of the log
@@ -15,15 +15,11 @@ WAITS = "waits"  # in the last: why no round is being made that was asked for
 
 def keep(file: Path, figures: dict[str, Any]) -> None:
     """Replace what the file holds; whoever reads sees the old or the new. A full disk: the old."""
-    scratch = file.with_suffix(f".{os.getpid()}")
     try:
-        scratch.write_text(json.dumps(figures), encoding="utf-8")
-        scratch.replace(file)
+        files.write(file, json.dumps(figures), durable=False)
     except OSError as error:
         if not disk_is_full(error):
             raise
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 def read(file: Path) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from flwr.proto.control_pb2 import (
 from flwr.supercore.fab import Fab
 from flwr.supercore.interceptors.http.runtime_version import RuntimeVersionHttpInterceptor
 
+from common import quiet
 from common.bundle import bundle, bundle_hash
 from common.config import Settings
 from common.errors import PrivityError
@@ -32,7 +33,7 @@ from common.processes import environment, script
 from server.nodes import DirectControl, Nodes
 from server.place import Place
 
-QUIET = {"HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+OFFLINE = {"HF_HUB_OFFLINE": "1"}
 ONLINE = "online"
 
 
@@ -83,7 +84,7 @@ class FlowerPlace:
 
     def environment(self) -> dict[str, str]:
         """The processes' environment: no telemetry, no look-ups, nothing installed at run time."""
-        return {"FLWR_LOG_LEVEL": "WARNING"} | environment(QUIET | {"FLWR_HOME": str(self.home)})
+        return environment(quiet.flower(self.home) | OFFLINE)
 
 
 def nodes_of(place: Place) -> Nodes:

@@ -11,6 +11,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from common import quiet
 from common.errors import InputError, PrivityError
 from common.offer import Offer
 from common.signals import ending
@@ -84,8 +85,7 @@ async def serve(place: Place) -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    quiet.log_lines()
     try:
         asyncio.run(serve(Place(Path(sys.argv[1]))))
     except PrivityError as error:

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import InputError
+from common.files import write
+from common.outcomes import HELD
 from server.evaluations import Evaluation
-from server.files import write
 from server.provenance import software, utc_now
 from server.registry import current, entries, evaluations, rollbacks
 
@@ -49,7 +50,7 @@ def on_hold(folder: Path) -> Hold | None:
     """
     place = folder / "server"
     rounds = entries(place)
-    if not rounds or rounds[-1].status != "held":
+    if not rounds or rounds[-1].status != HELD:
         return None
     last = rounds[-1].round
     if _resumed(place, last).exists() or any(one.after >= last for one in rollbacks(place)):

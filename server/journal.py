@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sys
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
+
+from common.say import say_aside
 
 MAX_BYTES = 10_000_000  # then it is put aside, replacing what was put aside before
 
@@ -39,7 +40,7 @@ class Journal:
                 self._stream.write(line + "\n")
             if self._aloud:
                 with contextlib.suppress(OSError):
-                    print(line, file=sys.stderr, flush=True)  # noqa: T201
+                    say_aside(line)
 
     def close(self) -> None:
         """End the log."""

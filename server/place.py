@@ -14,8 +14,6 @@ it, so that there is a whole one or none.
 
 from __future__ import annotations
 
-import os
-import shutil
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -25,8 +23,9 @@ from shlex import quote
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from common import files, fingerprints
 from common.config import Settings
-from common.enrolment import Authorities, spell_fingerprint
+from common.enrolment import Authorities
 from common.errors import InputError
 from common.places import (
     authority_key,
@@ -47,8 +46,6 @@ from server.settings import (
     load,
     text,
 )
-
-SECRET_FILE, SECRET_FOLDER = 0o600, 0o700
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +159,7 @@ class Place:
 
     def fingerprint(self) -> str:
         """What devices are told with their invite: `AB:CD:…`, of both authorities."""
-        return spell_fingerprint(self.authorities().fingerprint())
+        return fingerprints.spell(self.authorities().fingerprint())
 
     def enrolment(self) -> Enrolment:
         """The invites and devices; to be closed by who asked.
@@ -217,16 +214,12 @@ def create(
     folder = folder.absolute()
     _require_speakable(folder)
     _require_free(folder)
-    scratch = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
     try:
-        scratch.mkdir(mode=SECRET_FOLDER, parents=True)
-        _fill(Place(scratch), *settings, now)
-        scratch.rename(folder)  # replaces an empty folder, and fails on any other
+        with files.new_folder(folder, mode=files.PRIVATE_FOLDER) as scratch:
+            _fill(Place(scratch), *settings, now)
     except OSError as error:
         _require_free(folder)
         raise InputError(f"{folder} cannot be made: {error.strerror}.") from None
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     return Place(folder)
 
 
@@ -256,7 +249,7 @@ def _fill(
     now: datetime | None,
 ) -> None:
     for part in (place.keys, place.federation, place.log):
-        part.mkdir(mode=SECRET_FOLDER)
+        part.mkdir(mode=files.PRIVATE_FOLDER)
     _write(place.settings_file, text(federation, gateway).encode())
     place.settings()  # what every command will read can be read
     authority = certificates.new_authority(federation.name, now)
@@ -264,7 +257,7 @@ def _fill(
     _write(place.ca_certificate, authority.certificate_pem())
     place.renew(gateway.names, now)
     keep_authority(place.federation, authority_key(place.keys).public_key())
-    place.enrolment_file.touch(SECRET_FILE)
+    place.enrolment_file.touch(files.PRIVATE)
     place.enrolment().close()
 
 
@@ -278,11 +271,7 @@ def _require_speakable(folder: Path) -> None:
 
 
 def _require_free(folder: Path) -> None:
-    try:
-        taken = folder.is_symlink() or (folder.exists() and any(folder.iterdir()))
-    except NotADirectoryError:
-        taken = True
-    if taken:
+    if files.is_taken(folder):
         hint = "Give another place, or use what is there; nothing was changed."
         raise InputError(f"{folder} exists already.", hint)
 
@@ -297,11 +286,4 @@ def _read(path: Path) -> bytes:
 
 def _write(path: Path, content: bytes) -> None:
     """Put a file in place at once and for its owner alone."""
-    scratch = path.with_name(f"{path.name}.partial")
-    scratch.unlink(missing_ok=True)
-    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, SECRET_FILE)
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    scratch.replace(path)
+    files.write(path, content, mode=files.PRIVATE)

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from common import files
 from common.errors import InputError
 
 FILE, LOCK, ROUND, TURN = "plan.json", "rounds.lock", "round.lock", "turn.lock"
@@ -49,12 +50,7 @@ def read_plan(folder: Path) -> Plan | None:
 
 def write_plan(folder: Path, plan: Plan) -> None:
     """Ask for it; whole or not at all."""
-    scratch = folder / f"{FILE}.{os.getpid()}"
-    try:
-        scratch.write_text(json.dumps(asdict(plan)))
-        scratch.replace(folder / FILE)
-    finally:
-        scratch.unlink(missing_ok=True)
+    files.write(folder / FILE, json.dumps(asdict(plan)))
 
 
 def _plan(found: dict[str, Any]) -> Plan:

@@ -12,7 +12,7 @@ from typing import Any
 
 from common.config import Settings
 from common.errors import InputError, PrivityError
-from server.files import write
+from common.files import write
 
 FILE = "priced.json"
 NAMES = (

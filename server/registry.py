@@ -16,6 +16,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -23,9 +24,10 @@ from common.adapter.plan import AdapterPlan
 from common.adapter.state import Shared
 from common.config import Settings
 from common.errors import InputError, PrivityError
+from common.files import release, reserve, write, write_reserved
+from common.outcomes import ABANDONED, DONE
 from server.aggregation import RuleState
 from server.evaluations import Evaluation, note, read
-from server.files import into_place, reserve, scratch_of, sync, write
 from server.pricing import note_price
 from server.provenance import (
     Provenance,
@@ -46,7 +48,7 @@ class RoundEntry:
     """One outcome of one round, as in `report.json`.
 
     Attributes:
-        status: "done", "abandoned", or "held": back to an earlier adapter.
+        status: One of common/outcomes.py.
         charged: Whether anybody may have been charged; if not, the same round is tried again.
         why: Why it was abandoned: one sentence or a few.
     """
@@ -101,7 +103,7 @@ def rollbacks(folder: Path) -> list[Rollback]:
 def current(folder: Path) -> int:
     """The version from which the next round starts: a round's number, or 0 for the start."""
     rounds = entries(folder)
-    changed = [entry for entry in rounds if entry.status != "abandoned"]
+    changed = [entry for entry in rounds if entry.status != ABANDONED]
     made, since = rollbacks(folder), changed[-1].round if changed else START
     if made and made[-1].after >= since:
         return made[-1].to
@@ -123,7 +125,7 @@ def provenances(folder: Path) -> dict[int, Provenance]:
     Raises:
         PrivityError: A note is damaged.
     """
-    published = [entry.round for entry in entries(folder) if entry.status == "done"]
+    published = [entry.round for entry in entries(folder) if entry.status == DONE]
     notes = {one: read_provenance(folder / "adapters" / f"{one:04d}.json") for one in published}
     return {number: note for number, note in notes.items() if note}
 
@@ -137,7 +139,7 @@ def parent(origin: Provenance, rounds: Sequence[RoundEntry]) -> int:
 
 def _of_digest(digest: str, rounds: Sequence[RoundEntry]) -> int:
     """The last of these rounds that published this adapter; 0: none, it is the start."""
-    found = [one.round for one in rounds if one.status == "done" and one.adapter_sha256 == digest]
+    found = [one.round for one in rounds if one.status == DONE and one.adapter_sha256 == digest]
     return found[-1] if found else START
 
 
@@ -263,14 +265,10 @@ class Registry:
             found: What the round found of that adapter.
         """
 
-        def save(path: Path) -> None:
-            with path.open("r+b" if path.exists() else "wb") as stream:  # in the room reserved
-                np.savez(stream, vector=shared.vector, **asdict(state))
-                stream.truncate()
-                stream.flush()
-                sync(stream.fileno())
+        def save(stream: IO[bytes]) -> None:
+            np.savez(stream, vector=shared.vector, **asdict(state))
 
-        into_place(self._adapter(entry.round), save)
+        write_reserved(self._adapter(entry.round), save)
         origin = Provenance(
             entry.round,
             entry.adapter_sha256,
@@ -288,13 +286,13 @@ class Registry:
 
     def hold(self, entry: RoundEntry, found: Evaluation) -> None:
         """Keep a round that publishes nothing because of what it found of its version."""
-        scratch_of(self._adapter(entry.round)).unlink(missing_ok=True)
+        release(self._adapter(entry.round))
         note(self._folder, entry.round, found)
         self._finish(entry)
 
     def abandon(self, entry: RoundEntry) -> None:
         """Keep an abandoned round; it has not happened if nobody was charged for it."""
-        scratch_of(self._adapter(entry.round)).unlink(missing_ok=True)
+        release(self._adapter(entry.round))
         if entry.charged:
             self._finish(entry)
             return

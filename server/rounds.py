@@ -18,6 +18,7 @@ from common.adapter.plan import Vector
 from common.adapter.state import Shared, encode_shared
 from common.errors import RoundAbandonedError
 from common.evaluation import planned_evaluations, split
+from common.outcomes import ABANDONED, DONE, HELD
 from common.secagg.quantize import dequantize, from_ring
 from common.terms import user_rho
 from server import aggregation
@@ -72,7 +73,7 @@ def run_round(
         log.warning("round %d abandoned: %s", number, error)
         seconds, charged = time.monotonic() - begin, registry.charged(number, cohort.attempt)
         why = "; ".join([str(error).rstrip("."), *_losses(cohort, setup)]) + "."
-        entry = RoundEntry(number, "abandoned", size, 0, seconds, shared.digest(), charged, why)
+        entry = RoundEntry(number, ABANDONED, size, 0, seconds, shared.digest(), charged, why)
         registry.abandon(entry)
     else:
         entry = _conclude(federation, setup, total, (shared, state), begin)
@@ -95,14 +96,14 @@ def _conclude(
     if found and found.worse_than is not None:
         back = registry.version(found.parent)[0].digest()
         seconds = time.monotonic() - begin
-        entry = RoundEntry(number, "held", size, total.survivors, seconds, back)
+        entry = RoundEntry(number, HELD, size, total.survivors, seconds, back)
         registry.hold(entry, found)
         log.warning("round %d: %s; back to version %d", number, found.verdict(), found.parent)
         return entry
     vector, state = aggregation.apply(federation.settings, state, shared.vector, total.mean)
     following = Shared(shared.plan, vector.astype(np.float32))
     seconds = time.monotonic() - begin
-    entry = RoundEntry(number, "done", size, total.survivors, seconds, following.digest())
+    entry = RoundEntry(number, DONE, size, total.survivors, seconds, following.digest())
     registry.publish(entry, following, state, shared.digest(), found)
     return entry
 
@@ -158,7 +159,7 @@ def hand_out(federation: Federation, wanted: Callable[[], bool]) -> int:
     """
     end = time.monotonic() + HAND_OUT_S
     entries = federation.registry.rounds()
-    if not any(entry.status == "done" for entry in entries):
+    if not any(entry.status == DONE for entry in entries):
         return 0
     shared, _ = federation.registry.latest()
     there = [one for one in federation.online() if one not in federation.messenger.silent]

@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from common.errors import InputError, PrivityError
+from common.files import has_room
 from common.places import FEDERATION, run_name, run_seed
 from common.processes import python
 from common.signals import ending
 from server import figures
 from server.conductor import Conductor
-from server.files import has_room
 from server.flower import Control, flower_place, is_up, nodes_of
 from server.journal import Journal
 from server.place import Place

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from common import files
 from common.adapter.state import whole
 from common.errors import InputError
+from common.outcomes import DONE
 from server.evaluations import latest
 from server.plan import between_rounds
 from server.registry import START, Registry, Rollback, current, entries, provenances
@@ -49,8 +49,8 @@ def _by_number(folder: Path, number: int) -> int:
     outcomes = {entry.round: entry.status for entry in entries(folder)}
     if number not in outcomes:
         raise InputError(f"There was no round {number}.", _SEE)
-    if outcomes[number] != "done":
-        raise InputError(f"Round {number} was abandoned and published no adapter.", _SEE)
+    if outcomes[number] != DONE:
+        raise InputError(f"Round {number} was {outcomes[number]} and published no adapter.", _SEE)
     return number
 
 
@@ -58,7 +58,7 @@ def _by_digest(folder: Path, prefix: str) -> int:
     found = [
         entry.round
         for entry in entries(folder)
-        if entry.status == "done" and entry.adapter_sha256.startswith(prefix)
+        if entry.status == DONE and entry.adapter_sha256.startswith(prefix)
     ]
     if not found:
         raise InputError(f"No published adapter's digest begins with {prefix}.", _SEE)
@@ -116,27 +116,20 @@ def export(folder: Path, registry: Registry, name: str, target: Path) -> int:
     _require_free(target)
     shared = registry.version(number)[0]
     origin = provenances(place).get(number)
-    scratch = target.with_name(f"{target.name}.partial-{os.getpid()}")
     try:
-        save_vector(plan, whole(shared), scratch)
-        if origin:
-            found = latest(registry.evaluations()).get(number)
-            told = origin.to_dict() | ({"evaluation": found.to_dict()} if found else {})
-            content = json.dumps(told, indent=1)
-            (scratch / PROVENANCE_FILE).write_text(content, encoding="utf-8")
-        scratch.rename(target)  # replaces an empty folder, and fails on any other
+        with files.new_folder(target) as scratch:
+            save_vector(plan, whole(shared), scratch)
+            if origin:
+                found = latest(registry.evaluations()).get(number)
+                told = origin.to_dict() | ({"evaluation": found.to_dict()} if found else {})
+                content = json.dumps(told, indent=1)
+                (scratch / PROVENANCE_FILE).write_text(content, encoding="utf-8")
     except OSError as error:
         _require_free(target)
         raise InputError(f"{target} cannot be made: {error.strerror}.") from None
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     return number
 
 
 def _require_free(target: Path) -> None:
-    try:
-        taken = target.is_symlink() or (target.exists() and any(target.iterdir()))
-    except NotADirectoryError:
-        taken = True
-    if taken:
+    if files.is_taken(target):
         raise InputError(f"{target} exists already.", "Give another place; nothing was changed.")

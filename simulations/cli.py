@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 from common.command_line import Parser, run_command
 from common.config import USER_LEVEL, WITHOUT_DP, Settings, defaults, from_mapping
 from common.errors import InputError
+from common.say import say, say_aside
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -223,7 +223,7 @@ def _said_if_nothing_came_of_it(log: Sequence[dict[str, Any]]) -> int:
     from simulations.report import nothing_learnt
 
     if problem := nothing_learnt(log):
-        print(f"privity-sim: {problem}", file=sys.stderr)  # noqa: T201
+        say_aside(f"privity-sim: {problem}")
     return int(bool(problem))
 
 
@@ -245,7 +245,7 @@ def _frontier(options: argparse.Namespace) -> int:
     )
     display.frontier(found, options.out)
     for problem in found["nothing_learnt"]:
-        print(f"privity-sim: {problem}", file=sys.stderr)  # noqa: T201
+        say_aside(f"privity-sim: {problem}")
     return int(bool(found["nothing_learnt"]))
 
 
@@ -253,8 +253,8 @@ def _scenarios(_: argparse.Namespace) -> int:
     from simulations.devices import SCENARIOS
 
     for name, scenario in SCENARIOS.items():
-        print(f"{name:12} {scenario.DESCRIPTION}")  # noqa: T201
-    print("--data DIR   your own people, one <user>.jsonl each (docs/records.md)")  # noqa: T201
+        say(f"{name:12} {scenario.DESCRIPTION}")
+    say("--data DIR   your own people, one <user>.jsonl each (docs/records.md)")
     return 0
 
 
@@ -273,7 +273,7 @@ def _attacks(options: argparse.Namespace) -> int:
     with console(stderr=True).status("Attacking both systems, a minute at most."):
         rows = run_attacks()
     if options.json:
-        print(strict_json.encode(as_json(rows)))  # noqa: T201
+        say(strict_json.encode(as_json(rows)))
     else:
         show(rows)
     return 0

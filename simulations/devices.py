@@ -130,7 +130,7 @@ def _key_of(settings: Settings, number: int) -> bytes:
     return SeededRandomness(settings.seed, number).stream("sets")(KEY_BYTES)
 
 
-def fingerprint(settings: Settings) -> str:
+def data_digest(settings: Settings) -> str:
     """SHA-256, hex, of who the people are and what their devices train and evaluate on."""
     digest = hashlib.sha256()
     for user in people(settings):

@@ -21,12 +21,14 @@ from rich.text import Text
 
 from common.config import Settings
 from common.evaluation import device_std
+from common.outcomes import ABANDONED, DONE, HELD
 from common.tasks import TASKS
 from common.terminal import Cell, console, show_table
 from common.terms import graph_for
 from common.visible import visible
 from server.registry import RoundEntry
 from simulations.promises import promises, secure_sum
+from simulations.verdicts import verdict_on
 
 LEG_WORDS = {
     "query.advertise": "keys",
@@ -103,15 +105,15 @@ class Display:
         """One line for a finished round."""
         unit, rounds = TASKS[settings.task].unit, settings.rounds
         trained = "" if loss is None else f"training loss {loss:.3f} {unit} · "
-        if entry.status == "abandoned":
+        if entry.status == ABANDONED:
             why = getattr(entry, "why", "") or "too few stayed"
             words = f"{entry.status} ({entry.cohort} clients asked: {visible(why).rstrip('.')}) · "
-        elif entry.status == "held":
+        elif entry.status == HELD:
             words = f"{entry.status} (its start proved worse; back to an earlier version) · "
         else:
             words = f"{entry.survivors} of {entry.cohort} clients · {trained}"
         line = Text(f"round {entry.round}/{rounds} · {words}{spent} · {entry.seconds:.1f} s")
-        if entry.status != "done":
+        if entry.status != DONE:
             line.highlight_words([entry.status], "yellow")
         self.errors.print(line)
 
@@ -183,14 +185,11 @@ def _epsilon(spent: float | None) -> str:
 
 
 def _findings(report: dict[str, Any]) -> Iterator[str]:
-    name, better = report["metric_names"]["primary"], report["metric_names"]["better"]
+    name = report["metric_names"]["primary"]
     for pair, interval in report["intervals"].items():
         if interval is not None:
             low, high = interval
-            improved = high < 0 if better == "lower" else low > 0
-            worse = low > 0 if better == "lower" else high < 0
-            verdict = "better" if improved else "worse" if worse else "no significant change"
-            words = pair.replace("_vs_", " against ")
+            words, verdict = pair.replace("_vs_", " against "), verdict_on(report, pair)
             yield f"{words}: {name} {low:+.2f} to {high:+.2f} (95 %, paired) — {verdict}"
     sums = report["secure_aggregation"]
     yield (
@@ -212,7 +211,7 @@ def _unspent(report: dict[str, Any]) -> Iterator[str]:
         kind, asked = report["privacy"][level], report["settings"][setting]
         if kind is None or kind["epsilon"] > MOSTLY * asked:
             continue
-        if any(entry["status"] == "abandoned" for entry in report["rounds_log"]):
+        if any(entry["status"] == ABANDONED for entry in report["rounds_log"]):
             why = "not every round took place"
         elif report["settings"]["cohort"]:
             why = "nobody was drawn as often as the plan allows for"

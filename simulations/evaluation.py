@@ -15,7 +15,7 @@ from typing import Any
 from client.device import Device
 from client.participation import kept_here
 from client.training import train_personal
-from common import strict_json
+from common import files, strict_json
 from common.adapter.peft_io import save_vector
 from common.adapter.state import Shared, whole
 from common.backbone import Backbone, backbone_for
@@ -123,9 +123,7 @@ def _kept(file: Path) -> dict[str, Any]:
 
 def _keep(file: Path, content: dict[str, Any]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    scratch = file.with_suffix(".partial")
-    scratch.write_text(strict_json.encode(content))
-    scratch.replace(file)
+    files.write(file, strict_json.encode(content), durable=False)
 
 
 def _person(settings: Settings, run: Path, shared: Shared, number: int, user: str) -> PersonResult:

@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from common import strict_json
+from common import files, strict_json
 from common.config import USER_LEVEL, WITHOUT_DP, Settings, from_mapping
 from common.errors import InputError
 from common.tasks import TASKS, metric_named
@@ -159,8 +159,8 @@ def _intervals(people: list[dict[str, Any]], metric: str) -> dict[str, list[floa
 
 
 def _write(out: Path, found: dict[str, Any]) -> None:
-    (out / "frontier.json").write_text(strict_json.encode(found, indent=1))
-    (out / "frontier.svg").write_text(figure(found), encoding="utf-8")
+    files.write(out / "frontier.json", strict_json.encode(found, indent=1), durable=False)
+    files.write(out / "frontier.svg", figure(found), durable=False)
 
 
 def figure(found: dict[str, Any]) -> str:

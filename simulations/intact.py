@@ -18,6 +18,7 @@ import numpy as np
 from client.database import version_of
 from common import strict_json
 from common.errors import InputError, PrivityError
+from common.outcomes import DONE, OUTCOMES
 from server.provenance import read_provenance, read_spending
 from server.registry import RoundEntry, entries, evaluations
 
@@ -61,7 +62,7 @@ def _check_nothing_missing(folder: Path) -> None:
         if entry.round != place:
             raise _damaged(folder / "server" / "rounds" / f"{place:04d}.json")
         adapter = folder / "server" / "adapters" / f"{entry.round:04d}.npz"
-        if entry.status == "done" and not adapter.exists():
+        if entry.status == DONE and not adapter.exists():
             raise _damaged(adapter)
     numbers = [int(file.stem) for file in (folder / "devices").glob("*.db")]
     for number in range(max(numbers, default=-1) + 1):
@@ -92,7 +93,7 @@ def _name(file: Path) -> None:
 
 def _round(file: Path) -> None:
     entry = RoundEntry(**strict_json.decode(file.read_text(encoding="utf-8")))
-    assert entry.status in ("done", "abandoned", "held")
+    assert entry.status in OUTCOMES
     assert isinstance(entry.round, int)
 
 
@@ -131,7 +132,7 @@ CHECKS: dict[str, Callable[[Path], None]] = {
     "run-id": _name,
     "authority.key": _key,
     "server/rounds/*.json": _round,
-    "server/attempts/*": _attempt,
+    "server/attempts/*[0-9]": _attempt,
     "server/adapters/*.npz": _adapter,
     "server/adapters/*.json": _origin,
     "server/spent.json": _spending,

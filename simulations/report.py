@@ -18,6 +18,7 @@ from client.store import Store
 from common.backbone import adapter_plans
 from common.config import MIN_COHORT, Settings
 from common.evaluation import release
+from common.outcomes import ABANDONED, DONE
 from common.tasks import TASKS
 from common.terms import failures, graph_for
 from server.registry import Registry, RoundEntry, evaluations
@@ -29,7 +30,7 @@ PLACES = ("out",)
 
 def nothing_learnt(log: Sequence[Mapping[str, Any]]) -> str:
     """The reason of the last round where every round was abandoned, in a sentence; else nothing."""
-    if not log or any(entry["status"] != "abandoned" for entry in log):
+    if not log or any(entry["status"] != ABANDONED for entry in log):
         return ""
     many = "The one round was" if len(log) == 1 else f"All {len(log)} rounds were"
     return f"{many} abandoned: {log[-1]['why']} Nothing was learnt together."
@@ -135,7 +136,7 @@ def _secure_aggregation(
     settings: Settings, run: Path, rounds: Sequence[RoundEntry]
 ) -> dict[str, Any]:
     cohort = max((entry.cohort for entry in rounds), default=0)
-    done = [entry for entry in rounds if entry.status == "done"]
+    done = [entry for entry in rounds if entry.status == DONE]
     clipped, coordinates = _counted(run, CLIPPED), _counted(run, COORDINATES)
     return {
         "enabled": True,

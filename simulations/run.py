@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from common import strict_json
+from common import files, strict_json
 from common.backbone import adapter_plans
 from common.config import Settings, from_mapping
 from common.errors import InputError, PrivityError
@@ -53,7 +53,7 @@ def prepare(settings: Settings) -> None:
         problem = f"{folder} is not empty."
         raise InputError(problem, "Give --out a new folder, or continue that run with --resume.")
     folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / PEOPLE_FILE, devices.fingerprint(settings))
+    _write(folder / PEOPLE_FILE, devices.data_digest(settings))
     _write(folder / SETTINGS_FILE, strict_json.encode(settings.to_dict(), indent=1))
 
 
@@ -122,7 +122,7 @@ def _check_people(settings: Settings, folder: Path) -> None:
     Raises:
         InputError: When the people or their examples are not those the run started with.
     """
-    if (folder / PEOPLE_FILE).read_text() != devices.fingerprint(settings):
+    if (folder / PEOPLE_FILE).read_text() != devices.data_digest(settings):
         problem = f"The people's data changed since the run in {folder} was started."
         raise InputError(problem, "Restore the files, or start a new run.")
 
@@ -160,9 +160,7 @@ def _finish(settings: Settings, folder: Path, display: Display, seconds: Any) ->
 
 
 def _write(path: Path, content: str) -> None:
-    scratch = path.with_suffix(".partial")
-    scratch.write_text(content, encoding="utf-8")
-    scratch.replace(path)
+    files.write(path, content, durable=False)  # a simulation can be run again
 
 
 def _earlier_seconds(folder: Path) -> float:

@@ -14,6 +14,7 @@ import pytest
 from deployment import bearing, free_port
 from made_up_people import Runner, write_people
 
+from common import quiet
 from simulations.engines import flower
 
 pytestmark = pytest.mark.long
@@ -54,12 +55,11 @@ def test_flwr_run_runs_the_two_apps(tmp_path: Path, short: Path) -> None:
     home.mkdir()
     config = f"data='{data}' users=3 model='tiny' examples=8 rounds=1 out='{out}'"
     own = {
-        "FLWR_HOME": str(home),
         "RAY_TMPDIR": str(short),
         "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": str(free_port()),
         "FLWR_LOCAL_CONTROL_API_PORT": str(free_port()),
     }
-    environment = os.environ | flower.QUIET | own
+    environment = os.environ | quiet.flower(home) | quiet.RAY | own
     scripts = Path(sys.executable).parent
     environment["PATH"] = f"{scripts}{os.pathsep}{environment['PATH']}"
     command = [str(scripts / "flwr"), "run", str(repository), "--stream", "--run-config", config]

@@ -24,6 +24,7 @@ from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common import fingerprints
 from common.config import Settings
 from common.enrolment import (
     MAX_BYTES,
@@ -34,9 +35,7 @@ from common.enrolment import (
     Refusal,
     new_code,
     read_code,
-    read_fingerprint,
     spell_code,
-    spell_fingerprint,
 )
 from common.errors import DecodeError, InputError, PrivityError, ProtocolError
 from common.places import authority
@@ -138,12 +137,12 @@ def test_what_is_no_code(text: str) -> None:
 
 def test_fingerprint_is_read_however_it_is_copied() -> None:
     digest = bytes(range(100, 132))
-    shown = spell_fingerprint(digest)
+    shown = fingerprints.spell(digest)
     for text in (shown, shown.lower(), digest.hex(), f"SHA256:{shown}", f"sha256={digest.hex()} "):
-        assert read_fingerprint(text) == digest
+        assert fingerprints.read(text) == digest
     for text in ("", digest.hex()[:-1], digest.hex() + "0", "zz" * 32, shown + ":00"):
         with pytest.raises(InputError):
-            read_fingerprint(text)
+            fingerprints.read(text)
 
 
 def messages() -> list[Any]:
@@ -624,7 +623,7 @@ def test_create(tmp_path: Path) -> None:
     found = place.existing(made.folder).settings()
     assert found.federation.name == "Ours" and found.gateway.names == ("a.example",)
     assert found.run == Settings()
-    assert read_fingerprint(made.fingerprint())
+    assert fingerprints.read(made.fingerprint())
     assert not made.renew(found.gateway.names)
 
 
@@ -653,7 +652,7 @@ def test_a_creation_that_fails_leaves_nothing(
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(place.os, "fsync", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(InputError, match="No space"):
         place.create(tmp_path / "ours")
     assert list(tmp_path.iterdir()) == []

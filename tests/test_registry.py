@@ -142,7 +142,7 @@ def test_a_crash_leaves_the_rollback_undone_or_done(
             roll_back(federation, registry, "1")
     assert (current(place), rollbacks(place)) == (2, [])
     with monkeypatch.context() as patched:
-        patched.setattr("server.files.os.open", crash)  # after the rename
+        patched.setattr("common.files.sync_folder", crash)  # after the rename
         with pytest.raises(KeyboardInterrupt):
             roll_back(federation, registry, "1")
     assert current(place) == 1

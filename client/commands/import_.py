@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from client.home import open_vault
+from common.say import say
 
 if TYPE_CHECKING:
     from client.vault import Vault
@@ -38,4 +39,4 @@ def _import(vault: Vault, file: Path) -> None:
         records = read_records(file)
     with bar(f"Importing {file.name}", len(records)) as step:
         added = vault.records.add(records, file.name, step)
-    print(f"{visible(file)}: {added.new} records are new, {added.known} were there already.")  # noqa: T201
+    say(f"{visible(file)}: {added.new} records are new, {added.known} were there already.")

@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from client.home import asking, given, home
+from common.say import say
 
 
 def add(commands: Any) -> None:
@@ -29,12 +30,12 @@ def run(options: argparse.Namespace) -> int:
     folder = home(options)
     Vault.create(folder, unlock).close()
     kept = "its passphrase, which nobody can recover," if by_passphrase else "the OS keyring"
-    print(f"The vault is in {folder}; {kept} opens it.")  # noqa: T201
+    say(f"The vault is in {folder}; {kept} opens it.")
     if spent := watermark.others():
         most = max(one.epsilon for one in spent)
-        print(  # noqa: T201
+        say(
             f"Another vault on this machine has spent ε {most:.2f} of an example. What is imported "
             "here too is charged in both, and nothing adds that up."
         )
-    print("`privity-client import FILE` brings in what it shall learn from.")  # noqa: T201
+    say("`privity-client import FILE` brings in what it shall learn from.")
     return 0

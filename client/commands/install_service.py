@@ -11,6 +11,7 @@ from xml.sax.saxutils import escape
 
 from client.home import FILE_VARIABLE, home
 from common.processes import NOWHERE, python
+from common.say import say
 
 NAME = "privity-client"
 LABEL = "org.privity.client"
@@ -41,12 +42,12 @@ def run(options: argparse.Namespace) -> int:
     mac, models = sys.platform == "darwin", cache_dir().absolute()
     text, file, hint = (_launchd if mac else _systemd)(command, models)
     if options.show:
-        print(text, end="")  # noqa: T201
+        say(text, end="")
         return 0
     for needed in (file.parent, models):
         needed.mkdir(parents=True, exist_ok=True)
     file.write_text(text)
-    print(f"{file} is written. Switch it on: {hint}")  # noqa: T201
+    say(f"{file} is written. Switch it on: {hint}")
     return 0
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from client.home import ask_once, open_vault
+from common.say import say, say_aside
 
 if TYPE_CHECKING:
     from client.joining import Membership
@@ -51,16 +52,16 @@ def run(options: argparse.Namespace) -> int:
         offer = joining.offered(options.url, options.ca_fingerprint)
         asked, verdict = _shown(vault.store, offer)
         if not _agreed(options, verdict):
-            print("Not joined; the invite is still good.")  # noqa: T201
+            say("Not joined; the invite is still good.")
             return 0
         joined = _joined(options, vault.store)
         membership.keep(vault.store, joined)
         prospects.note_settings(vault.store, offer.settings)
         if asked:
             prospects.note_asked(vault.store, asked, prospects.so_far(vault.store.ledger))
-    print(f"This device is member {joined.member} of {joined.federation!r}.")  # noqa: T201
+    say(f"This device is member {joined.member} of {joined.federation!r}.")
     if options.no_start:
-        print("Next: privity-client start")  # noqa: T201
+        say("Next: privity-client start")
         return 0
     return start.begin(options)
 
@@ -102,7 +103,7 @@ def _verdict(rows: Sequence[Row]) -> str:
 def _agreed(options: argparse.Namespace, verdict: str) -> bool:
     """Whether to go on; asked where somebody can answer."""
     if verdict:
-        print(verdict, file=sys.stderr)  # noqa: T201
+        say_aside(verdict)
     if options.yes or not sys.stdin.isatty():
         return True
     try:

@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from client.home import open_vault
+from common.say import say
 
 
 def add(commands: Any) -> None:
@@ -31,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
             if not options.anyway:
                 error.hint = f"{error.hint} Or forget the keys all the same: --anyway.".strip()
                 raise
-            print(f"The operator was not told: {error.message}")  # noqa: T201
+            say(f"The operator was not told: {error.message}")
         membership.forget(store)
-    print(f"This device has left {known.federation!r}.")  # noqa: T201
+    say(f"This device has left {known.federation!r}.")
     return 0

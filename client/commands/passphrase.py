@@ -8,6 +8,7 @@ from typing import Any
 
 from client.home import from_file, from_terminal, home, usual_unlock
 from common.errors import InputError
+from common.say import say
 
 
 def add(commands: Any) -> None:
@@ -42,5 +43,5 @@ def run(options: argparse.Namespace) -> int:
             new = Passphrase(from_terminal)
         vault.rekey(new, old)
     opens = "the OS keyring" if options.keyring else "the new passphrase"
-    print(f"From now on {opens} opens the vault.")  # noqa: T201
+    say(f"From now on {opens} opens the vault.")
     return 0

@@ -7,6 +7,7 @@ from typing import Any
 
 from client.home import open_vault
 from common.errors import InputError
+from common.say import say
 
 
 def add(commands: Any) -> None:
@@ -32,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
             vault.store.put(policy.KEY, current.encode())
     for name in policy.names():
         setting = f"{name}={policy.shown(current, name)}"
-        print(f"{setting:28} {policy.meaning(name)}")  # noqa: T201
+        say(f"{setting:28} {policy.meaning(name)}")
     return 0
 
 

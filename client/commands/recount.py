@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from client.home import open_vault
+from common.say import say
 
 
 def add(commands: Any) -> None:
@@ -29,13 +30,13 @@ def run(options: argparse.Namespace) -> int:
         store = vault.store
         before = so_far(store.ledger)
         if not watermark.missing(vault):
-            print("Nothing is missing in the ledger, as far as this machine knows.")  # noqa: T201
+            say("Nothing is missing in the ledger, as far as this machine knows.")
             return 0
         with store.together():
             for key in [key for prefix in OF_ROUNDS for key in store.keys(prefix)]:
                 store.drop(key)
         lines, after = watermark.recount(vault), so_far(store.ledger)
-    print(  # noqa: T201
+    say(
         f"{lines} lines are charged again. ε of an example: {before.record_epsilon:.2f} before, "
         f"{after.record_epsilon:.2f} now."
     )

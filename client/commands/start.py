@@ -6,7 +6,6 @@ import argparse
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from client.home import ask_once, home, open_vault
 from common.processes import NOWHERE, PRIVATE, environment, python
+from common.say import say, say_aside
 from common.wheels import cache_dir
 
 LOG = "client.log"
@@ -64,9 +64,9 @@ def begin(options: argparse.Namespace) -> int:
             raise PrivityError("The background process did not start.", f"See {folder / LOG}.")
         if not said and time.monotonic() - began > SLOW_S:
             said = True
-            print("Starting takes long; Ctrl-C ends the waiting alone.", file=sys.stderr)  # noqa: T201
+            say_aside("Starting takes long; Ctrl-C ends the waiting alone.")
         time.sleep(0.05)
-    print(f"Taking part in {name!r}, process {process.pid}.")  # noqa: T201
+    say(f"Taking part in {name!r}, process {process.pid}.")
     return 0
 
 

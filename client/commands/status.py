@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from client.home import home, open_vault
+from common.say import say
 
 if TYPE_CHECKING:
     from client.store import Store
@@ -35,10 +36,10 @@ def run(options: argparse.Namespace) -> int:
     with open_vault(options) as vault:
         found = _found(vault, home(options))
     if options.json:
-        print(json.dumps(found))  # noqa: T201
+        say(json.dumps(found))
         return 0
     for name, value in _lines(found):
-        print(f"{visible(name):12}{visible(value)}")  # noqa: T201
+        say(f"{visible(name):12}{visible(value)}")
     return 0
 
 

@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 from client.home import home
+from common.say import say
 
 PATIENCE_S = 30.0
 
@@ -28,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
     lock = home(options) / LOCK
     process = owner(lock)
     if not process:
-        print("Nothing is running.")  # noqa: T201
+        say("Nothing is running.")
         return 0
     with contextlib.suppress(ProcessLookupError):
         os.kill(process, signal.SIGTERM)
@@ -38,5 +39,5 @@ def run(options: argparse.Namespace) -> int:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
         time.sleep(0.05)
-    print(f"Process {process} has ended.")  # noqa: T201
+    say(f"Process {process} has ended.")
     return 0

@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from client.home import open_vault
+from common.say import say
 
 
 def add(commands: Any) -> None:
@@ -39,12 +40,12 @@ def run(options: argparse.Namespace) -> int:
         if result.personal is not None:
             adapters.keep_personal(vault.store, have.settings, result.personal)
     several = result.task.several
-    print(  # noqa: T201
+    say(
         f"{result.heldout} held-out {several}, {result.task.unit}: {result.base_loss:.3f} base, "
         f"{result.before_loss:.3f} before, {result.after_loss:.3f} after learning from "
         f"{result.train} {several}."
     )
-    print(result.reason)  # noqa: T201
+    say(result.reason)
     return 0
 
 

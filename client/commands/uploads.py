@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from client.home import open_vault
 from common import strict_json
+from common.say import say
 
 if TYPE_CHECKING:
     from client.ledger import Entry, Spent
@@ -46,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
     with open_vault(options) as vault:
         found = listing(vault.store)
     if options.json:
-        print(strict_json.encode(found))  # noqa: T201
+        say(strict_json.encode(found))
         return 0
     from common.terminal import console, show_table
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from torch import nn
 
 from common.adapter.plan import TRAINED_PARTS, AdapterPlan, Site, Vector
 from common.errors import InputError
+from common.quiet import no_warnings
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
@@ -112,8 +112,7 @@ def attach(base: PreTrainedModel, shared: AdapterPlan, personal: AdapterPlan) ->
     """Put both adapters on the base, at their published start, nothing trainable, none active."""
     from peft import get_peft_model
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # PEFT renames the base after its folder; undone below
+    with no_warnings():  # PEFT renames the base after its folder; undone below
         model = get_peft_model(base, lora_config(shared), adapter_name=SHARED)
         model.add_adapter(PERSONAL, lora_config(personal))
     for config in model.peft_config.values():

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import io
 import re
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
+
+from common.outcomes import DONE
+from common.quiet import no_warnings
 
 WIDTH_IN = 5.6
 COLORS = {  # drawn colour: CSS variable that replaces it
@@ -34,8 +36,8 @@ def svg_of(height_in: float, draw: Callable[[Any], None]) -> str:
     from matplotlib.figure import Figure
 
     out = io.StringIO()
-    with matplotlib.rc_context(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # names in scripts that its own font lacks
+    # Warned of: names in scripts that matplotlib's own font lacks.
+    with matplotlib.rc_context(), no_warnings(category=UserWarning):
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(STYLE)
         figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
@@ -60,8 +62,8 @@ def draw_rounds(panels: Any, log: Sequence[dict[str, Any]]) -> None:
     devices, seconds = panels
     log = [one for one in log[:-1] if one.get("charged", True)] + list(log[-1:])
     rounds = [entry["round"] for entry in log]
-    done = [entry["survivors"] if entry["status"] == "done" else 0 for entry in log]
-    lost = [entry for entry in log if entry["status"] != "done"]
+    done = [entry["survivors"] if entry["status"] == DONE else 0 for entry in log]
+    lost = [entry for entry in log if entry["status"] != DONE]
     devices.bar(rounds, [entry["cohort"] for entry in log], color=INK["line"], width=0.7)
     devices.bar(rounds, done, color=INK["shared"], width=0.7)
     devices.plot([entry["round"] for entry in lost], [entry["cohort"] / 2 for entry in lost], "x",

@@ -10,7 +10,6 @@ Rényi accountant (Mironov 2017) speaks, which can also be chosen for everything
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -22,6 +21,7 @@ from scipy.optimize import brentq
 
 from common.errors import BudgetExceededError
 from common.privacy.gaussian import gaussian_epsilon, gaussian_mu
+from common.quiet import no_warnings
 
 PRV, RDP = "prv", "rdp"
 SIGMA_RANGE = (2.0**-10, 2.0**20)
@@ -128,8 +128,7 @@ def _prv(events: Sequence[Release], delta: float) -> float:
 
     accountant = PRVAccountant()
     accountant.history = [(e.noise_multiplier, e.sample_rate, e.steps) for e in events]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of orders, in the search for its domain
+    with no_warnings():  # of orders, in the search for its domain
         try:
             found = float(accountant.get_epsilon(delta=delta))
         except (ArithmeticError, RuntimeError, ValueError, MemoryError):
@@ -141,8 +140,7 @@ def _renyi(events: Sequence[Release], delta: float) -> float:
     from opacus.accountants.analysis.rdp import get_privacy_spent
 
     spent = np.sum([e.steps * _renyi_of(e.noise_multiplier, e.sample_rate) for e in events], axis=0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the best order is the largest or the smallest one
+    with no_warnings():  # the best order is the largest or the smallest one
         return float(get_privacy_spent(orders=ORDERS, rdp=spent, delta=delta)[0])
 
 

@@ -8,7 +8,6 @@ alone import Opacus.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 
 from common.errors import PrivityError
 from common.privacy.noise import gaussian, poisson_batch
+from common.quiet import no_warnings
 from common.randomness import Random
 
 Example = Any
@@ -69,8 +69,8 @@ def private_steps(
     hooks = GradSampleHooks(layers, loss_reduction="sum")
     private = _PrivateOptimizer(optimizer, settings, random)
     try:
-        with warnings.catch_warnings():  # the lowest layer's input needs no gradient, rightly
-            warnings.filterwarnings("ignore", message="Full backward hook is firing")
+        # The lowest layer's input needs no gradient, rightly.
+        with no_warnings("Full backward hook is firing"):
             for _ in range(settings.steps):
                 chosen = poisson_batch(len(examples), settings.sample_rate, random)
                 _private_step(private, [examples[i] for i in chosen], batches, loss_sum)

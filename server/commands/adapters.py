@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common import strict_json
+from common.fingerprints import short
+from common.outcomes import DONE
+from common.say import say
 from server.commands import place_of, with_folder
 
 if TYPE_CHECKING:
@@ -17,7 +20,6 @@ if TYPE_CHECKING:
 PUBLISHED = "published (UTC)"
 GAIN = "gain over base"  # takes that column's place where there are evaluations
 COLUMNS = ("version", "devices", "from", "ε record", "ε user", PUBLISHED, "SHA-256")
-DIGITS = 12  # of a digest; 80 columns hold the table
 
 
 def add(commands: Any) -> None:
@@ -30,7 +32,7 @@ def add(commands: Any) -> None:
 def _act(options: argparse.Namespace) -> int:
     folder = place_of(options).federation
     if options.json:
-        print(strict_json.encode(_in_full(folder / "server"), indent=1))  # noqa: T201
+        say(strict_json.encode(_in_full(folder / "server"), indent=1))
     else:
         _tell(folder)
     return 0
@@ -81,7 +83,7 @@ def _rows(folder: Path, rounds: list[RoundEntry]) -> list[list[str]]:
 
     known, rows = provenances(folder), []
     for one in rounds:
-        if one.status != "done":
+        if one.status != DONE:
             rows.append([str(one.round), one.status])
             continue
         row = [str(one.round), f"{one.survivors} of {one.cohort}"]
@@ -91,7 +93,7 @@ def _rows(folder: Path, rounds: list[RoundEntry]) -> list[list[str]]:
             row += [_minute(origin.published_at)]
         else:
             row += ["?"] * 4
-        rows.append([*row, one.adapter_sha256[:DIGITS]])
+        rows.append([*row, short(one.adapter_sha256)])
     return rows
 
 

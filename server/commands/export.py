@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from common.say import say
 from server.commands import place_of, registry_of, with_folder
 
 
@@ -26,5 +27,5 @@ def _act(options: argparse.Namespace) -> int:
     find_version(place.federation / "server", options.version)
     target = Path(options.target)
     number = export(place.federation, registry_of(place), options.version, target)
-    print(f"The adapter of round {number} is in {target}.")  # noqa: T201
+    say(f"The adapter of round {number} is in {target}.")
     return 0

@@ -7,6 +7,8 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
+from common.say import say
+
 
 def add(commands: Any) -> None:
     """Put it on the command line."""
@@ -25,9 +27,9 @@ def _act(options: argparse.Namespace) -> int:
     from server.place import create
 
     place = create(Path(options.folder), name=options.name, names=options.host, port=options.port)
-    print(f"The federation {options.name!r} is in {place.folder}.")  # noqa: T201
-    print(f"Settings: {place.settings_file}. Keep keys/ to yourself, with a copy.")  # noqa: T201
+    say(f"The federation {options.name!r} is in {place.folder}.")
+    say(f"Settings: {place.settings_file}. Keep keys/ to yourself, with a copy.")
     if not options.host:
-        print("Only this machine can join: name others' way here with --host.")  # noqa: T201
-    print(f"Next: privity-server up --dir {quote(options.folder)}")  # noqa: T201
+        say("Only this machine can join: name others' way here with --host.")
+    say(f"Next: privity-server up --dir {quote(options.folder)}")
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from common.say import say
 from server.commands import place_of, with_folder
 
 
@@ -32,7 +33,7 @@ def _act(options: argparse.Namespace) -> int:
     try:
         for _ in range(options.count):
             code = enrolment.invite(options.hours)
-            print(  # noqa: T201
+            say(
                 f"privity-client join https://{host}:{gateway.port} {code} "
                 f"--ca-fingerprint {place.fingerprint()}"
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from common.say import say
 from server.commands import place_of, with_folder
 
 
@@ -24,5 +25,5 @@ def _act(options: argparse.Namespace) -> int:
         enrolment.revoke(options.member, nodes_of(place).unregister)
     finally:
         enrolment.close()
-    print(f"Member {options.member} is shut out; its keys are never admitted again.")  # noqa: T201
+    say(f"Member {options.member} is shut out; its keys are never admitted again.")
     return 0

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
+from common.fingerprints import short
+from common.say import say, say_aside
 from server.commands import place_of, registry_of, with_folder
 
 
@@ -25,13 +26,13 @@ def _act(options: argparse.Namespace) -> int:
     place = place_of(options)
     find_version(place.federation / "server", options.version)
     entry = roll_back(place.federation, registry_of(place), options.version, _waiting)
-    print(  # noqa: T201
+    say(
         f"From round {entry.after + 1} on, rounds start from version {entry.to} "
-        f"({entry.adapter_sha256[:16]}). Nothing was deleted."
+        f"({short(entry.adapter_sha256)}). Nothing was deleted."
     )
     return 0
 
 
 def _waiting() -> None:
     words = "A round is being made; waiting for its end. Ctrl-C to leave all as it is."
-    print(words, file=sys.stderr, flush=True)  # noqa: T201
+    say_aside(words)

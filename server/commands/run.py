@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from common.outcomes import ABANDONED, HELD
+from common.say import say, say_aside
 from server.commands import place_of, with_folder
 
 if TYPE_CHECKING:
@@ -61,14 +62,14 @@ def _act(options: argparse.Namespace) -> int:
     check_reachable(settings, LEAST_DIMENSION)
     wanted, unspent = options.rounds or left, left_unspent(place.federation)
     if options.resume:
-        print(f"No longer on hold. {resume(place.federation).why()}")  # noqa: T201
+        say(f"No longer on hold. {resume(place.federation).why()}")
     elif hold := on_hold(place.federation):
         raise InputError(hold.why(), HOW_TO_GO_ON)
     write_plan(place.federation, Plan(done + unspent + wanted, every_s))
     until = done + wanted
-    print(f"Rounds {done + 1} to {until} of {settings.rounds} are asked for.")  # noqa: T201
+    say(f"Rounds {done + 1} to {until} of {settings.rounds} are asked for.")
     if not is_up(place):
-        print("None is made before the federation is up: `privity-server up`.")  # noqa: T201
+        say("None is made before the federation is up: `privity-server up`.")
     return 0 if options.no_wait else _watch(place.federation, done + unspent, wanted)
 
 
@@ -93,19 +94,19 @@ def _watch(folder: Path, before: int, wanted: int) -> int:
             waits = _tell_why_not(folder, waits)
         for entry in new:
             seen.append(entry)
-            print(_told(entry), flush=True)  # noqa: T201
-            if entry.status == "held" and (hold := on_hold(folder)):
-                print(f"{hold.why()} {HOW_TO_GO_ON}")  # noqa: T201
+            say(_told(entry), at_once=True)
+            if entry.status == HELD and (hold := on_hold(folder)):
+                say(f"{hold.why()} {HOW_TO_GO_ON}")
                 return 1
-    if any(entry.status != "abandoned" for entry in seen):
+    if any(entry.status != ABANDONED for entry in seen):
         return 0
-    print(f"privity-server: {_nothing_done(seen)}", file=sys.stderr)  # noqa: T201
+    say_aside(f"privity-server: {_nothing_done(seen)}")
     return 1
 
 
 def _told(entry: RoundEntry) -> str:
     of = f"{entry.survivors} of {entry.cohort} devices, {entry.seconds:.1f} s"
-    if entry.status != "abandoned":
+    if entry.status != ABANDONED:
         return f"round {entry.round}: {entry.status}, {of}"
     free = "" if entry.charged else "; nobody was charged, and it can be tried again"
     return f"round {entry.round}: abandoned, {of}{free}: {entry.why}"
@@ -126,7 +127,7 @@ def _tell_why_not(folder: Path, told: str) -> str:
 
     waits = str(figures.read(folder.parent / "log" / figures.ROUNDS).get(figures.WAITS, ""))
     if waits and waits != told:
-        print(f"no round is being made: {waits}", flush=True)  # noqa: T201
+        say(f"no round is being made: {waits}", at_once=True)
     return waits
 
 

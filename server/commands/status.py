@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from common.outcomes import ABANDONED
+from common.say import say
 from server.commands import place_of, with_folder
 
 NOT_UP = "not up"
@@ -36,13 +38,13 @@ def _act(options: argparse.Namespace) -> int:
     asked = read_plan(place.federation)
     wanted = f", {last_asked(place.federation, settings.rounds)} asked for" if asked else ""
     busy = "; a round is being made" if round_under_way(place.federation) else ""
-    print(f"{place.settings().federation.name}: {up}")  # noqa: T201
-    print(f"rounds: {done} of {settings.rounds}{wanted}{busy}")  # noqa: T201
+    say(f"{place.settings().federation.name}: {up}")
+    say(f"rounds: {done} of {settings.rounds}{wanted}{busy}")
     waits = figures.read(place.log / figures.ROUNDS).get(figures.WAITS)
     if waits and up != NOT_UP:  # what an `up` that was killed had noted is not true for ever
-        print(f"no round is being made: {waits}")  # noqa: T201
-    if (log := history(place.federation / "server")) and log[-1].status == "abandoned":
-        print(f"the last attempt was abandoned: {log[-1].why}")  # noqa: T201
+        say(f"no round is being made: {waits}")
+    if (log := history(place.federation / "server")) and log[-1].status == ABANDONED:
+        say(f"the last attempt was abandoned: {log[-1].why}")
     if hold := on_hold(place.federation):
-        print(f"{hold.why()} {HOW_TO_GO_ON}")  # noqa: T201
+        say(f"{hold.why()} {HOW_TO_GO_ON}")
     return 0

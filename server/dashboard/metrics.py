@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
+from common.outcomes import ABANDONED, DONE, HELD
 from server.dashboard.quality import DRAWN
 from server.dashboard.situation import Situation
 from server.evaluations import latest
@@ -38,10 +39,10 @@ class _Once:
 def _rounds(situation: Situation) -> Iterator[Metric]:
     rounds, done = situation.rounds, situation.done
     outcomes = CounterMetricFamily("privity_rounds", "Rounds by outcome.", labels=["outcome"])
-    outcomes.add_metric(["done"], len(done))
-    held = sum(entry.status == "held" for entry in rounds)
-    outcomes.add_metric(["abandoned"], len(rounds) - len(done) - held)
-    outcomes.add_metric(["held"], held)
+    outcomes.add_metric([DONE], len(done))
+    held = sum(entry.status == HELD for entry in rounds)
+    outcomes.add_metric([ABANDONED], len(rounds) - len(done) - held)
+    outcomes.add_metric([HELD], held)
     yield outcomes
     survivors = sum(entry.survivors for entry in rounds)
     yield CounterMetricFamily(

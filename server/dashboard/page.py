@@ -8,6 +8,8 @@ from functools import lru_cache
 from statistics import median
 from typing import Any
 
+from common.fingerprints import short
+from common.outcomes import ABANDONED
 from common.page.document import document
 from common.page.drawing import draw_rounds, svg_of
 from common.page.markup import cells_of, facts_of, section, text, warning
@@ -83,7 +85,7 @@ def _warnings(situation: Situation) -> str:
 
 def _lost_last(rounds: Sequence[RoundEntry]) -> int:
     lost = 0
-    while lost < len(rounds) and rounds[-1 - lost].status == "abandoned":
+    while lost < len(rounds) and rounds[-1 - lost].status == ABANDONED:
         lost += 1
     return lost
 
@@ -203,7 +205,7 @@ def _adapter(situation: Situation, entry: RoundEntry) -> list[str]:
     name = f"{entry.round}" + (" (current)" if entry.round == situation.current else "")
     devices = f"{entry.survivors:,} of {entry.cohort:,}"
     origin = situation.origins.get(entry.round)
-    digest = f"<code>{text(entry.adapter_sha256[:12])}</code>"
+    digest = f"<code>{text(short(entry.adapter_sha256))}</code>"
     if not origin:
         return [name, "?", devices, "?", "?", "?", "?", "?", digest]
     found = latest(situation.evaluations).get(entry.round)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from common.errors import PrivityError
+from common.outcomes import DONE
 from server import figures, registry
 from server.evaluations import Evaluation
 from server.hold import Hold, on_hold
@@ -89,7 +90,7 @@ class Situation:
     @property
     def done(self) -> list[RoundEntry]:
         """The rounds that published a version."""
-        return [entry for entry in self.rounds if entry.status == "done"]
+        return [entry for entry in self.rounds if entry.status == DONE]
 
     @property
     def missing(self) -> list[str]:

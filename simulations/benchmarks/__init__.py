@@ -14,9 +14,10 @@ from rich.console import Console
 
 from common import strict_json
 from common.errors import InputError
+from common.say import say, say_aside
 from common.terminal import console, show_table
 from simulations.benchmarks.machine import machine, versions
-from simulations.benchmarks.timing import Row, progress
+from simulations.benchmarks.timing import Row
 
 __all__ = ["NAMES", "measure", "run_benchmark"]
 
@@ -32,7 +33,7 @@ def run_benchmark(name: str, *, as_json: bool, quick: bool) -> None:
     with Console(stderr=True).status(f"Measuring {name}; other work on this machine disturbs it."):
         result = measure(name, quick=quick)
     if as_json:
-        print(strict_json.encode(result))  # noqa: T201
+        say(strict_json.encode(result))
     else:
         _show(result)
 
@@ -47,7 +48,7 @@ def measure(name: str, *, quick: bool) -> dict[str, Any]:
     rows = []
     for row in _rows(name)(quick):
         rows.append(dataclasses.asdict(row))
-        progress(f"  {row.case}: {strict_json.encode(row.ours)}")  # a long run may be cut short
+        say_aside(f"  {row.case}: {strict_json.encode(row.ours)}")  # a long run may be cut short
     return {"name": name, **surroundings, "rows": rows}
 
 

@@ -15,9 +15,10 @@ from client.assistant.engine import Engine, Message, Scales
 from client.assistant.llamacpp import LlamaCppEngine
 from client.assistant.torch_engine import TorchEngine
 from common.config import Settings
+from common.say import say_aside
 from simulations.benchmarks import chat_agreement
 from simulations.benchmarks.chat_data import Person, people, settings_for
-from simulations.benchmarks.timing import Figures, Row, interleaved, progress
+from simulations.benchmarks.timing import Figures, Row, interleaved
 
 THREADS = 1
 REPEATS = 3
@@ -33,10 +34,10 @@ def rows(quick: bool) -> Iterator[Row]:
     before = torch.get_num_threads()
     torch.set_num_threads(THREADS)
     try:
-        progress("  fitting adapters")
+        say_aside("  fitting adapters")
         settings = settings_for(1 if quick else PERSONS)
         crowd = list(people(settings, QUICK_HELDOUT if quick else HELDOUT))
-        progress("  decoding")
+        say_aside("  decoding")
         yield speed_row(settings, crowd[0], QUICK_DECODED if quick else DECODED)
         yield chat_agreement.row(settings, crowd, THREADS)
     finally:

@@ -26,13 +26,14 @@ from client.assistant.torch_engine import TorchEngine
 from common.config import Settings
 from common.errors import PrivityError
 from common.models import gguf_file, load_tokenizer
+from common.say import say_aside
 from common.tasks import TASKS
 from common.tasks.task import Example
 from common.tokens import answer_ids, prompt_ids
 from simulations import devices
 from simulations.benchmarks.chat_data import DATA, Person
 from simulations.benchmarks.gguf_float32 import write_float32
-from simulations.benchmarks.timing import Figures, Row, progress
+from simulations.benchmarks.timing import Figures, Row
 
 ARMS = {"base": BASE, "shared": Scales(1.0, 0.0), "personal": Scales()}
 EFFECTS = (("shared", "base"), ("personal", "shared"))
@@ -48,7 +49,7 @@ def row(settings: Settings, crowd: Sequence[Person], threads: int) -> Row:
         assert source is not None
         write_float32(source, exact)
         for number, person in enumerate(crowd):
-            progress(f"  log-likelihoods of person {number + 1} of {len(crowd)}")
+            say_aside(f"  log-likelihoods of person {number + 1} of {len(crowd)}")
             for name, engine in _engines(settings, person.adapters, exact, threads):
                 for arm, scales in ARMS.items():
                     for tokens in person.heldout:

@@ -29,7 +29,7 @@ def operator(fed: Path, chosen: Chosen) -> Iterator[Place]:
     Raises:
         PrivityError: It did not come up in time.
     """
-    say(fed.parent, "server", "init", str(fed), "--port", str(free_port()))
+    output_of(fed.parent, "server", "init", str(fed), "--port", str(free_port()))
     place = Place(fed)
     ports = {"gateway": {"superlink_port": free_port()}, "dashboard": {"port": free_port()}}
     for section, values in [*ports.items(), *chosen.items()]:
@@ -57,7 +57,7 @@ def choose(settings: Path, section: str, values: Mapping[str, object]) -> None:
     settings.write_text(head + mark + rest)
 
 
-def say(folder: Path, which: str, *words: str, home: Path | None = None) -> str:
+def output_of(folder: Path, which: str, *words: str, home: Path | None = None) -> str:
     """What `privity-client` or `privity-server` prints.
 
     Raises:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from common.say import say_aside
 from simulations.benchmarks.load_run import Outcome, Window, run
-from simulations.benchmarks.timing import Figures, Row, progress
+from simulations.benchmarks.timing import Figures, Row
 
 SIZES, QUICK_SIZES = (50, 100, 200, 400, 800), (10,)
 PARTS = ("superlink", "gateway", "superexec", "serverapp", "dashboard", "up")
@@ -20,11 +21,11 @@ PARTS = ("superlink", "gateway", "superexec", "serverapp", "dashboard", "up")
 def rows(quick: bool) -> Iterator[Row]:
     """One case a size, up to the first at which not all rounds are made."""
     for devices in QUICK_SIZES if quick else SIZES:
-        progress(f"{devices} devices")
+        say_aside(f"{devices} devices")
         outcome = run(devices, idle_s=5.0 if quick else 20.0)
         yield row(outcome)
         for words in filter(None, [*outcome.failures[:3], outcome.trouble]):
-            progress(f"  {words}")
+            say_aside(f"  {words}")
         if outcome.trouble:
             break
 

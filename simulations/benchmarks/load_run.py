@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import PrivityError
+from common.outcomes import DONE
+from common.say import say_aside
 from server import figures
 from server.place import Place
 from server.plan import maker_of_rounds, rounds_done
 from server.registry import entries
-from simulations.benchmarks.deployment import operator, say
+from simulations.benchmarks.deployment import operator, output_of
 from simulations.benchmarks.load_devices import EXAMPLES, Invite, play
 from simulations.benchmarks.process_watch import Watch, watching
-from simulations.benchmarks.timing import progress
 
 PROCESSES = 2
 ROUNDS = 3
@@ -111,7 +112,9 @@ def settings(devices: int, rounds: int) -> dict[str, dict[str, object]]:
 
 
 def _measure(place: Place, outcome: Outcome, idle_s: float) -> None:
-    lines = say(place.folder, "server", "invite", "--dir", ".", "--count", str(outcome.devices))
+    lines = output_of(
+        place.folder, "server", "invite", "--dir", ".", "--count", str(outcome.devices)
+    )
     words = [line.split() for line in lines.splitlines()]
     invites = [(address, code, finger) for _, _, address, code, _, finger in words]
     with (
@@ -130,7 +133,7 @@ def _measure(place: Place, outcome: Outcome, idle_s: float) -> None:
 
 
 def _idle(place: Place, watch: Watch, idle_s: float) -> Window:
-    progress("  idle")
+    say_aside("  idle")
     time.sleep(SETTLE_S)
     gauge = Gauge(place, watch)
     time.sleep(idle_s)
@@ -140,20 +143,20 @@ def _idle(place: Place, watch: Watch, idle_s: float) -> Window:
 def _rounds(place: Place, watch: Watch, outcome: Outcome) -> None:
     """Make the rounds; the window opens when the first has its outcome."""
     whole = Gauge(place, watch)
-    say(place.folder, "server", "run", "--dir", ".", "--no-wait")
+    output_of(place.folder, "server", "run", "--dir", ".", "--no-wait")
     end, gauge, done = time.monotonic() + ROUNDS_S, None, 0
     while done < outcome.wanted and time.monotonic() < end:
         time.sleep(0.1)
         if (now := rounds_done(place.federation)) > done:
             done = now
-            progress(f"  round {done}")
+            say_aside(f"  round {done}")
             gauge = gauge or Gauge(place, watch)
             if done > 1:
                 outcome.pipelined = gauge.window()
     _await_counts(place)
     outcome.whole = whole.window()
     made = entries(place.federation / "server")
-    finished = [one for one in made if one.status == "done"]
+    finished = [one for one in made if one.status == DONE]
     outcome.rounds = [one.seconds for one in finished]
     outcome.least_survivors = min((one.survivors for one in finished), default=0)
     if len(finished) < outcome.wanted:

@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from statistics import median
 
+from common.say import say_aside
 from simulations.benchmarks import rounds_flower, rounds_ours
-from simulations.benchmarks.timing import Row, progress
+from simulations.benchmarks.timing import Row
 
 DEVICES, ROUNDS = 5, 6
 QUICK_DEVICES, QUICK_ROUNDS = 3, 2
@@ -21,9 +22,9 @@ QUICK_DEVICES, QUICK_ROUNDS = 3, 2
 def rows(quick: bool) -> Iterator[Row]:
     """One case: cold and pipelined rounds against stock ones."""
     devices, rounds = (QUICK_DEVICES, QUICK_ROUNDS) if quick else (DEVICES, ROUNDS)
-    progress("a stock Flower federation")
+    say_aside("a stock Flower federation")
     stock = rounds_flower.round_seconds(devices, rounds)
-    progress("ours")
+    say_aside("ours")
     ours = rounds_ours.round_seconds(devices, rounds)
     yield _row(devices, ours, stock)
 

@@ -12,9 +12,9 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+from common import quiet
 from common.errors import PrivityError
 from common.processes import environment, script
-from server.flower import QUIET
 from simulations.benchmarks.processes import ended, free_port
 
 PATIENCE_S = 180.0
@@ -82,7 +82,7 @@ def round_seconds(devices: int, rounds: int) -> list[float]:
 def _federation(folder: Path, devices: int) -> Iterator[dict[str, str]]:
     port = free_port()
     (folder / "home").mkdir()
-    surroundings = environment(QUIET | {"FLWR_HOME": str(folder / "home")})
+    surroundings = environment(quiet.flower(folder / "home"))
     (folder / "home/config.toml").write_text(
         f'[superlink]\ndefault = "stock"\n\n[superlink.stock]\naddress = "127.0.0.1:{port}"\n'
         "insecure = true\n"

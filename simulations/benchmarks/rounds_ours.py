@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from common.errors import PrivityError
-from simulations.benchmarks.deployment import operator, say
+from common.outcomes import DONE
+from simulations.benchmarks.deployment import operator, output_of
 
 WORDS = ["well", "thanks", "my", "friend", "how", "are", "you", "today", "and", "the", "cat"]
 MESSAGES = 12  # of a person and of whom they talk with, each
@@ -31,10 +32,10 @@ def round_seconds(devices: int, rounds: int) -> list[float]:
     try:
         chosen = {"run": SETTINGS | {"users": devices, "rounds": rounds}}
         with operator(folder / "fed", chosen), contextlib.ExitStack() as stack:
-            lines = say(folder, "server", "invite", "--dir", "fed", "--count", str(devices))
+            lines = output_of(folder, "server", "invite", "--dir", "fed", "--count", str(devices))
             for number, line in enumerate(lines.splitlines()):
                 stack.enter_context(_person(folder, number, line.split()[1:]))
-            say(folder, "server", "run", "--dir", "fed")
+            output_of(folder, "server", "run", "--dir", "fed")
             return _seconds(folder / "fed/federation/server/rounds")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -44,14 +45,14 @@ def round_seconds(devices: int, rounds: int) -> list[float]:
 def _person(folder: Path, number: int, join: list[str]) -> Iterator[None]:
     home, records = folder / f"person-{number}", folder / f"{number}.jsonl"
     records.write_text("".join(_messages(number)))
-    say(folder, "client", "init", "--passphrase", home=home)
-    say(folder, "client", "import", str(records), home=home)
-    say(folder, "client", "policy", "--set", *POLICY, home=home)
-    say(folder, "client", *join, home=home)
+    output_of(folder, "client", "init", "--passphrase", home=home)
+    output_of(folder, "client", "import", str(records), home=home)
+    output_of(folder, "client", "policy", "--set", *POLICY, home=home)
+    output_of(folder, "client", *join, home=home)
     try:
         yield
     finally:
-        say(folder, "client", "stop", home=home)
+        output_of(folder, "client", "stop", home=home)
 
 
 def _messages(seed: int) -> Iterator[str]:
@@ -65,6 +66,6 @@ def _messages(seed: int) -> Iterator[str]:
 
 def _seconds(rounds: Path) -> list[float]:
     entries = [json.loads(file.read_text()) for file in sorted(rounds.glob("*.json"))]
-    if any(entry["status"] != "done" for entry in entries):
+    if any(entry["status"] != DONE for entry in entries):
         raise PrivityError("A measured round was abandoned.")
     return [entry["seconds"] for entry in entries]

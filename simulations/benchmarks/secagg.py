@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from common.say import say_aside
 from simulations.benchmarks import secagg_member, secagg_server
 from simulations.benchmarks.secagg_member import MemberCase
 from simulations.benchmarks.secagg_server import ServerCase
-from simulations.benchmarks.timing import Row, progress
+from simulations.benchmarks.timing import Row
 
 MEMBER_CASES = (
     MemberCase(members=9, dimension=1_000_000),
@@ -27,8 +28,8 @@ QUICK_SERVER_CASES = (ServerCase(members=10, dimension=100_000),)
 def rows(quick: bool) -> Iterator[Row]:
     """One row for each case."""
     for member in QUICK_MEMBER_CASES if quick else MEMBER_CASES:
-        progress(f"a member: {member}")
+        say_aside(f"a member: {member}")
         yield secagg_member.row(member)
     for server in QUICK_SERVER_CASES if quick else SERVER_CASES:
-        progress(f"a whole round: {server}")
+        say_aside(f"a whole round: {server}")
         yield secagg_server.row(server)

@@ -19,6 +19,7 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from numpy.typing import NDArray
 
+from common.say import say_aside
 from common.secagg import Aggregator, RoundTerms, from_ring
 from simulations.benchmarks.secagg_member import streams_s
 from simulations.benchmarks.secagg_round import (
@@ -35,7 +36,7 @@ from simulations.benchmarks.secagg_round import (
     levels_of_update,
     terms_for,
 )
-from simulations.benchmarks.timing import Figures, Row, in_own_process, memory, progress
+from simulations.benchmarks.timing import Figures, Row, in_own_process, memory
 
 T = TypeVar("T")
 LOST = 0.1
@@ -112,7 +113,7 @@ class Driven:
         roster = self._timed("roster", server.roster, adverts)
         inboxes = self._timed("inboxes", server.inboxes, self._leg(SHARE, roster))
         lost = self._lost()
-        progress(f"  {MASK}")
+        say_aside(f"  {MASK}")
         for member, inbox in inboxes.items():
             if member not in lost:
                 [masked] = self._leg(MASK, {member: inbox}).values()
@@ -141,7 +142,7 @@ class Driven:
 
     def _leg(self, leg: str, sent: Mapping[int, bytes]) -> dict[int, bytes]:
         if leg != MASK:
-            progress(f"  {leg}")
+            say_aside(f"  {leg}")
         answers: dict[int, bytes] = {}
         for batch in _batches(sent):
             answers |= self.ask("leg", leg, batch)

@@ -37,11 +37,6 @@ class Row:
     ratios: Figures
 
 
-def progress(text: str) -> None:
-    """One line to stderr; a full benchmark takes many minutes."""
-    print(text, file=sys.stderr, flush=True)  # noqa: T201
-
-
 def interleaved(tasks: Mapping[str, Callable[[], Figures]], repeats: int) -> dict[str, Figures]:
     """Medians of what each task reports, over `repeats` passes after one to warm up.
 

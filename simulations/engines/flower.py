@@ -22,6 +22,7 @@ from pathlib import Path
 
 import httpx
 
+from common import quiet
 from common.bundle import manifest
 from common.config import Settings
 from common.errors import InputError, PrivityError
@@ -30,11 +31,6 @@ from simulations.display import Display
 from simulations.watching import attempts_made, round_watch
 
 CONNECTION = "sim"
-QUIET = {
-    "FLWR_LOG_LEVEL": "WARNING",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # silences a warning; leaves GPUs visible
-    "PYTHONUNBUFFERED": "1",
-}
 LONGEST_PLACE = 24  # bytes; Ray adds 83 to it, and an address has at most 107
 POLL_S, HEALTH_ANSWER_S = 0.5, 5.0
 COMPLETED = "finished:completed"
@@ -67,7 +63,7 @@ def simulate_with_flower(settings: Settings, display: Display) -> None:
 def _place(settings: Settings) -> Iterator[_Place]:
     """Temporary folders for one simulation."""
     base, port = _temporary_folder(), _free_port()
-    own = QUIET | {"FLWR_HOME": str(base / "home"), "RAY_TMPDIR": str(base / "r")}
+    own = quiet.flower(base / "home") | quiet.RAY | {"RAY_TMPDIR": str(base / "r")}
     for folder in ("home", "r", "cwd", "app"):
         (base / folder).mkdir()
     (base / "home/config.toml").write_text(

@@ -20,8 +20,8 @@ from simulations.report_page.words import (
     or_none,
     people_in,
     shown,
-    verdict_on,
 )
+from simulations.verdicts import verdict_on
 
 
 def people_plot(report: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from statistics import median
 from typing import Any
 
+from common.outcomes import HELD
 from common.page.drawing import draw_rounds, svg_of
 from common.page.markup import cells_of, facts_of, section, text
 from simulations.report_page.words import finished_in
@@ -17,7 +18,7 @@ def rounds(report: dict[str, Any]) -> str:
         return section("Rounds", "<p>No round took place.</p>")
     done = finished_in(report)
     words = f"{done} of {len(log)} rounds finished"
-    held = sum(entry["status"] == "held" for entry in log)
+    held = sum(entry["status"] == HELD for entry in log)
     if lost := len(log) - done - held:
         words += f"; {lost} abandoned (×): too few devices stayed, nothing was revealed"
     if held:

@@ -6,11 +6,7 @@ from typing import Any
 
 from common.page.markup import text, warning
 from simulations.report_page.words import (
-    BETTER,
     TOLD,
-    UNCHANGED,
-    UNKNOWN,
-    WORSE,
     change,
     delta,
     finished_in,
@@ -20,8 +16,8 @@ from simulations.report_page.words import (
     people_in,
     shown,
     upload,
-    verdict_on,
 )
+from simulations.verdicts import BETTER, UNCHANGED, UNKNOWN, WORSE, verdict_on
 
 
 def top(report: dict[str, Any]) -> str:

@@ -1,12 +1,14 @@
-"""A report's figures and verdicts in words, numbers with their units."""
+"""A report's figures in words, numbers with their units."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
+from common.outcomes import DONE
 from common.page.markup import text
 from common.tasks import metric_named
+from simulations.verdicts import BETTER, WORSE, verdict_on
 
 ARMS = {  # arm: word, mark in the text, mark in the plot, what it is
     "base": ("base", "●", "o", "the model as published"),
@@ -21,19 +23,6 @@ PAIRS = {
 }
 PERCENT = "%"
 TOLD = ("base", "shared", "personal")
-BETTER, WORSE = "better", "worse"
-UNCHANGED, UNKNOWN = "no significant change", "too few people to tell"
-
-
-def verdict_on(report: dict[str, Any], pair: str) -> str:
-    """What a 95 % interval says: a change counts only when 0 lies outside."""
-    interval = report["intervals"].get(pair)
-    if interval is None:
-        return UNKNOWN
-    low, high = interval
-    if not (low > 0 or high < 0):
-        return UNCHANGED
-    return BETTER if (high < 0) == (report["metric_names"]["better"] == "lower") else WORSE
 
 
 def change(report: dict[str, Any], pair: str) -> str:
@@ -137,7 +126,7 @@ def plural(number: int, one: str, many: str) -> str:
 
 def finished_in(report: dict[str, Any]) -> int:
     """Rounds that were not abandoned."""
-    return sum(entry["status"] == "done" for entry in report["rounds_log"])
+    return sum(entry["status"] == DONE for entry in report["rounds_log"])
 
 
 def is_number(value: Any) -> bool:
