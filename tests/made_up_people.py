@@ -1,4 +1,4 @@
-"""People of random words, a file each."""
+"""People of random words, a file each; and conversations as the chat scenario's wheel has them."""
 
 from __future__ import annotations
 
@@ -28,3 +28,22 @@ def write_people(folder: Path, count: int, *, answers: int = 10, seed: int = 0) 
                 lines.append(json.dumps(message))
         (folder / f"person{number:03d}.jsonl").write_text("\n".join(lines) + "\n")
     return folder
+
+
+def write_conversations(cache: Path, people: int, answers: int) -> None:
+    """Pairs of people who talk to each other, where the wheel of the scenario is unpacked."""
+    folder = cache / "wheels" / "chitchat-dataset-0.9.0" / "chitchat_dataset"
+    folder.mkdir(parents=True)
+    conversations = {}
+    for pair in range(people // 2):
+        names = (f"person {2 * pair}", f"person {2 * pair + 1}")
+        said = [
+            {
+                "sender": names[i % 2],
+                "text": f"{pair} says {i}",
+                "timestamp": f"2018-01-01T00:{i:02}:00Z",
+            }
+            for i in range(2 * answers + 1)
+        ]
+        conversations[str(pair)] = {"messages": [said]}
+    (folder / "dataset.json").write_text(json.dumps(conversations), encoding="utf-8")

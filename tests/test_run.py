@@ -139,8 +139,8 @@ def test_a_run_is_not_resumed_on_other_data(
     run(people, "run", "--rounds", "1", "--personal-epochs", "0")
     file = people / "person001.jsonl"
     file.write_text(file.read_text().replace('"text": "', '"text": "oh, '))
-    devices.everything.cache_clear()  # as a new process would
-    folder.people.cache_clear()
+    for kept in (devices.people, devices.everything, folder.people):
+        kept.cache_clear()  # as a new process would
     assert main(["run", "--resume", "--out", str(tmp_path / "run"), "--quiet"]) == 2
     assert "data changed" in capsys.readouterr().err
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from made_up_people import write_conversations
 
 from common.config import from_mapping
 from common.errors import InputError
@@ -18,22 +18,7 @@ PEOPLE, ANSWERS = 60, 10
 
 @pytest.fixture
 def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Pairs of people who talk to each other, in the cache, where the wheel is unpacked."""
-    folder = tmp_path / "wheels" / "chitchat-dataset-0.9.0" / "chitchat_dataset"
-    folder.mkdir(parents=True)
-    conversations = {}
-    for pair in range(PEOPLE // 2):
-        names = (f"person {2 * pair}", f"person {2 * pair + 1}")
-        said = [
-            {
-                "sender": names[i % 2],
-                "text": f"{pair} says {i}",
-                "timestamp": f"2018-01-01T00:{i:02}:00Z",
-            }
-            for i in range(2 * ANSWERS + 1)
-        ]
-        conversations[str(pair)] = {"messages": [said]}
-    (folder / "dataset.json").write_text(json.dumps(conversations), encoding="utf-8")
+    write_conversations(tmp_path, PEOPLE, ANSWERS)
     monkeypatch.setenv("PRIVITY_CACHE", str(tmp_path))
     chat._load.cache_clear()
     yield
