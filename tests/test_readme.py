@@ -110,6 +110,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     chat._load.cache_clear()
 
 
+@pytest.mark.long
 def test_a_researchers_commands_run(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_people(elsewhere / "my-people", 3)
     runs = arguments_of("privity-sim", "run")
