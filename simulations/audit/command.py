@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from common import strict_json
-from common.say import say
 from simulations.audit.checks import plan, run_audit
 from simulations.audit.display import progress, show
 from simulations.audit.page import write
@@ -33,7 +32,7 @@ def audit(*, quick: bool, variant: str, seed: int, as_json: bool, out: str) -> i
     with progress(len(steps)) as watch:
         report = run_audit(quick=quick, variant=variant, seed=seed, watch=watch)
     if as_json:
-        say(strict_json.encode(report.to_dict()))
+        print(strict_json.encode(report.to_dict()))  # noqa: T201
     else:
         show(report)
     if out:
