@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from client.database import transaction
-from common.records import Record
+from common.records import Record, record_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,9 @@ class Collection:
             "SELECT kind, content, at, split FROM records WHERE ? IN (kind, '') ORDER BY id",
             (kind or "",),
         )
-        return [Record(found, json.loads(content), at, split) for found, content, at, split in rows]
+        return [
+            record_of(found, json.loads(content), at, split) for found, content, at, split in rows
+        ]
 
     def state(self) -> tuple[int, int]:
         """Two numbers that change whenever a record comes or goes."""

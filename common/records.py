@@ -1,50 +1,209 @@
 """Records: what a person's file holds, one JSON object a line (docs/records.md).
 
-Strict: an unknown kind, key or type is refused with its file and line, and the message never
-quotes the value, which is somebody's private text.
+One dataclass a kind, which checks what it is given wherever a record is made. Strict: an unknown
+kind, key or type is refused, in a file with its line, and the message never quotes the value, which
+is somebody's private text.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import stat
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, ClassVar, TextIO
 
 from common import strict_json
 from common.errors import InputError
 
-COMMON_KEYS = {"kind", "at", "split"}
 TEXT, NUMBER, LIST, OBJECT = (str,), (int, float), (list,), (dict,)
-
-# kind → (required keys, optional keys), each with the JSON types it may have
-KINDS: dict[str, tuple[dict[str, tuple[type, ...]], dict[str, tuple[type, ...]]]] = {
-    "message": ({"text": TEXT, "author": TEXT, "conversation": TEXT}, {}),
-    "fact": ({"text": TEXT}, {}),
-    "rating": ({"item": TEXT, "title": TEXT, "value": NUMBER}, {"text": TEXT, "tags": LIST}),
-    "measurement": ({"name": TEXT, "value": NUMBER, "unit": TEXT}, {}),
-    "transaction": ({"amount": NUMBER, "currency": TEXT, "payee": TEXT}, {"category": TEXT}),
-    "answer": ({"question": TEXT, "answer": TEXT}, {}),
-    "example": ({"text": TEXT}, {"label": TEXT, "probabilities": OBJECT}),
-    "tagged": ({"tokens": LIST, "tags": LIST}, {}),
-}
 AUTHORS = ("me", "other", "assistant")
 SPLITS = ("train", "heldout")
 MOST_CHARACTERS = 10_000_000  # in one line, so that a file of something else fills no memory
 HINT = "Name a file of JSON lines (docs/records.md)."
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One record. `values` holds the keys of its kind; its repr shows none of them."""
+def _key(*types: type, optional: bool = False, choices: tuple[str, ...] = ()) -> Any:
+    """A key of a kind: the JSON types its value may have, and the values where few are allowed."""
+    rules = {"types": types, "choices": choices}
+    if optional:
+        return dataclasses.field(default=None, metadata=rules)
+    return dataclasses.field(metadata=rules)
 
-    kind: str
-    values: dict[str, Any] = field(repr=False)
-    at: str | None = None
-    split: str | None = None
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Record:
+    """What all kinds of records have in common. The repr shows nothing of the content.
+
+    Checked whenever one is made.
+
+    Attributes:
+        at: When, in one form that sorts as text.
+        split: `train` or `heldout`, where the record says what it is for.
+
+    Raises:
+        InputError: A value has the wrong type or is none of those allowed. It is not quoted.
+    """
+
+    kind: ClassVar[str]
+    at: str | None = _key(*TEXT, optional=True)
+    split: str | None = _key(*TEXT, optional=True, choices=SPLITS)
+
+    def __post_init__(self) -> None:
+        kind: Any = type(self)
+        for name, optional, types, choices in _rules(kind):
+            value = getattr(self, name)
+            if value is None and optional:
+                continue
+            if not isinstance(value, types) or isinstance(value, bool):
+                wanted = " or ".join(one.__name__ for one in types)
+                raise InputError(f"{name!r} is a {type(value).__name__}, wanted {wanted}.")
+            if choices and value not in choices:
+                raise InputError(f"{name!r} must be one of {', '.join(choices)}.")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(redacted)"
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The keys of its kind that it has, as JSON values."""
+        own = {name: getattr(self, name) for name in keys_of(type(self))}
+        return {name: value for name, value in own.items() if value is not None}
+
+
+@lru_cache
+def _rules(kind: type[Any]) -> list[tuple[str, bool, tuple[type, ...], tuple[str, ...]]]:
+    """Name, whether it may be missing, types and choices of each key."""
+    return [
+        (field.name, field.default is None, field.metadata["types"], field.metadata["choices"])
+        for field in dataclasses.fields(kind)
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Message(Record):
+    """Something that was said in a conversation."""
+
+    kind = "message"
+    text: str = _key(*TEXT)
+    author: str = _key(*TEXT, choices=AUTHORS)
+    conversation: str = _key(*TEXT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Fact(Record):
+    """Something that is so."""
+
+    kind = "fact"
+    text: str = _key(*TEXT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Rating(Record):
+    """What the person thinks of an item."""
+
+    kind = "rating"
+    item: str = _key(*TEXT)
+    title: str = _key(*TEXT)
+    value: float = _key(*NUMBER)
+    text: str | None = _key(*TEXT, optional=True)
+    tags: Sequence[Any] | None = _key(*LIST, optional=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Measurement(Record):
+    """A measured quantity, such as a weight."""
+
+    kind = "measurement"
+    name: str = _key(*TEXT)
+    value: float = _key(*NUMBER)
+    unit: str = _key(*TEXT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Transaction(Record):
+    """Money that came or went."""
+
+    kind = "transaction"
+    amount: float = _key(*NUMBER)
+    currency: str = _key(*TEXT)
+    payee: str = _key(*TEXT)
+    category: str | None = _key(*TEXT, optional=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Answer(Record):
+    """A question and its answer."""
+
+    kind = "answer"
+    question: str = _key(*TEXT)
+    answer: str = _key(*TEXT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Labelled(Record):
+    """A text with its label, or with a probability for each label."""
+
+    kind = "example"
+    text: str = _key(*TEXT)
+    label: str | None = _key(*TEXT, optional=True)
+    probabilities: Mapping[str, Any] | None = _key(*OBJECT, optional=True)
+
+    def __post_init__(self) -> None:
+        Record.__post_init__(self)
+        if (self.label is None) == (self.probabilities is None):
+            raise InputError("an example needs either 'label' or 'probabilities'.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Tagged(Record):
+    """A sentence with a tag for each token."""
+
+    kind = "tagged"
+    tokens: Sequence[Any] = _key(*LIST)
+    tags: Sequence[Any] = _key(*LIST)
+
+
+KINDS: dict[str, type[Record]] = {
+    one.kind: one
+    for one in (Message, Fact, Rating, Measurement, Transaction, Answer, Labelled, Tagged)
+}
+
+
+def keys_of(kind: type[Record]) -> list[str]:
+    """The keys that only this kind has, in order."""
+    common = {field.name for field in dataclasses.fields(Record)}
+    return [field.name for field in dataclasses.fields(kind) if field.name not in common]
+
+
+def record_of(
+    kind: str, values: Mapping[str, Any], at: str | None = None, split: str | None = None
+) -> Record:
+    """A record from the JSON values of its keys.
+
+    Raises:
+        InputError: It is none: no such kind, a key too many or too few, or a value of a wrong type.
+    """
+    if kind not in KINDS:
+        raise InputError("unknown kind.", f"Known kinds: {', '.join(KINDS)}.")
+    fields = {field.name: field for field in dataclasses.fields(KINDS[kind])}
+    for name in keys_of(KINDS[kind]):
+        if name not in values and fields[name].default is dataclasses.MISSING:
+            raise InputError(f"a {kind} record without {name!r}.")
+    for name, value in values.items():
+        if name not in fields:
+            known = ", ".join(sorted({*fields, "kind"}))
+            raise InputError(f"unknown key in a {kind} record.", f"Known keys: {known}.")
+        if value is None:
+            wanted = " or ".join(one.__name__ for one in fields[name].metadata["types"])
+            raise InputError(f"{name!r} is a NoneType, wanted {wanted}.")
+    given = dict(values)
+    given |= {name: one for name, one in (("at", at), ("split", split)) if one is not None}
+    return KINDS[kind](**given)
 
 
 def read_records(path: Path) -> list[Record]:
@@ -88,13 +247,14 @@ def _parse(line: str, where: str) -> Record:
         raise InputError(f"{where}: not usable JSON.", "Each line must be one object.") from None
     if not isinstance(entry, dict):
         raise InputError(f"{where}: a JSON {type(entry).__name__}, not an object.")
-    kind = entry.get("kind")
-    if not isinstance(kind, str) or kind not in KINDS:
-        raise InputError(f"{where}: unknown kind.", f"Known kinds: {', '.join(KINDS)}.")
-    _check_keys(entry, kind, where)
-    _check_choices(entry, where)
-    values = {key: value for key, value in entry.items() if key not in COMMON_KEYS}
-    return Record(kind, values, _utc(entry.get("at"), where), entry.get("split"))
+    kind = entry.pop("kind", None)
+    try:
+        if not isinstance(kind, str):
+            raise InputError("unknown kind.", f"Known kinds: {', '.join(KINDS)}.")
+        found = record_of(kind, entry)
+    except InputError as error:
+        raise InputError(f"{where}: {error.message}", error.hint) from None
+    return dataclasses.replace(found, at=_utc(found.at, where))
 
 
 def _utc(at: str | None, where: str) -> str | None:
@@ -106,26 +266,3 @@ def _utc(at: str | None, where: str) -> str | None:
         return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC).isoformat()
     except (ValueError, OverflowError):  # the second: beyond the year 9999 in UTC
         raise InputError(f"{where}: 'at' is not an ISO 8601 time.") from None
-
-
-def _check_keys(entry: dict[str, Any], kind: str, where: str) -> None:
-    required, optional = KINDS[kind]
-    allowed = required | optional | {"at": TEXT, "split": TEXT, "kind": TEXT}
-    for key in required:
-        if key not in entry:
-            raise InputError(f"{where}: a {kind} record without {key!r}.")
-    for key, value in entry.items():
-        if key not in allowed:
-            known = ", ".join(sorted(allowed))
-            raise InputError(f"{where}: unknown key in a {kind} record.", f"Known keys: {known}.")
-        if not isinstance(value, allowed[key]) or isinstance(value, bool):
-            wanted = " or ".join(t.__name__ for t in allowed[key])
-            raise InputError(f"{where}: {key!r} is a {type(value).__name__}, wanted {wanted}.")
-
-
-def _check_choices(entry: dict[str, Any], where: str) -> None:
-    for key, choices in (("author", AUTHORS), ("split", SPLITS)):
-        if key in entry and entry[key] not in choices:
-            raise InputError(f"{where}: {key!r} must be one of {', '.join(choices)}.")
-    if entry["kind"] == "example" and ("label" in entry) == ("probabilities" in entry):
-        raise InputError(f"{where}: an example needs either 'label' or 'probabilities'.")

@@ -35,7 +35,7 @@ from common.backbone import adapter_plans
 from common.config import Settings
 from common.errors import DeclinedError, InputError, PrivityError, ProtocolError
 from common.privacy.accountant import Release
-from common.records import Record
+from common.records import Record, record_of
 from common.secagg import Aggregator, certify
 from common.secagg.quantize import from_ring
 from common.tasks.chat import Turn, turns
@@ -198,7 +198,7 @@ def service(folder: Path, policy: Policy, records: list[Record] | None = None) -
 
 def said(count: int) -> list[Record]:
     return [
-        Record("message", {"text": f"{who} {n}", "author": who, "conversation": "c"})
+        record_of("message", {"text": f"{who} {n}", "author": who, "conversation": "c"})
         for n in range(count)
         for who in ("other", "me")
     ]

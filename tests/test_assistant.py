@@ -29,7 +29,7 @@ from common.backbone import adapter_plans
 from common.config import Settings
 from common.errors import InputError
 from common.models import load_base, load_tokenizer, model_files
-from common.records import Record
+from common.records import Record, record_of
 from common.tasks.language import LanguageScore
 
 HELLO: list[Message] = [{"role": "user", "content": "hello"}]
@@ -494,7 +494,7 @@ def records(answers: int = 20, *, fits: bool = True) -> list[Record]:
             values = {"text": words, "author": author, "conversation": "c"}
             at = f"2026-01-01T10:{number:02d}:{author == 'me':02d}+00:00"
             split = "train" if number < int(0.8 * answers) else "heldout"
-            found.append(Record("message", values, at, split))
+            found.append(record_of("message", values, at, split))
     return found
 
 

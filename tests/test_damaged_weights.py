@@ -16,7 +16,7 @@ from common import strict_json
 from common.config import Settings
 from common.errors import InputError
 from common.models import load_base, load_tokenizer
-from common.records import Record
+from common.records import record_of
 from common.tasks.language import LanguageScore
 
 
@@ -55,7 +55,7 @@ def test_training_that_diverges_is_said_and_reports_nothing(
 
 def test_damaged_weights_fit_no_personal_adapter(damaged: Path) -> None:
     records = [
-        Record("message", {"author": author, "text": f"a {number}", "conversation": "c"})
+        record_of("message", {"author": author, "text": f"a {number}", "conversation": "c"})
         for number in range(30)
         for author in ("other", "me")
     ]

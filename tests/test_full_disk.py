@@ -35,7 +35,7 @@ from common.adapter.state import Shared, encode_shared
 from common.backbone import adapter_plans
 from common.config import Settings
 from common.errors import InputError
-from common.records import Record
+from common.records import record_of
 from common.secagg import Aggregator, certify
 from common.tasks.chat import Turn
 from common.terms import round_terms
@@ -205,7 +205,7 @@ def test_an_update_on_a_full_disk_is_charged_whole_or_not_at_all(
     """It is sent only if it was charged and journalled; the less room, the sooner it fails."""
     with ExitStack() as stack:
         vault = stack.enter_context(Vault.create(disk / "home", words()))
-        vault.records.add([Record("fact", {"text": "kept"})], "notes")
+        vault.records.add([record_of("fact", {"text": "kept"})], "notes")
         others = [Store.open(tmp_path / f"{n}.db") for n in range(2)]
         made = stack.enter_context(a_round([vault.store, *others]))
         fill(disk, pages * PAGE)

@@ -226,7 +226,7 @@ def test_the_default_model_means_the_same_in_both_engines() -> None:
     """
     from client.assistant.engine import open_engine
     from client.personal import train
-    from common.records import Record
+    from common.records import record_of
     from simulations.benchmarks.chat_agreement import llamacpp_differs
 
     settings = Settings(users=3, examples=16, personal_epochs=2)
@@ -235,7 +235,7 @@ def test_the_default_model_means_the_same_in_both_engines() -> None:
         for author, words in (("other", f"what about {number}?"), ("me", "arr, tea it be, matey")):
             values = {"text": words, "author": author, "conversation": "c"}
             at = f"2026-01-01T10:{number:02d}:{author == 'me':02d}+00:00"
-            records.append(Record("message", values, at))
+            records.append(record_of("message", values, at))
     result = train(records, None, settings, key=bytes(32))
     assert result.kept
     native = open_engine(settings, None, result.personal)

@@ -14,7 +14,7 @@ from made_up_people import WORDS, Runner
 
 from common.config import Settings
 from common.errors import InputError
-from common.records import Record
+from common.records import Record, record_of
 from common.tasks import TASKS
 from common.tasks.language import LanguageTask
 from common.tasks.task import NOTHING, Encoded
@@ -52,7 +52,7 @@ class Facts(LanguageTask):
         return Fact(" ".join(chance.choices(words, k=4)))
 
     def archive(self, chance: random.Random, words: Sequence[str], count: int) -> list[Record]:
-        return [Record("fact", {"text": " ".join(chance.choices(words, k=4))})] * count
+        return [record_of("fact", {"text": " ".join(chance.choices(words, k=4))})] * count
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from client.store import Store
 from common import evaluation
 from common.config import Settings
 from common.privacy.accountant import Release
-from common.records import Record
+from common.records import Record, record_of
 from common.releases import planned_sigma, updates
 from common.tasks.chat import Turn, turns
 from common.tasks.sets import chosen, divide, expected_held_out, window, within
@@ -34,7 +34,7 @@ from server.spending import spent_after
 KEY = b"a key of thirty-two bytes, yes.."
 TIMES = (None, None, *(f"2026-01-0{day}T00:00:00+00:00" for day in range(1, 5)))
 messages = st.builds(
-    lambda text, author, conversation, at, split: Record(
+    lambda text, author, conversation, at, split: record_of(
         "message", {"text": text, "author": author, "conversation": conversation}, at, split
     ),
     st.sampled_from(("a", "b", "c", " d ", "e", "", " ")),
@@ -244,7 +244,7 @@ def test_the_epsilon_shown_is_that_of_the_worst_pairs_of_archives() -> None:
 
     def said(author: str, text: str) -> Record:
         values = {"author": author, "text": text, "conversation": "c"}
-        return Record("message", values, None, "train")
+        return record_of("message", values, None, "train")
 
     def between(before: list[Record], after: list[Record]) -> float:
         """The ε of what the device's code makes of them."""

@@ -25,7 +25,7 @@ from common.adapter.state import Shared, encode_shared
 from common.backbone import Backbone, adapter_plans
 from common.config import Settings
 from common.errors import InputError, PrivityError
-from common.records import Record
+from common.records import record_of
 from common.secagg import Aggregator, certify
 from common.tasks.chat import Chat, Turn
 from common.tasks.language import LanguageScore
@@ -65,7 +65,9 @@ class World:
         policy = Policy(models=("tiny",), least_cohort=3, only_charging=False)
         store.put(KEY, policy.encode())
         self.records = [
-            Record("message", {"text": f"{SECRET} {who} {n}", "author": who, "conversation": "c"})
+            record_of(
+                "message", {"text": f"{SECRET} {who} {n}", "author": who, "conversation": "c"}
+            )
             for n in range(9)
             for who in ("other", "me")
         ]
@@ -199,7 +201,7 @@ def test_an_answer_that_cannot_be_read_is_left_out_alone(
     monkeypatch.setattr(Chat, "encode", encode)
     monkeypatch.setattr(participation, "train_shared", trained)
     bad = {"text": "unreadable", "author": "me", "conversation": "c"}
-    world.records[3] = Record("message", bad, split="train")
+    world.records[3] = record_of("message", bad, split="train")
     readable = len(world.person._divided("chat")[0]) - 1
     assert list(world.update()) == ["body"]
     assert seen == [readable]

@@ -7,14 +7,14 @@ import math
 import pytest
 
 from common.models import load_tokenizer
-from common.records import Record
+from common.records import Record, record_of
 from common.tasks.chat import MAX_ANSWER_TOKENS, Turn, tokenize, turns
 from common.tasks.language import LanguageScore
 
 
 def message(author: str, text: str, at: str | None = None, conversation: str = "c") -> Record:
     values = {"author": author, "text": text, "conversation": conversation}
-    return Record("message", values, at)
+    return record_of("message", values, at)
 
 
 def test_an_example_is_my_answer_with_the_message_before_it() -> None:

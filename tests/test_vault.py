@@ -23,11 +23,11 @@ from client.unlocking import Cost, Keyring, Passphrase
 from client.vault import Vault
 from common.errors import InputError, PrivityError, ProtocolError
 from common.privacy.accountant import Release, epsilon
-from common.records import Record
+from common.records import Record, record_of
 
 CHEAP = Cost(1, 8, 1)
 SECRET = "the rosebush behind the chapel"
-RECORD = Record("fact", {"text": SECRET})
+RECORD = record_of("fact", {"text": SECRET})
 RELEASE, COUNT = Release(1.5, 0.5, 3), Release(7.5, 1.0, 1)
 OLD = Release(0.75, 0.5, 3)  # of a version in which one example more could change two
 
@@ -96,7 +96,9 @@ def test_closing_the_lent_store_leaves_the_vault_open(home: Path) -> None:
 @pytest.mark.parametrize("open_too", [False, True])
 def test_nothing_personal_is_readable_in_any_file(home: Path, open_too: bool) -> None:
     vault = Vault.open(home, words())
-    vault.records.add([Record("fact", {"text": f"{SECRET} {i}"}) for i in range(500)], "diary.txt")
+    vault.records.add(
+        [record_of("fact", {"text": f"{SECRET} {i}"}) for i in range(500)], "diary.txt"
+    )
     vault.store.put("adapter/shared", SECRET.encode() * 10_000)
     vault.store.journal(Upload("secret-run", 1, 0, "update", 42))
     if not open_too:
@@ -251,7 +253,9 @@ def flip(file: Path, place: int) -> None:
 
 def test_damage_in_any_page_is_told_when_it_is_read(home: Path) -> None:
     with Vault.open(home, words()) as vault:
-        vault.records.add([Record("fact", {"text": f"{SECRET} {i}"}) for i in range(999)], "diary")
+        vault.records.add(
+            [record_of("fact", {"text": f"{SECRET} {i}"}) for i in range(999)], "diary"
+        )
     whole = (home / "vault.db").read_bytes()
     for page in range(1, len(whole) // 4096):
         flip(home / "vault.db", 4096 * page + 50)
@@ -284,7 +288,7 @@ def test_a_full_disk_is_told_and_leaves_the_vault_as_it_was(
         vault.store._db.execute("PRAGMA max_page_count = 12")
         with pytest.raises(InputError, match=r"full.*Make room"):
             if within_import:
-                many = (Record("fact", {"text": f"{i}" * 999}) for i in range(999))
+                many = (record_of("fact", {"text": f"{i}" * 999}) for i in range(999))
                 vault.records.add(many, "diary")
             else:
                 vault.store.put("key", bytes(10**6))
@@ -506,8 +510,8 @@ def test_argon2id_is_the_rfcs() -> None:
 
 
 def test_records_that_are_there_already_are_counted_and_skipped(home: Path) -> None:
-    later = Record("fact", {"text": SECRET}, at="2026-01-01T00:00:00+00:00")
-    rating = Record(
+    later = record_of("fact", {"text": SECRET}, at="2026-01-01T00:00:00+00:00")
+    rating = record_of(
         "rating", {"item": "a", "title": "b", "value": 4.5, "tags": ["c"]}, None, "train"
     )
     with Vault.open(home, words()) as vault:
@@ -520,7 +524,7 @@ def test_records_that_are_there_already_are_counted_and_skipped(home: Path) -> N
 
 def test_without_a_time_a_repetition_in_one_source_is_not_a_duplicate(home: Path) -> None:
     said = [
-        Record("message", {"text": t, "author": "me", "conversation": "c"}) for t in ("ok", "no")
+        record_of("message", {"text": t, "author": "me", "conversation": "c"}) for t in ("ok", "no")
     ]
     with Vault.open(home, words()) as vault:
         first = vault.records.add([said[0], said[1], said[0]], "chat")
@@ -532,7 +536,7 @@ def test_without_a_time_a_repetition_in_one_source_is_not_a_duplicate(home: Path
 
 def test_an_import_that_fails_leaves_nothing(home: Path) -> None:
     def failing() -> Any:
-        yield Record("fact", {"text": "one"})
+        yield record_of("fact", {"text": "one"})
         raise ValueError
 
     with Vault.open(home, words()) as vault:

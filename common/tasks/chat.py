@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from common.records import AUTHORS, Record
+from common.records import AUTHORS, Message, Record
 from common.tasks.language import LanguageTask
 from common.tasks.task import NOTHING, Encoded
 from common.tokens import answer_ids, prompt_ids
@@ -53,20 +53,20 @@ def turns(records: Sequence[Record]) -> list[Turn]:
     those without are two sequences, of which a message is in one.
     """
     found = [
-        Turn(before.values["text"].strip(), answer.values["text"].strip(), answer.at, answer.split)
+        Turn(before.text.strip(), answer.text.strip(), answer.at, answer.split)
         for sequence in _sequences(records)
         for before, answer in itertools.pairwise(sequence)
-        if before.values["author"] != "me" and answer.values["author"] == "me"
+        if before.author != "me" and answer.author == "me"
     ]
     return sorted(found, key=lambda turn: (turn.at is None, turn.at or ""))
 
 
-def _sequences(records: Sequence[Record]) -> Iterable[list[Record]]:
+def _sequences(records: Sequence[Record]) -> Iterable[list[Message]]:
     """Each conversation's messages with a time, by time, and those without, as they stand."""
-    grouped: dict[tuple[str, bool], list[Record]] = {}
+    grouped: dict[tuple[str, bool], list[Message]] = {}
     for record in records:
-        if record.kind == "message" and record.values["text"].strip():
-            place = (record.values["conversation"], record.at is None)
+        if isinstance(record, Message) and record.text.strip():
+            place = (record.conversation, record.at is None)
             grouped.setdefault(place, []).append(record)
     for messages in grouped.values():
         messages.sort(key=lambda message: message.at or "")  # stable
@@ -87,7 +87,7 @@ class Chat(LanguageTask):
     """Answer as the person would."""
 
     name = "chat"
-    kinds = frozenset({"message"})
+    kinds = frozenset({Message.kind})
     source = "messages"
     one, several = "answer", "answers"
     rule = "An answer is a message of the person directly after one of somebody else"
@@ -108,14 +108,11 @@ class Chat(LanguageTask):
         """Two conversations of anybody with anybody; all, some or none of it with a time."""
         timed = chance.choice((0.0, 0.5, 1.0))
         return [
-            Record(
-                "message",
-                {
-                    "text": " ".join(chance.choices(words, k=chance.choice((0, 1, 2, 3)))),
-                    "author": chance.choice(AUTHORS),
-                    "conversation": chance.choice("ab"),
-                },
-                f"2026-01-01T{number // 60:02}:{number % 60:02}:00Z"
+            Message(
+                text=" ".join(chance.choices(words, k=chance.choice((0, 1, 2, 3)))),
+                author=chance.choice(AUTHORS),
+                conversation=chance.choice("ab"),
+                at=f"2026-01-01T{number // 60:02}:{number % 60:02}:00Z"
                 if chance.random() < timed
                 else None,
             )

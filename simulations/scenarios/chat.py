@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from common.errors import InputError
-from common.records import Record
+from common.records import Message, Record
 from common.tasks import TASKS
 from common.tasks.sets import HELD_OUT_SHARE
 from common.wheels import CHITCHAT, unpacked
@@ -84,5 +84,6 @@ def _load() -> tuple[dict[str, list[Record]], dict[str, int]]:
 
 def _record(message: dict[str, str], person: str, conversation: str) -> Record:
     author = "me" if message["sender"] == person else "other"
-    values = {"text": message["text"], "author": author, "conversation": conversation}
-    return Record("message", values, at=message["timestamp"])
+    return Message(
+        text=message["text"], author=author, conversation=conversation, at=message["timestamp"]
+    )
