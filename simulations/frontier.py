@@ -178,14 +178,18 @@ def figure(found: dict[str, Any]) -> str:
     rows = sorted(found["rows"], key=lambda row: (row["epsilon"] is None, row["epsilon"] or 0.0))
     places = range(len(rows))
     canvas, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
-    for arm, style in (("base", "--"), ("local", ":"), ("shared", "-"), ("personal", "-")):
-        heights = [row["metrics"][arm][metric.name] for row in rows]
+    heights = {arm: [row["metrics"][arm][metric.name] for row in rows] for arm in ARMS}
+    for arm, same_as in (("personal", "shared"), ("local", "base")):
+        if heights[arm] == heights[same_as]:  # no personal adapter was fitted
+            del heights[arm]
+    for arm, values in heights.items():
         label = {"local": "personal adapter alone", "personal": "shared + personal"}.get(arm, arm)
-        axes.plot(places, heights, style, marker="o", label=label)
+        axes.plot(places, values, _STYLES[arm], marker="o", color=_COLOURS[arm], label=label)
     axes.set_xticks(places, [_level(row["epsilon"]) for row in rows])
     axes.set_xlabel(_AXES[found["guarantee"]])
-    axes.set_ylabel(f"held-out {metric.label} ({metric.better} is better)")
-    axes.set_ylim(bottom=0)
+    unit = f", {metric.unit}" if metric.unit else ""
+    axes.set_ylabel(f"held-out {metric.label}{unit} ({metric.better} is better)")
+    axes.set_ylim(0, 1.05 * max(map(max, heights.values())))
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     stream = io.StringIO()
@@ -194,6 +198,8 @@ def figure(found: dict[str, Any]) -> str:
     return stream.getvalue()
 
 
+_STYLES = {"base": "--", "local": ":", "shared": "-", "personal": "-"}
+_COLOURS = {"base": "C0", "local": "C1", "shared": "C2", "personal": "C3"}
 _AXES = {
     "record": "ε of one example on its device, whole run",
     "user": "ε of all that one person contributes, whole run",
