@@ -36,6 +36,7 @@ for _folder in ("home", "cache", "state"):
 os.environ |= {
     "HOME": f"{_ours.name}/home", "PRIVITY_CACHE": f"{_ours.name}/cache",
     "XDG_STATE_HOME": f"{_ours.name}/state",
+    "TORCHINDUCTOR_CACHE_DIR": f"{_ours.name}/cache/inductor",  # PyTorch makes it when imported
     "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1", "LC_ALL": "C.UTF-8",
     "PYTHONUTF8": "1",
 }  # fmt: skip
