@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 
+from client.in_use import put_settings, settings_in_use
 from client.participation import kept_here
 from client.store import Store
 from common.adapter.plan import Vector
 from common.adapter.state import Personal, Shared, decode_shared, encode_shared
 from common.backbone import adapter_plans
-from common.config import Settings, from_mapping
+from common.config import Settings
 
-SHARED, PERSONAL, SETTINGS = "adapter/shared", "adapter/personal/", "adapter/settings"
+SHARED, PERSONAL = "adapter/shared", "adapter/personal/"
 OWN = "personal_"  # how the settings begin that are never a federation's
 
 
@@ -49,14 +49,6 @@ def load(store: Store, model: str = "") -> Adapters:
     )
 
 
-def settings_in_use(store: Store, model: str = "") -> Settings:
-    """Those of the adapter that was kept last; `model` and the defaults without one."""
-    known = store.get(SETTINGS)
-    if known:
-        return from_mapping(json.loads(known))
-    return replace(Settings(), model=model) if model else Settings()
-
-
 def shared_in_use(store: Store) -> Shared | None:
     """The shared adapter that was kept last. Where there is none, no model is looked for."""
     content = store.get(SHARED)
@@ -70,19 +62,19 @@ def keep_shared(store: Store, settings: Settings, shared: Shared) -> None:
     the new model is put aside, and is there again when its model is.
     """
     with store.together():
-        _put_settings(store, with_own(settings, settings_in_use(store)))
+        put_settings(store, with_own(settings, settings_in_use(store)))
         store.put(SHARED, encode_shared(shared))
 
 
 def follow(store: Store, settings: Settings) -> None:
     """Use a federation's model and shapes from now on, without an adapter of its."""
-    _put_settings(store, with_own(settings, settings_in_use(store)))
+    put_settings(store, with_own(settings, settings_in_use(store)))
 
 
 def keep_personal(store: Store, settings: Settings, personal: Personal) -> None:
     """Use this personal adapter from now on."""
     with store.together():
-        _put_settings(store, settings)
+        put_settings(store, settings)
         store.put(_personal_key(settings), personal.vector.astype("<f4").tobytes())
 
 
@@ -90,10 +82,6 @@ def with_own(settings: Settings, own: Settings) -> Settings:
     """A federation's settings with what concerns the personal adapter from the device's own."""
     names = [f.name for f in fields(Settings) if f.name.startswith(OWN)]
     return replace(settings, **{name: getattr(own, name) for name in names})
-
-
-def _put_settings(store: Store, settings: Settings) -> None:
-    store.put(SETTINGS, json.dumps(settings.to_dict()).encode())
 
 
 def _personal_key(settings: Settings) -> str:

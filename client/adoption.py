@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from client import adapters
+from client.in_use import settings_in_use
 from client.participation import kept_here
 from client.store import Store
 from common.adapter.plan import Vector
@@ -32,7 +33,7 @@ def adopt(store: Store, settings: Settings, published: Shared, heldout: Sequence
         adapters.keep_shared(store, settings, published)
         task = TASKS[settings.task]
         return f"{name}, in use; there are no held-out {task.several} to try it on"
-    now, mine = adapters.shared_in_use(store), adapters.settings_in_use(store)
+    now, mine = adapters.shared_in_use(store), settings_in_use(store)
     backbone = backbone_for(adapters.with_own(settings, mine))
     answers, kept = backbone.prepared(heldout), kept_here(store, published.plan)
     same = now is not None and (mine.model, now.plan) == (settings.model, published.plan)

@@ -17,7 +17,7 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
 import common.backbone
-from client import adapters, membership, participation
+from client import adapters, in_use, membership, participation
 from client import app as client_app
 from client import examples as sets
 from client.device import Device, Identity
@@ -221,7 +221,7 @@ def test_a_model_that_the_policy_does_not_allow_is_not_even_looked_for(
     assert answer == ({"body": b""} if leg == "adopt" else {"refused": "DeclinedError"})
     assert "'someone/elses' is not one of yours: smollm2-135m" in person._notes["declined"]
     assert looked == []
-    assert adapters.settings_in_use(person.vault.store) == Settings()
+    assert in_use.settings_in_use(person.vault.store) == Settings()
 
 
 def test_new_records_count_from_the_next_message_on(tmp_path: Path) -> None:
@@ -315,7 +315,7 @@ def test_an_adapter_is_used_only_if_it_helps(
             np.testing.assert_array_equal(now.vector, vector)
         else:
             assert (now is None) == (before is None)
-        assert adapters.settings_in_use(store) == settings  # the federation's model all the same
+        assert in_use.settings_in_use(store) == settings  # the federation's model all the same
     assert [upload.what for upload in store.uploads()] == ["adopt"] * 3
     assert looked <= {"tiny"}  # not the default model
 

@@ -107,7 +107,7 @@ def _rounds(always: list[str], now: list[str]) -> str:
 
 def _answers(vault: Vault) -> int:
     """How many examples there are to learn from or to try it on."""
-    from client.adapters import settings_in_use
+    from client.in_use import settings_in_use
     from common.tasks import TASKS
 
     task = TASKS[settings_in_use(vault.store).task]
