@@ -12,7 +12,7 @@ from common.adapter.plan import Vector
 from common.adapter.state import Shared, whole
 from common.backbone import Backbone, Prepared, backbone_for
 from common.config import Settings
-from common.tasks import TASKS
+from common.tasks import task_of
 from common.tasks.task import Example, mean_loss
 
 
@@ -31,7 +31,7 @@ def adopt(store: Store, settings: Settings, published: Shared, heldout: Sequence
     name = published.digest()[:12]
     if not heldout:
         adapters.keep_shared(store, settings, published)
-        task = TASKS[settings.task]
+        task = task_of(settings)
         return f"{name}, in use; there are no held-out {task.several} to try it on"
     now, mine = adapters.shared_in_use(store), settings_in_use(store)
     backbone = backbone_for(adapters.with_own(settings, mine))

@@ -21,7 +21,7 @@ from common.config import Settings
 from common.errors import InputError
 from common.randomness import Random
 from common.records import Record
-from common.tasks import TASKS
+from common.tasks import task_of
 from common.tasks.sets import chosen
 from common.tasks.task import Score, Task
 
@@ -87,7 +87,7 @@ def train(
     Raises:
         InputError: When there are too few answers, or the shared adapter is another model's.
     """
-    task = TASKS[settings.task]
+    task = task_of(settings)
     limit = max(settings.examples, LEAST_LIMIT)
     training, heldout = chosen(task.examples(records), key, limit)
     _check(len(training), len(heldout), settings, task)

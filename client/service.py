@@ -36,7 +36,7 @@ from common.config import Settings
 from common.enrolment_log import DAY_S, RENEWED_WITHIN_S
 from common.errors import DeclinedError, PrivityError
 from common.signals import ENDS
-from common.tasks import TASKS
+from common.tasks import task_of
 from common.tasks.sets import chosen, divide
 from common.tasks.task import Example
 
@@ -110,7 +110,7 @@ class Service:
         """This person's device, for one message; a model they do not allow is not looked for."""
         note_settings(self.vault.store, settings)
         _decline_for(about_model(decode(self.vault.store.get(KEY)), settings.model))
-        train, heldout = self._divided(settings.task)
+        train, heldout = self._divided(settings)
         try:
             yield self._of(train, heldout)
         finally:
@@ -130,16 +130,16 @@ class Service:
             failed=self._failed,
         )
 
-    def _divided(self, task: str) -> Sets:
+    def _divided(self, settings: Settings) -> Sets:
         """The examples to train on and those held out, of the records that there are now.
 
         Either may be empty: then what is sent is noise, as it would be with few. A refusal would
         tell the federation something about the archive.
         """
-        known = (task, *self.vault.records.state())
+        known = (settings.task, settings.labels, *self.vault.records.state())
         if known not in self._examples:
             try:
-                examples = TASKS[task].examples(self.vault.records.all())
+                examples = task_of(settings).examples(self.vault.records.all())
                 found = divide(examples, sets_key(self.vault.store))
             except ENDS:
                 raise
@@ -165,7 +165,7 @@ class Service:
     def _adopt(self, settings: Settings, published: Shared) -> None:
         """Try what was published, and say whether it helps this person."""
         store = self.vault.store
-        examples = TASKS[settings.task].examples(self.vault.records.all())
+        examples = task_of(settings).examples(self.vault.records.all())
         heldout = chosen(examples, sets_key(store), settings.examples)[1]
         self.note(adapter=adopt(store, settings, published, heldout))
         store.journal_other("adopt", 0)

@@ -1,8 +1,8 @@
 """The frozen base with both adapters, and everything the frozen part makes cacheable.
 
-Below the lowest adapted layer nothing ever changes, so the hidden states that enter that layer
-are computed once an example and kept. Logits are computed only where there is a label. Whether a
-model allows the short cut is measured when it is loaded: both paths must give the same loss.
+The hidden states that enter the lowest adapted layer are computed once an example and kept
+(`body.py`). Logits are computed only where there is a label. Whether a model allows the short cut
+is measured when it is loaded: both paths must give the same.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from torch import Tensor, nn
 
 from common.adapter import lora
 from common.adapter.plan import BOTH, AdapterPlan, Vector
+from common.body import Body, DecoderBody, EncoderBody
 from common.config import Settings
 from common.models import load_base, load_tokenizer, skeleton
-from common.tasks import TASKS
-from common.tasks.task import NOTHING, Encoded, Example, Score, Task
+from common.tasks import task_of
+from common.tasks.task import NOTHING, Encoded, Example, Head, Score, Task
 
 MICRO_BATCH = 16
 MEMORY_BYTES = 1_000_000_000  # of kept hidden states
@@ -34,7 +35,7 @@ class Prepared:
     """One example ready for the upper layers.
 
     `entry` is [length, width] hidden states, or [length] token ids without the short cut;
-    `labels` is [length], `NOTHING` where there is none.
+    `labels` is what the task made of them (`Encoded`).
     """
 
     entry: Tensor = field(repr=False)
@@ -43,14 +44,20 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Right-padded examples: entry [batch, length(, width)], labels [batch, length].
+    """Right-padded examples: entry [batch, length(, width)], labels [batch, …].
 
-    `tokens` counts those of the examples, without padding.
+    `tokens` counts those of the examples, without padding; `lengths` is each one's, [batch].
     """
 
     entry: Tensor = field(repr=False)
     labels: Tensor = field(repr=False)
     tokens: int
+    lengths: Tensor = field(repr=False)
+
+    @property
+    def mask(self) -> Tensor:
+        """True where an example has a token, [batch, length]."""
+        return torch.arange(self.entry.shape[1]) < self.lengths.unsqueeze(1)
 
 
 class Backbone:
@@ -70,10 +77,10 @@ class Backbone:
         self.personal = personal
         self.tokenizer = load_tokenizer(name)
         self.model = lora.attach(load_base(name, dtype), shared, personal)
-        self._causal: Any = self.model.get_base_model()
-        self._decoder: Any = self._causal.base_model
-        self._layers = lora.decoder_layers(self._causal)
+        self._whole: Any = self.model.get_base_model()
+        self._layers = lora.decoder_layers(self._whole)
         self.first_layer = self._lowest_adapted_layer()
+        self._body = self._built()
         self._memory: dict[tuple[Example, ...], list[Prepared]] = {}
         self.shortcut = False
         self.shortcut = self._shortcut_agrees()
@@ -85,10 +92,10 @@ class Backbone:
             return plain
         prepared: list[Prepared | None] = [None] * len(plain)
         for rows, batch in self._collated(plain):
-            hidden = self._lower(batch.entry)
+            hidden = self._lower(batch)
             for row, state in zip(rows, hidden, strict=True):
                 example = plain[row]
-                prepared[row] = Prepared(state[: len(example.labels)].clone(), example.labels)
+                prepared[row] = Prepared(state[: len(example.entry)].clone(), example.labels)
         return [example for example in prepared if example is not None]
 
     def encode(self, example: Example) -> Encoded:
@@ -115,7 +122,7 @@ class Backbone:
     def losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Each example's summed loss in nats, and the number of its predictions; both [batch]."""
         rows, columns, wanted = self.task.positions(batch.labels)
-        outputs = self._outputs(batch.entry, rows, columns).float()
+        outputs = self._outputs(batch, rows, columns).float()
         return self._by_example(batch, rows, self.task.losses(outputs, wanted))
 
     def _by_example(self, batch: Batch, rows: Tensor, losses: Tensor) -> tuple[Tensor, Tensor]:
@@ -144,91 +151,116 @@ class Backbone:
         total = self.task.nothing()
         for batch in self.batches(examples):
             rows, columns, wanted = self.task.positions(batch.labels)
-            outputs = self._outputs(batch.entry, rows, columns).float()
+            outputs = self._outputs(batch, rows, columns).float()
             sums, _ = self._by_example(batch, rows, self.task.losses(outputs, wanted))
             total += self.task.score(float(sums.sum()), outputs, rows, wanted)
         return total
 
     def _collated(self, examples: Sequence[Prepared]) -> Iterator[tuple[list[int], Batch]]:
-        order = sorted(range(len(examples)), key=lambda row: len(examples[row].labels))
+        order = sorted(range(len(examples)), key=lambda row: len(examples[row].entry))
         for start in range(0, len(order), MICRO_BATCH):
             rows = order[start : start + MICRO_BATCH]
             pad = nn.utils.rnn.pad_sequence
             entry = pad([examples[row].entry for row in rows], batch_first=True)
             labels = pad([examples[row].labels for row in rows], True, NOTHING)
-            yield rows, Batch(entry, labels, sum(len(examples[row].labels) for row in rows))
+            lengths = [len(examples[row].entry) for row in rows]
+            yield rows, Batch(entry, labels, sum(lengths), torch.tensor(lengths))
+
+    def _built(self) -> Body:
+        """A model that can speak is a decoder."""
+        speaks = self._whole.get_output_embeddings() is not None
+        kind = DecoderBody if speaks else EncoderBody
+        inner = self._whole.base_model if speaks else self._whole
+        return kind(inner, self._layers, self.first_layer)
 
     @torch.no_grad()
-    def _lower(self, ids: Tensor) -> Tensor:
-        with lora.active(self.model), self._only(slice(0, self.first_layer), norm=False):
-            hidden: Tensor = self._decoder(input_ids=ids, use_cache=False).last_hidden_state
-        return hidden
+    def _lower(self, batch: Batch) -> Tensor:
+        with lora.active(self.model):
+            return self._body.lower(batch.entry, batch.mask)
 
-    def _outputs(self, entry: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-        """What the head gives at the given positions, [positions, vocabulary]."""
-        if not self.shortcut:
-            every: Tensor = self._causal(input_ids=entry, use_cache=False).logits
+    def _outputs(self, batch: Batch, rows: Tensor, columns: Tensor) -> Tensor:
+        """What the head gives at the given positions, [positions, classes]."""
+        if self.task.head is not Head.LANGUAGE_MODEL:
+            # of all tokens, and chosen then: each example's gradient is told from the others'
+            every: Tensor = self._label_head(self._features(batch))
             return every[rows, columns]
-        chosen: Tensor = self._causal.get_output_embeddings()(self._upper(entry)[rows, columns])
+        if not self.shortcut:
+            logits: Tensor = self._whole(input_ids=batch.entry, use_cache=False).logits
+            return logits[rows, columns]
+        chosen: Tensor = self._whole.get_output_embeddings()(self._upper(batch)[rows, columns])
         return chosen
 
-    def _upper(self, entry: Tensor) -> Tensor:
-        if entry.is_floating_point():
-            with self._only(slice(self.first_layer, None), norm=True):
-                hidden: Tensor = self._decoder(inputs_embeds=entry, use_cache=False)[0]
-            return hidden
-        plain: Tensor = self._decoder(input_ids=entry, use_cache=False)[0]
-        return plain
+    @property
+    def _label_head(self) -> nn.Module:
+        return self._whole.get_submodule(lora.HEAD)  # type: ignore[no-any-return]
 
-    @contextmanager
-    def _only(self, layers: slice, *, norm: bool) -> Iterator[None]:
-        """The decoder with some of its layers and, on request, without its final norm."""
-        final = self._decoder.norm
-        self._decoder.layers = self._layers[layers]
-        if not norm:
-            self._decoder.norm = nn.Identity()
-        try:
-            yield
-        finally:
-            self._decoder.layers, self._decoder.norm = self._layers, final
+    def _features(self, batch: Batch) -> Tensor:
+        """What the label head reads: [batch, length, width + 1], or of one label [batch, 1, …].
+
+        Directions only: each state is scaled to length √width, so that no model's own scale is in
+        the gradients; the constant beside it gives a label its bias.
+        """
+        hidden = self._upper(batch).float()
+        if self.task.head is Head.ONE_LABEL:
+            kept = batch.mask.unsqueeze(2)
+            hidden = (hidden * kept).sum(1, keepdim=True) / kept.sum(1, keepdim=True)
+        scaled = nn.functional.normalize(hidden, dim=-1) * hidden.shape[-1] ** 0.5
+        return torch.cat([scaled, scaled.new_ones(*scaled.shape[:-1], 1)], dim=-1)
+
+    def _upper(self, batch: Batch) -> Tensor:
+        if batch.entry.is_floating_point():
+            return self._body.upper(batch.entry, batch.mask)
+        return self._body.whole(batch.entry, batch.mask)
 
     def _lowest_adapted_layer(self) -> int:
         modules = [site.module for plan in (self.shared, self.personal) for site in plan.sites]
-        names = {id(block): name for name, block in self._causal.named_modules()}
+        names = {id(block): name for name, block in self._whole.named_modules()}
         for index, block in enumerate(self._layers):
             if any(module.startswith(f"{names[id(block)]}.") for module in modules):
                 return index
-        return 0
+        return len(self._layers)
 
+    @torch.no_grad()
     def _shortcut_agrees(self) -> bool:
         """Compare both paths on a probe; a model built another way keeps the plain path."""
-        if getattr(self._decoder, "layers", None) is not self._layers:
+        if not self._body.divides:
             return False
-        if not hasattr(self._decoder, "norm"):
-            return False
-        ids = torch.arange(1, 25).unsqueeze(0) % self._causal.config.vocab_size
-        with torch.no_grad(), lora.active(self.model):
-            truth = self._causal(input_ids=ids, use_cache=False).logits.float().log_softmax(-1)
-            hidden = self._upper(self._lower(ids)) if self.first_layer else self._upper(ids)
-            short = self._causal.get_output_embeddings()(hidden).float().log_softmax(-1)
-        tolerance = SHORTCUT_TOLERANCE[str(self._causal.dtype).removeprefix("torch.")]
-        return bool((truth - short).abs().max() < tolerance)
+        config = self._whole.config.get_text_config()
+        ids = torch.arange(1, 25).unsqueeze(0) % config.vocab_size
+        probe = Batch(ids, ids, ids.numel(), torch.tensor([ids.numel()]))
+        with lora.active(self.model):
+            lower = self._lower(probe) if self.first_layer else ids
+            short = self._upper(Batch(lower, ids, probe.tokens, probe.lengths))
+            if (words := self._whole.get_output_embeddings()) is not None:
+                truth = self._whole(input_ids=ids, use_cache=False).logits
+                truth, short = (one.float().log_softmax(-1) for one in (truth, words(short)))
+            else:
+                truth = self._body.whole(ids, probe.mask)
+        tolerance = SHORTCUT_TOLERANCE[str(self._whole.dtype).removeprefix("torch.")]
+        return bool((truth.float() - short.float()).abs().max() < tolerance)
 
 
 @lru_cache(maxsize=1)
 def _backbone(
-    task: str, name: str, shared: AdapterPlan, personal: AdapterPlan, dtype: str
+    task: Task, name: str, shared: AdapterPlan, personal: AdapterPlan, dtype: str
 ) -> Backbone:
-    return Backbone(TASKS[task], name, shared, personal, dtype)
+    return Backbone(task, name, shared, personal, dtype)
 
 
 def backbone_for(settings: Settings) -> Backbone:
     """This process's one backbone, loaded on first use."""
-    return _backbone(settings.task, settings.model, *adapter_plans(settings), settings.dtype)
+    return _backbone(task_of(settings), settings.model, *adapter_plans(settings), settings.dtype)
 
 
 def adapter_plans(settings: Settings) -> tuple[AdapterPlan, AdapterPlan]:
-    """The shared and the personal adapter's plan, from the model's configuration alone."""
+    """The shared and the personal adapter's plan, from the model's configuration alone.
+
+    Raises:
+        InputError: The task's labels are not known.
+    """
+    task = task_of(settings)
+    task.require_labels()
+    head = (len(task.classes), settings.head_rank)
     shared = _plan(
         settings.model,
         settings.module_names,
@@ -236,6 +268,7 @@ def adapter_plans(settings: Settings) -> tuple[AdapterPlan, AdapterPlan]:
         settings.rank,
         settings.seed,
         settings.sharing,
+        *head,
     )
     personal = _plan(
         settings.model,
@@ -244,16 +277,25 @@ def adapter_plans(settings: Settings) -> tuple[AdapterPlan, AdapterPlan]:
         settings.personal_rank,
         settings.seed,
         "lora",
+        *head,
     )
     return shared, personal
 
 
 @lru_cache(maxsize=16)
 def _plan(
-    model: str, modules: tuple[str, ...], layers: int, rank: int, seed: int, sharing: str
+    model: str,
+    modules: tuple[str, ...],
+    layers: int,
+    rank: int,
+    seed: int,
+    sharing: str,
+    classes: int,
+    head_rank: int,
 ) -> AdapterPlan:
+    base = skeleton(model)
     return lora.plan_adapter(
-        skeleton(model),
+        base,
         model=model,
         modules=modules,
         layers=layers,
@@ -261,4 +303,5 @@ def _plan(
         alpha=float(ALPHA_PER_RANK * rank),
         seed=seed,
         sharing=sharing,
+        head=lora.head_site(base, classes, head_rank) if classes else None,
     )

@@ -16,7 +16,7 @@ from typing import Any
 
 from common.errors import InputError
 from common.models import DEFAULT_MODEL
-from common.tasks import TASKS
+from common.tasks import TASKS, task_of
 
 SHARINGS = ("ffa", "fedsa", "lora")
 ENGINES = ("local", "flower")
@@ -79,6 +79,7 @@ class Settings:
         "", "folder with one <user>.jsonl per person, instead of a scenario", binding=False
     )
     task: str = _setting("chat", "what is learnt", choices=TASKS)
+    labels: str = _setting("", "labels or kinds of entities to tell apart, with | between them")
     model: str = _setting(DEFAULT_MODEL, "causal language model: built-in name, folder or hub id")
     dtype: str = _setting("float32", "precision of the frozen base", choices=DTYPES)
     users: int = _setting(8, "people who take part; 0: all there are", low=0)
@@ -118,6 +119,9 @@ class Settings:
 
     sharing: str = _setting("ffa", "what is sent: B, A, or both", choices=SHARINGS)
     rank: int = _setting(1, "rank of the shared adapter", low=1, high=4096)
+    head_rank: int = _setting(
+        0, "rank of the head of labels; 0: as wide as the model", low=0, high=4096
+    )
     modules: str = _setting("v_proj", "modules that carry the shared adapter, comma-separated")
     layers: int = _setting(10, "upper layers that carry the adapters; 0: all", low=0)
     optimizer: str = _setting("sgd", "local optimiser of the shared part", choices=OPTIMIZERS)
@@ -164,6 +168,7 @@ class Settings:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             _check(field, getattr(self, field.name))
+        task_of(self)
         if self.users and self.cohort > self.users:
             problem = f"--cohort {self.cohort} is more than the {self.users} users."
             raise InputError(problem, "Lower --cohort or raise --users.")

@@ -8,7 +8,9 @@ is somebody's private text.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
+import math
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +26,7 @@ TEXT, NUMBER, LIST, OBJECT = (str,), (int, float), (list,), (dict,)
 AUTHORS = ("me", "other", "assistant")
 SPLITS = ("train", "heldout")
 MOST_CHARACTERS = 10_000_000  # in one line, so that a file of something else fills no memory
+SLACK = 1e-3  # by which probabilities may miss 1
 HINT = "Name a file of JSON lines (docs/records.md)."
 
 
@@ -157,6 +160,16 @@ class Labelled(Record):
         Record.__post_init__(self)
         if (self.label is None) == (self.probabilities is None):
             raise InputError("an example needs either 'label' or 'probabilities'.")
+        if self.probabilities is not None and not _are_chances(self.probabilities):
+            problem = "'probabilities' must be numbers from 0 to 1 that add up to 1."
+            raise InputError(problem, "Give each label its share, or one 'label' alone.")
+
+
+def _are_chances(given: Mapping[str, Any]) -> bool:
+    values = list(given.values())
+    if any(isinstance(one, bool) or not isinstance(one, int | float) for one in values):
+        return False
+    return all(0 <= one <= 1 for one in values) and abs(math.fsum(values) - 1) < SLACK
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -166,6 +179,26 @@ class Tagged(Record):
     kind = "tagged"
     tokens: Sequence[Any] = _key(*LIST)
     tags: Sequence[Any] = _key(*LIST)
+
+    def __post_init__(self) -> None:
+        Record.__post_init__(self)
+        if not all(isinstance(one, str) for one in (*self.tokens, *self.tags)):
+            raise InputError("'tokens' and 'tags' must be lists of strings.")
+        if len(self.tokens) != len(self.tags):
+            problem = f"{len(self.tokens)} tokens, but {len(self.tags)} tags."
+            raise InputError(problem, "Give each token one tag.")
+        for before, tag in itertools.pairwise(("O", *self.tags)):
+            if not _follows(before, tag):
+                problem = "'tags' must be O, B-kind, or I-kind after B-kind or I-kind."
+                raise InputError(problem, "Begin each entity with B-.")
+
+
+def _follows(before: str, tag: str) -> bool:
+    """Whether this tag may stand after that one (BIO, also called IOB2)."""
+    if tag == "O":
+        return True
+    place, _, kind = tag.partition("-")
+    return bool(kind) and (place == "B" or tag == f"I-{before[2:]}")
 
 
 KINDS: dict[str, type[Record]] = {

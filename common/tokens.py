@@ -56,6 +56,34 @@ def answer_ids(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return [*_encode(_cut(text, tokenizer), tokenizer), end]
 
 
+def text_ids(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Token ids of a text by itself."""
+    return _encode(_cut(text, tokenizer), tokenizer)
+
+
+def word_ids(words: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> Iterator[list[int]]:
+    """Token ids of each word of a sentence, as if blanks stood between them; at least one each."""
+    unknown = next(
+        (one for one in (tokenizer.unk_token_id, tokenizer.eos_token_id) if isinstance(one, int)), 0
+    )
+    for place, word in enumerate(words):
+        yield text_ids(f" {word}" if place else word, tokenizer) or [unknown]
+
+
+def frame(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
+    """The tokens that the model expects before and after a text; none of most decoders."""
+    around = list(tokenizer("")["input_ids"])
+    middle = 0 if around == [tokenizer.eos_token_id] else -(-len(around) // 2)
+    return around[:middle], around[middle:]
+
+
+def framed(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase, most: int) -> list[int]:
+    """A text's tokens in their frame, at most so many in all and at least one; its end goes."""
+    before, after = frame(tokenizer)
+    whole = [*before, *ids[: most - len(before) - len(after)], *after]
+    return whole or [tokenizer.eos_token_id or 0]
+
+
 def control_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
     """Texts that the tokenizer takes for a token with a meaning of its own, and its id.
 

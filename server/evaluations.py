@@ -20,7 +20,7 @@ from common.errors import PrivityError
 from common.files import write
 from common.outcomes import DONE, HELD
 from common.secagg import RoundTerms
-from common.tasks import TASKS
+from common.tasks import task_of
 
 FOLDER = "evaluations"
 FORMAT = 1
@@ -113,7 +113,7 @@ def judged(
         people_std=people_std(settings, terms.cohort, survivors),
         devices=survivors,
         parent=parent,
-        unit=TASKS[settings.task].unit,
+        unit=task_of(settings).unit,
     )
     before = latest(known).get(parent) if parent != BASE else None
     other = parent if before else BASE

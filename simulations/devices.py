@@ -23,7 +23,7 @@ from common.places import authority_key
 from common.randomness import Random
 from common.records import Record
 from common.secagg import certify
-from common.tasks import TASKS
+from common.tasks import task_of
 from common.tasks.sets import KEY_BYTES, chosen, divide
 from common.tasks.task import Example
 from simulations.scenarios import chat, folder
@@ -75,7 +75,7 @@ def people(settings: Settings) -> dict[str, list[Record]]:
     if settings.scenario not in SCENARIOS:
         problem = f"There is no scenario {settings.scenario!r}."
         raise InputError(problem, f"`privity-sim scenarios` lists them: {', '.join(SCENARIOS)}.")
-    scenario, task = SCENARIOS[settings.scenario], TASKS[settings.task]
+    scenario, task = SCENARIOS[settings.scenario], task_of(settings)
 
     def fits(number: int, records: list[Record]) -> bool:
         return all(chosen(task.examples(records), _key_of(settings, number), settings.examples))
@@ -86,7 +86,7 @@ def people(settings: Settings) -> dict[str, list[Record]]:
 def unread_kinds(settings: Settings) -> Counter[str]:
     """How many records of kinds that the task does not read there are, by kind."""
     records = (record for person in people(settings).values() for record in person)
-    read = TASKS[settings.task].kinds
+    read = task_of(settings).kinds
     return Counter(record.kind for record in records if record.kind not in read)
 
 
@@ -97,7 +97,7 @@ def everything(settings: Settings, user: str) -> tuple[list[Example], list[Examp
 
 
 def _of(settings: Settings, user: str) -> Sequence[Example]:
-    return TASKS[settings.task].examples(people(settings)[user])
+    return task_of(settings).examples(people(settings)[user])
 
 
 @lru_cache(maxsize=4096)
@@ -107,7 +107,7 @@ def examples(settings: Settings, user: str) -> tuple[list[Example], list[Example
     Raises:
         InputError: When there are none of one or the other.
     """
-    task = TASKS[settings.task]
+    task = task_of(settings)
     train, heldout = chosen(_of(settings, user), _sets_key(settings, user), settings.examples)
     if not train or not heldout:
         problem = (

@@ -22,7 +22,7 @@ from rich.text import Text
 from common.config import Settings
 from common.evaluation import device_std
 from common.outcomes import ABANDONED, DONE, HELD
-from common.tasks import TASKS
+from common.tasks import task_of
 from common.terminal import Cell, console, show_table
 from common.terms import graph_for
 from common.visible import visible
@@ -103,7 +103,7 @@ class Display:
         self, entry: RoundEntry, settings: Settings, loss: float | None, spent: str
     ) -> None:
         """One line for a finished round."""
-        unit, rounds = TASKS[settings.task].unit, settings.rounds
+        unit, rounds = task_of(settings).unit, settings.rounds
         trained = "" if loss is None else f"training loss {loss:.3f} {unit} · "
         if entry.status == ABANDONED:
             why = getattr(entry, "why", "") or "too few stayed"
@@ -254,6 +254,6 @@ def _intentions(settings: Settings) -> Iterator[Cell]:
     if settings.evaluation_epsilon:
         yield (
             f"Evaluation: ε = {settings.evaluation_epsilon:g} of one held-out answer for all of "
-            f"them, noise ± {device_std(settings):.2f} {TASKS[settings.task].unit} on each device."
+            f"them, noise ± {device_std(settings):.2f} {task_of(settings).unit} on each device."
         )
     yield secure_sum(graph_for(settings, settings.cohort or settings.users))

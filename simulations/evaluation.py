@@ -23,7 +23,7 @@ from common.config import Settings
 from common.errors import InputError
 from common.privacy.accountant import Release, epsilon, epsilon_of_two
 from common.privacy.user_level import user_epsilon
-from common.tasks import TASKS
+from common.tasks import task_of
 from common.tasks.task import Example, Score, mean_loss
 from simulations import devices
 
@@ -100,7 +100,7 @@ def _checked(score: Score, settings: Settings, arm: str, user: str) -> dict[str,
     if not _usable(metrics):
         raise InputError(
             f"Training diverged: the loss of {arm!r} on the held-out "
-            f"{TASKS[settings.task].several} of {user} is {mean_loss(score):g}.",
+            f"{task_of(settings).several} of {user} is {mean_loss(score):g}.",
             "Lower --learning-rate or --server-rate, or --personal-rate for the personal adapter.",
         )
     return metrics

@@ -15,7 +15,7 @@ from typing import Any
 from common import files, strict_json
 from common.config import USER_LEVEL, WITHOUT_DP, Settings, from_mapping
 from common.errors import InputError
-from common.tasks import TASKS, metric_named
+from common.tasks import metric_named, task_of
 from simulations import run as runs
 from simulations.display import Display
 from simulations.evaluation import ARMS
@@ -67,7 +67,7 @@ def frontier(
             folder = out / f"seed-{seed}" / f"epsilon-{NONE if level is None else f'{level:g}'}"
             settings = _settings(given, seed, level, folder, guarantee)
             reports[level].append(_report(settings, display))
-            found = summary(reports, TASKS[settings.task].primary.name, guarantee)
+            found = summary(reports, task_of(settings).primary.name, guarantee)
             _write(out, found)
     return found
 

@@ -19,7 +19,7 @@ from common.backbone import adapter_plans
 from common.config import MIN_COHORT, Settings
 from common.evaluation import release
 from common.outcomes import ABANDONED, DONE
-from common.tasks import TASKS
+from common.tasks import task_of
 from common.terms import failures, graph_for
 from server.registry import Registry, RoundEntry, evaluations
 from simulations.evaluation import ARMS, PersonResult
@@ -45,7 +45,7 @@ def build_report(
 ) -> dict[str, Any]:
     """The whole report as plain JSON types."""
     people = [result.entry for result in results]
-    primary = TASKS[settings.task].primary
+    primary = task_of(settings).primary
     return {
         "scenario": "folder" if settings.data else settings.scenario,
         "task": settings.task,

@@ -74,7 +74,7 @@ class LlamaCppEngine(Engine):
     def token_log_likelihoods(self, tokens: Encoded, scales: Scales = FULL) -> list[float]:
         """One request a token; what is cached makes each a step of one token."""
         return [
-            self._log_likelihood(tokens.ids[:position], label, scales)
+            self._log_likelihood(tokens.ids[:position], int(label), scales)
             for position, label in enumerate(tokens.labels)
             if label >= 0 and position
         ]

@@ -16,7 +16,7 @@ from common.adapter.plan import BOTH
 from common.backbone import Backbone, adapter_plans
 from common.config import Settings
 from common.errors import PrivityError
-from common.tasks import TASKS
+from common.tasks import task_of
 from common.tasks.task import Encoded
 
 UNFINISHED = "\ufffd"  # what a tokenizer gives for the first bytes of a longer character
@@ -32,7 +32,7 @@ class TorchEngine(Engine):
         plans = {lora.SHARED: shared, lora.PERSONAL: personal}
         plans |= {name: adapter.plan for name, adapter in adapters.items()}
         backbone = Backbone(
-            TASKS[settings.task],
+            task_of(settings),
             settings.model,
             plans[lora.SHARED],
             plans[lora.PERSONAL],

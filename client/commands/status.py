@@ -108,9 +108,9 @@ def _rounds(always: list[str], now: list[str]) -> str:
 def _answers(vault: Vault) -> int:
     """How many examples there are to learn from or to try it on."""
     from client.in_use import settings_in_use
-    from common.tasks import TASKS
+    from common.tasks import task_of
 
-    task = TASKS[settings_in_use(vault.store).task]
+    task = task_of(settings_in_use(vault.store))
     return len(task.examples([record for kind in task.kinds for record in vault.records.all(kind)]))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from common.adapter.plan import TRAINED_PARTS, AdapterPlan, Site, Vector
+from common.adapter.plan import TRAINED_PARTS, AdapterPlan, HeadSite, Site, Vector
 from common.errors import InputError
 from common.quiet import no_warnings
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 SHARED = "shared"
 PERSONAL = "personal"
+HEAD = "label_head"  # the module that gives a figure for each label
 
 
 def plan_adapter(
@@ -32,12 +33,15 @@ def plan_adapter(
     alpha: float,
     seed: int,
     sharing: str,
+    head: HeadSite | None = None,
 ) -> AdapterPlan:
-    """Plan an adapter on the named linear modules of the top `layers` decoder layers.
+    """Plan an adapter on the named linear modules of the top `layers` layers.
 
     Args:
         skeleton: The model, possibly on the meta device.
-        layers: How many of the upper decoder layers carry it; 0 means all.
+        modules: May be none where there is a head, which then learns alone.
+        layers: How many of the upper layers carry it; 0 means all.
+        head: The head that it carries too, last of the sites.
 
     Raises:
         InputError: When the model has no linear module of one of these names.
@@ -57,14 +61,25 @@ def plan_adapter(
             f"The model {model!r} has no linear modules named {', '.join(unknown)}.",
             f"Choose for --modules and --personal-modules from: {', '.join(sorted(have))}.",
         )
-    if not sites:
+    if not sites and (modules or head is None):
         raise InputError(
             f"The layers of {model!r} that carry the adapters have none of {', '.join(modules)}."
             if modules
             else "No module is named that could carry an adapter.",
             f"Choose for --modules and --personal-modules from: {', '.join(sorted(have))}.",
         )
-    return AdapterPlan(model, tuple(sites), rank, alpha, seed, sharing)
+    heads = () if head is None else (head,)
+    return AdapterPlan(model, (*sites, *heads), rank, alpha, seed, sharing)
+
+
+def head_site(skeleton: PreTrainedModel, classes: int, rank: int) -> HeadSite:
+    """A head for so many labels on this model's hidden states, and a constant beside them.
+
+    Args:
+        rank: 0: as wide as its input.
+    """
+    wide = int(skeleton.config.get_text_config().hidden_size) + 1
+    return HeadSite(HEAD, wide, classes, min(rank, wide) or wide)
 
 
 def decoder_layers(model: nn.Module) -> nn.ModuleList:
@@ -97,11 +112,14 @@ def lora_config(plan: AdapterPlan) -> LoraConfig:
     """The PEFT configuration of a plan."""
     from peft import LoraConfig
 
+    ranks = {} if (head := plan.head) is None else {head.module: head.rank}
     return LoraConfig(
-        task_type="CAUSAL_LM",
+        task_type="FEATURE_EXTRACTION" if ranks else "CAUSAL_LM",
         base_model_name_or_path=plan.model,
         r=plan.rank,
+        rank_pattern=ranks,
         lora_alpha=plan.alpha,
+        alpha_pattern={module: rank * plan.scaling for module, rank in ranks.items()},
         lora_dropout=0.0,
         target_modules=[site.module for site in plan.sites],
         init_lora_weights=False,
@@ -112,6 +130,9 @@ def attach(base: PreTrainedModel, shared: AdapterPlan, personal: AdapterPlan) ->
     """Put both adapters on the base, at their published start, nothing trainable, none active."""
     from peft import get_peft_model
 
+    if (head := shared.head) is not None:
+        base.add_module(HEAD, nn.Linear(head.d_in, head.d_out, bias=False))
+        nn.init.zeros_(base.get_submodule(HEAD).weight)  # type: ignore[arg-type]
     with no_warnings():  # PEFT renames the base after its folder; undone below
         model = get_peft_model(base, lora_config(shared), adapter_name=SHARED)
         model.add_adapter(PERSONAL, lora_config(personal))

@@ -35,6 +35,16 @@ class Site:
 
 
 @dataclass(frozen=True, slots=True)
+class HeadSite(Site):
+    """A head that the model does not have: its base weight is zero, its rank its own.
+
+    As wide as its input, A is the identity, and B is then the head's whole weight.
+    """
+
+    rank: int
+
+
+@dataclass(frozen=True, slots=True)
 class AdapterPlan:
     """Everything that fixes an adapter's shape. Sites are in the order they are flattened."""
 
@@ -52,7 +62,17 @@ class AdapterPlan:
 
     def shape(self, site: Site, part: str) -> tuple[int, int]:
         """`A` is [rank, d_in], `B` is [d_out, rank]."""
-        return (self.rank, site.d_in) if part == "A" else (site.d_out, self.rank)
+        rank = self.rank_of(site)
+        return (rank, site.d_in) if part == "A" else (site.d_out, rank)
+
+    def rank_of(self, site: Site) -> int:
+        """The adapter's, but for a head, which has its own."""
+        return site.rank if isinstance(site, HeadSite) else self.rank
+
+    @property
+    def head(self) -> HeadSite | None:
+        """The head among the sites, if there is one."""
+        return next((site for site in self.sites if isinstance(site, HeadSite)), None)
 
     def entries(self, parts: tuple[str, ...]) -> Iterator[tuple[Site, str, slice]]:
         """Site, part and place in the flat vector, in order."""
@@ -82,7 +102,7 @@ class AdapterPlan:
         vector = np.zeros(self.size(parts), dtype=np.float32)
         for site, part, place in self.entries(parts):
             if part == "A":
-                vector[place] = seeded_a(self.seed, site, self.rank).ravel()
+                vector[place] = seeded_a(self.seed, site, self.rank_of(site)).ravel()
         return vector
 
     def digest(self) -> str:
@@ -94,8 +114,11 @@ def seeded_a(seed: int, site: Site, rank: int) -> Vector:
     """A from the published seed: uniform with unit expected row norm, the same on any machine.
 
     Integers from SHAKE-256 scaled by exact float operations: no library's generator is involved
-    whose stream could change between versions. Shape [rank, d_in].
+    whose stream could change between versions. Shape [rank, d_in]. A head as wide as its input
+    has the identity: nothing of the input is lost.
     """
+    if isinstance(site, HeadSite) and rank == site.d_in:
+        return np.eye(rank, dtype=np.float32)
     stream = hashlib.shake_256(f"privity/A/{seed}/{site.module}/{rank}".encode())
     integers = np.frombuffer(stream.digest(rank * site.d_in * 4), dtype="<u4")
     uniform = integers.astype(np.float64) / 2**31 - 1.0  # [-1, 1), variance 1/3

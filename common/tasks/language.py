@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from common.tasks.tables import Counts
 from common.tasks.task import NOTHING, Head, Metric, Task
 
 if TYPE_CHECKING:
@@ -36,6 +37,10 @@ class LanguageScore:
             "nll": nll,
             "next_token_accuracy": self.correct / self.count,
         }
+
+    def counts(self) -> Counts:
+        """None: a vocabulary is no table."""
+        return {}
 
 
 class LanguageTask(Task):

@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
+from common.errors import InputError
 from common.records import Record
+from common.tasks.tables import Counts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,16 +43,28 @@ class Example(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """An example as a model reads it; `labels` is `NOTHING` where there is none. Both [length]."""
+    """An example as a model reads it, and what it should answer.
+
+    Attributes:
+        ids: Tokens, [length].
+        labels: For each token the class it should get, [length], `NOTHING` where there is none; or,
+            where one label is given, the probability of each class, [classes].
+    """
 
     ids: tuple[int, ...] = field(repr=False)
-    labels: tuple[int, ...] = field(repr=False)
+    labels: tuple[int, ...] | tuple[float, ...] = field(repr=False)
 
 
 class Head(Enum):
-    """What of a model answers."""
+    """What of a model answers.
+
+    The language model's own is frozen. The others are learnt: their weights are part of both
+    adapters (`common/adapter/plan.HeadSite`), shared and personal, as `sharing` has it.
+    """
 
     LANGUAGE_MODEL = "the next token of each"
+    ONE_LABEL = "one label for the whole text"
+    LABEL_A_TOKEN = "a label for each token"  # noqa: S105
 
 
 class Score(Protocol):
@@ -68,6 +82,9 @@ class Score(Protocol):
 
     def metrics(self) -> dict[str, float]:
         """Every metric of the task, by name."""
+
+    def counts(self) -> Counts:
+        """What was found of each kind, for tables; empty where the task has none."""
 
 
 def mean_loss(score: Score) -> float:
@@ -106,6 +123,7 @@ class Task(ABC):
         source: What a person calls its records.
         one, several: What a person calls an example, and several.
         rule: One sentence that says what makes an example.
+        labels: What the learnt head tells apart; of each task that has one, `among` gives a copy.
     """
 
     name: ClassVar[str]
@@ -117,6 +135,39 @@ class Task(ABC):
     one: ClassVar[str]
     several: ClassVar[str]
     rule: ClassVar[str]
+    labels: tuple[str, ...] = ()
+
+    @property
+    def speaks(self) -> bool:
+        """Whether it answers in words, as an assistant does."""
+        return self.head is Head.LANGUAGE_MODEL
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """What the learnt head has a row for; none without one."""
+        return ()
+
+    def among(self, labels: tuple[str, ...]) -> Task:
+        """This task for these labels, which all who learn it together mean alike.
+
+        Raises:
+            InputError: It has no labels, or cannot work with these.
+        """
+        if labels:
+            problem = f"--labels changes nothing with --task {self.name}."
+            raise InputError(problem, "Leave one of them out.")
+        return self
+
+    def labels_of(self, records: Sequence[Record]) -> set[str]:  # noqa: ARG002
+        """The labels that these records use."""
+        return set()
+
+    def require_labels(self) -> None:  # noqa: B027
+        """Refuse to work without labels that it needs.
+
+        Raises:
+            InputError: It has none.
+        """
 
     @property
     def primary(self) -> Metric:
@@ -140,10 +191,11 @@ class Task(ABC):
         """Where a batch's predictions are read, and what they should be.
 
         Args:
-            labels: [batch, length], `NOTHING` where there is none and in the padding.
+            labels: Of each example as `Encoded` has them; `NOTHING` in the padding.
 
         Returns:
-            Rows, columns and wanted labels, each [predictions].
+            Rows and columns, each [predictions], and what is wanted, [predictions] or, as
+            probabilities, [predictions, classes].
         """
 
     @abstractmethod

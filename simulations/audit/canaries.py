@@ -17,7 +17,7 @@ from torch import Tensor
 from common.adapter import lora
 from common.backbone import Backbone, Batch, Prepared
 from common.config import Settings
-from common.tasks import TASKS
+from common.tasks import task_of
 from common.tasks.task import Encoded, Example
 from simulations.audit.marked import Marked
 
@@ -51,7 +51,7 @@ class CanaryBackbone(Backbone):
         from common.backbone import adapter_plans
 
         super().__init__(
-            TASKS[settings.task], settings.model, *adapter_plans(settings), settings.dtype
+            task_of(settings), settings.model, *adapter_plans(settings), settings.dtype
         )
         self.strength = strength
 
@@ -71,7 +71,8 @@ class CanaryBackbone(Backbone):
         coordinates = [e.coordinate for e in examples if isinstance(e, Canary)]
         for start in range(0, len(coordinates), CANARY_BATCH):
             chosen = torch.tensor(coordinates[start : start + CANARY_BATCH])
-            yield CanaryBatch(torch.empty(0), torch.empty(0), 0, chosen)
+            none = torch.empty(0)
+            yield CanaryBatch(none, none, 0, none, chosen)
 
     def losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """As the product's; a canary's loss is strength × its weight, over one prediction."""

@@ -16,7 +16,7 @@ from common.adapter.state import Shared, whole
 from common.backbone import Backbone, Prepared, adapter_plans
 from common.config import WITHOUT_DP, Settings, from_mapping
 from common.privacy.accountant import Release
-from common.tasks import TASKS
+from common.tasks import task_of
 from server.aggregation import RuleState, apply
 from simulations.audit.canaries import MODULES
 from simulations.audit.people import examples_of, talk
@@ -51,7 +51,7 @@ class Federation:
         """A new one, nothing trained."""
         settings = private_settings()
         backbone = Backbone(
-            TASKS[settings.task], settings.model, *adapter_plans(settings), settings.dtype
+            task_of(settings), settings.model, *adapter_plans(settings), settings.dtype
         )
         chance = talk(seed, "federation/talk")
         members = [backbone.prepared(examples_of(chance, EXAMPLES)) for _ in range(PEOPLE)]

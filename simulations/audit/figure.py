@@ -17,7 +17,7 @@ from common.adapter.state import Shared
 from common.backbone import Backbone, adapter_plans
 from common.config import Settings
 from common.randomness import Random
-from common.tasks import TASKS
+from common.tasks import task_of
 from simulations.audit.device import exchanged
 from simulations.audit.findings import Finding
 from simulations.audit.people import examples_of, talk
@@ -51,9 +51,7 @@ def figure(system: System, scale: Scale, seed: int) -> list[Finding]:
     """Bound ε of one held-out answer from the figures of a device with and without it."""
     settings = _settings()
     most = evaluation.counted_answers(settings)
-    backbone = Backbone(
-        TASKS[settings.task], settings.model, *adapter_plans(settings), settings.dtype
-    )
+    backbone = Backbone(task_of(settings), settings.model, *adapter_plans(settings), settings.dtype)
     published = _ruinous(backbone, seed)
     worlds = [_World(system, backbone, settings, published, most - less) for less in (1, 0)]
     exact = [

@@ -19,7 +19,7 @@ from common.adapter.state import Shared
 from common.backbone import Backbone, Prepared, adapter_plans
 from common.config import Settings
 from common.privacy.accountant import Release
-from common.tasks import TASKS
+from common.tasks import task_of
 from simulations.audit.findings import Finding
 from simulations.audit.people import talk
 from simulations.audit.scale import CLAIMED_EPSILON, DELTA, Scale
@@ -61,9 +61,7 @@ class _World:
 def influence(system: System, scale: Scale, seed: int) -> list[Finding]:
     """Bound ε of one record from the updates of a device with and without it."""
     settings = _settings()
-    backbone = Backbone(
-        TASKS[settings.task], settings.model, *adapter_plans(settings), settings.dtype
-    )
+    backbone = Backbone(task_of(settings), settings.model, *adapter_plans(settings), settings.dtype)
     worlds = [_World(system, backbone, settings, e, seed) for e in _data(backbone)]
     release = system.next_release([], settings, 1)
     silent = Release(0.0, release.sample_rate, release.steps)

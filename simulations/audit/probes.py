@@ -21,7 +21,7 @@ from common.adapter import lora
 from common.adapter.plan import BOTH, TRAINED_PARTS
 from common.backbone import MICRO_BATCH, Backbone, Batch, Prepared, adapter_plans
 from common.config import Settings
-from common.tasks import TASKS
+from common.tasks import task_of
 from common.tasks.task import Encoded, Example
 from simulations.audit.marked import Marked
 
@@ -52,7 +52,7 @@ class ProbeBackbone(Backbone):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(
-            TASKS[settings.task], settings.model, *adapter_plans(settings), settings.dtype
+            task_of(settings), settings.model, *adapter_plans(settings), settings.dtype
         )
         self.parts = TRAINED_PARTS[settings.sharing]
         self.size = self.shared.size(self.parts)
@@ -80,7 +80,8 @@ class ProbeBackbone(Backbone):
         names = [e.name for e in examples if isinstance(e, _Prepared)]
         for start in range(0, len(names), MICRO_BATCH):
             chosen = tuple(names[start : start + MICRO_BATCH])
-            yield _Batch(torch.empty(0), torch.empty(0), 0, chosen)
+            none = torch.empty(0)
+            yield _Batch(none, none, 0, none, chosen)
 
     def losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """As the product's; a probe's is over one prediction."""

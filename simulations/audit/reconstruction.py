@@ -19,7 +19,7 @@ from common.backbone import Backbone, Prepared, adapter_plans
 from common.config import Settings
 from common.privacy.accountant import Release
 from common.secagg import from_ring, levels_for, unpack
-from common.tasks import TASKS
+from common.tasks import task_of
 from simulations.attacks.on_privity.attacker import HEADER_BYTES
 from simulations.attacks.on_privity.round import MASK, MEMBERS, TERMS, VICTIM, PrivityRound
 from simulations.audit.bound import interval
@@ -37,9 +37,7 @@ Wire = Callable[[Vector, int], NDArray[np.floating]]  # update and trial, to wha
 def reconstruction(system: System, scale: Scale, seed: int) -> list[Finding]:
     """Three findings: in the clear, in the clear with noise, and masked."""
     settings = Settings(model="tiny", rounds=1, epsilon=CLAIMED_EPSILON, delta=DELTA, examples=2)
-    backbone = Backbone(
-        TASKS[settings.task], settings.model, *adapter_plans(settings), settings.dtype
-    )
+    backbone = Backbone(task_of(settings), settings.model, *adapter_plans(settings), settings.dtype)
     turns = examples_of(talk(seed, "reconstruction/person"), CANDIDATES)
     candidates = backbone.prepared(turns)
     release = system.next_release([], settings, 1)

@@ -15,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 
 from common.config import Settings
-from common.tasks import TASKS
+from common.tasks import task_of
 from common.tasks.task import Example
 from simulations.audit.chosen import chosen
 from simulations.audit.cohort import Person
@@ -59,7 +59,7 @@ def choice(system: System, _scale: Scale, seed: int) -> list[Finding]:
 
 
 def _archive(evidence: Evidence, chance: random.Random, number: int) -> None:
-    task = TASKS[Settings().task]
+    task = task_of(Settings())
     archive = task.archive(chance, vocabulary(), chance.choice((3, 8, 30, 90)))
     key, found = chance.randbytes(32), task.examples(archive)
     count = len(found) + chance.gauss(0, 5)

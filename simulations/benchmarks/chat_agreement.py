@@ -27,7 +27,7 @@ from common.config import Settings
 from common.errors import PrivityError
 from common.models import gguf_file, load_tokenizer
 from common.say import say_aside
-from common.tasks import TASKS
+from common.tasks import task_of
 from common.tasks.task import Example
 from common.tokens import answer_ids, prompt_ids
 from simulations import devices
@@ -122,9 +122,7 @@ def same_tokens(settings: Settings) -> int:
     """
     users = devices.people(settings)
     examples = [one for user in users for one in devices.examples(settings, user)[1]]
-    if differing := llamacpp_differs(
-        settings.model, [*examples, TASKS[settings.task].spoken(*HARD)]
-    ):
+    if differing := llamacpp_differs(settings.model, [*examples, task_of(settings).spoken(*HARD)]):
         raise PrivityError(f"llama.cpp has another {differing}.")
     return len(examples) + 1
 
