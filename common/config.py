@@ -160,6 +160,11 @@ class Settings:
     update_range: float = _setting(
         0.05, "largest sent coordinate; beyond it is clipped", above=0, high=1e6
     )
+    pooled: bool = _setting(
+        False,
+        "compare with the same model trained on everybody's examples in one place, no privacy",
+        binding=False,
+    )
     deadline_s: float = _setting(
         600.0, "seconds a stage waits for its clients", above=0, high=1e8, binding=False
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from common.command_line import Parser, run_command
 from common.config import USER_LEVEL, WITHOUT_DP, Settings, defaults, from_mapping
 from common.errors import InputError
 from common.say import say, say_aside
+from common.visible import visible
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,6 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     _frontier_command(commands)
     listing = commands.add_parser("scenarios", help="list the built-in data sets")
     listing.set_defaults(action=_scenarios)
+    _people_command(commands)
     bench = commands.add_parser("bench", help="measure against peers and limits")
     bench.add_argument(
         "name", choices=("secagg", "dp", "chat", "rounds", "load"), help="what to measure"
@@ -81,6 +84,38 @@ def _frontier_command(commands: Any) -> None:
     frontier.set_defaults(action=_frontier)
 
 
+def _people_command(commands: Any) -> None:
+    people = commands.add_parser(
+        "people", help="make a folder for --data of a data set: CoNLL files, or CSV with labels"
+    )
+    people.add_argument("files", nargs="+", metavar="FILE", help="CoNLL columns, or .csv")
+    people.add_argument("--out", required=True, metavar="DIR", help="one <user>.jsonl each")
+    people.add_argument(
+        "--users", type=_positive, default=0, metavar="INT",
+        help="people that each file is dealt among (default: one a file)",
+    )  # fmt: skip
+    people.add_argument(
+        "--skew", type=_above_zero, default=0.5, metavar="FLOAT",
+        help="the smaller, the more of a CSV file's label has one person (default: %(default)s)",
+    )  # fmt: skip
+    people.add_argument("--text", default="text", metavar="COLUMN", help="default: %(default)s")
+    people.add_argument("--label", default="label", metavar="COLUMN", help="default: %(default)s")
+    people.add_argument("--seed", type=int, default=0, metavar="INT", help="default: %(default)s")
+    people.set_defaults(action=_people)
+
+
+def _positive(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise ValueError
+    return number
+
+
+def _above_zero(text: str) -> float:
+    if not 0 < (number := float(text)) < math.inf:
+        raise ValueError
+    return number
+
+
 def _audit_command(commands: Any) -> None:
     audit = commands.add_parser(
         "audit", help="try to refute every privacy claim; exit code 1 when one is refuted"
@@ -103,6 +138,10 @@ def _add_settings(parser: argparse.ArgumentParser, without: tuple[str, ...] = ()
 
 
 def _add_setting(parser: argparse.ArgumentParser, field: dataclasses.Field[Any]) -> None:
+    if isinstance(field.default, bool):
+        name = "--" + field.name.replace("_", "-")
+        parser.add_argument(name, action="store_const", const=True, help=_described(field))
+        return
     shown = f" (default: {field.default})" if field.default != "" else ""
     parser.add_argument(
         "--" + field.name.replace("_", "-"),
@@ -205,7 +244,7 @@ def _resumed(options: argparse.Namespace, stored: Settings) -> Settings:
 
 def _execute(settings: Settings, options: argparse.Namespace) -> int:
     from simulations import run as runs
-    from simulations.devices import unread_kinds
+    from simulations.devices import own_labels, unread_kinds
     from simulations.display import Display
 
     if not options.resume:
@@ -213,6 +252,7 @@ def _execute(settings: Settings, options: argparse.Namespace) -> int:
     display = Display(quiet=options.quiet)
     display.opening(settings)
     display.unread(unread_kinds(settings))
+    display.unlearnt(own_labels(settings))
     report = runs.run(settings, display)
     display.closing(report, settings.out)
     return _said_if_nothing_came_of_it(report["rounds_log"])
@@ -255,6 +295,20 @@ def _scenarios(_: argparse.Namespace) -> int:
     for name, scenario in SCENARIOS.items():
         say(f"{name:12} {scenario.DESCRIPTION}")
     say("--data DIR   your own people, one <user>.jsonl each (docs/records.md)")
+    return 0
+
+
+def _people(options: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from simulations.dealing import deal
+
+    names = "users", "skew", "text", "label", "seed"
+    chosen = {name: getattr(options, name) for name in names}
+    sources = [Path(file) for file in options.files]
+    for name, records in deal(sources, Path(options.out), **chosen).items():
+        say(f"{visible(name)}: {records:,} records")
+    say(f"Next: privity-sim run --data {visible(options.out)} --task …")
     return 0
 
 

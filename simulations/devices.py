@@ -23,7 +23,7 @@ from common.places import authority_key
 from common.randomness import Random
 from common.records import Record
 from common.secagg import certify
-from common.tasks import task_of
+from common.tasks import labels, task_of
 from common.tasks.sets import KEY_BYTES, chosen, divide
 from common.tasks.task import Example
 from simulations.scenarios import chat, folder
@@ -33,6 +33,7 @@ class Scenario(Protocol):
     """What a built-in data set's module offers."""
 
     DESCRIPTION: str
+    KINDS: frozenset[str]  # of the records
 
     def people(
         self, users: int, examples: int, seed: int, fits: Callable[[int, list[Record]], bool]
@@ -76,11 +77,37 @@ def people(settings: Settings) -> dict[str, list[Record]]:
         problem = f"There is no scenario {settings.scenario!r}."
         raise InputError(problem, f"`privity-sim scenarios` lists them: {', '.join(SCENARIOS)}.")
     scenario, task = SCENARIOS[settings.scenario], task_of(settings)
+    if scenario.KINDS.isdisjoint(task.kinds):
+        problem = f"The scenario {settings.scenario!r} has nothing for --task {task.name}."
+        hint = f"Give --data a folder of people with {' or '.join(sorted(task.kinds))} records."
+        raise InputError(problem, hint)
 
     def fits(number: int, records: list[Record]) -> bool:
         return all(chosen(task.examples(records), _key_of(settings, number), settings.examples))
 
     return scenario.people(settings.users, settings.examples, settings.seed, fits)
+
+
+def common_labels(settings: Settings) -> str:
+    """The labels that at least two people use, as the setting has them; empty without a head.
+
+    Raises:
+        InputError: There is no such label, though the task needs one.
+    """
+    task, everyone = task_of(settings), people(settings).values()
+    used = Counter(label for records in everyone for label in task.labels_of(records))
+    common = labels.joined(sorted(label for label, count in used.items() if count > 1))
+    if used and not common:
+        problem = f"No label of these people's {task.source} is used by two of them."
+        raise InputError(problem, "Learning together needs labels in common.")
+    return common
+
+
+def own_labels(settings: Settings) -> int:
+    """How many labels there are that the task of these settings does not learn."""
+    task, everyone = task_of(settings), people(settings).values()
+    used = {label for records in everyone for label in task.labels_of(records)}
+    return len(used - set(task.labels))
 
 
 def unread_kinds(settings: Settings) -> Counter[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,7 +22,7 @@ from rich.text import Text
 from common.config import Settings
 from common.evaluation import device_std
 from common.outcomes import ABANDONED, DONE, HELD
-from common.tasks import task_of
+from common.tasks import metric_named, task_of
 from common.terminal import Cell, console, show_table
 from common.terms import graph_for
 from common.visible import visible
@@ -75,6 +75,12 @@ class Display:
         if kinds:
             named = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
             self.errors.print(f"Not read by this task: {named} records.")
+
+    def unlearnt(self, labels: int) -> None:
+        """Labels that stay on their person's device, and are not learnt there yet either."""
+        if labels:
+            one = "One label is" if labels == 1 else f"{labels} labels are"
+            self.errors.print(f"{one} one person's alone: not learnt, and nobody is told of them.")
 
     @contextmanager
     def bar(self, title: str, total: int) -> Iterator[Callable[[str], None]]:
@@ -136,7 +142,7 @@ class Display:
         rows: list[list[str]] = []
         for row in found["rows"]:
             interval = row["intervals"]["shared_vs_base"]
-            words = "" if interval is None else f"{interval[0]:+.1f} to {interval[1]:+.1f}"
+            words = "" if interval is None else between(name, interval, 1)
             level = "none" if row["epsilon"] is None else f"{row['epsilon']:g}"
             rows.append([level, str(row["people"]), *_figures(row["metrics"], name), words])
         title = f"Held-out {name} against ε, mean over all people of all seeds"
@@ -172,12 +178,26 @@ def _show_people(out: Console, report: dict[str, Any]) -> None:
     means = ["mean", *_figures(report["metrics"], name), *most]
     rows += [None, [Text(cell, "bold") for cell in means]]
     figures = (*ARM_WORDS, "ε, an example", "ε, a person")
-    title = f"Held-out {name} ({better} is better)"
+    unit = ", %" if _times(name) > 1 else ""
+    title = f"Held-out {name}{unit} ({better} is better)"
     show_table(out, ("person", *figures), rows, title=title, figures=figures)
 
 
 def _figures(arms: dict[str, Any], name: str) -> list[str]:
-    return [f"{arms[arm][name]:.1f}" for arm in ("base", "shared", "personal", "local")]
+    names = ("base", "shared", "personal", "local")
+    return [f"{_times(name) * arms[arm][name]:.1f}" for arm in names]
+
+
+def _times(name: str) -> int:
+    """By how much a metric is multiplied to be shown: a share, in %, by 100."""
+    known = metric_named(name)
+    return 100 if known and known.unit == "%" else 1
+
+
+def between(name: str, interval: Sequence[float], decimals: int) -> str:
+    """An interval of differences of a metric, as it is shown."""
+    low, high = (_times(name) * bound for bound in interval)
+    return f"{low:+.{decimals}f} to {high:+.{decimals}f}"
 
 
 def _epsilon(spent: float | None) -> str:
@@ -188,9 +208,8 @@ def _findings(report: dict[str, Any]) -> Iterator[str]:
     name = report["metric_names"]["primary"]
     for pair, interval in report["intervals"].items():
         if interval is not None:
-            low, high = interval
             words, verdict = pair.replace("_vs_", " against "), verdict_on(report, pair)
-            yield f"{words}: {name} {low:+.2f} to {high:+.2f} (95 %, paired) — {verdict}"
+            yield f"{words}: {name} {between(name, interval, 2)} (95 %, paired) — {verdict}"
     sums = report["secure_aggregation"]
     yield (
         f"sent: {sums['upload_bytes_per_client_round'] / 1000:.1f} kB by each client in a round, "

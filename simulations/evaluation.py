@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,10 @@ from common.errors import InputError
 from common.privacy.accountant import Release, epsilon, epsilon_of_two
 from common.privacy.user_level import user_epsilon
 from common.tasks import task_of
+from common.tasks.tables import Counts
 from common.tasks.task import Example, Score, mean_loss
 from simulations import devices
+from simulations.pooled import pooled
 
 ARMS = ("base", "shared", "personal", "local")
 EVALUATION_MEMBER = 0
@@ -39,6 +41,7 @@ class PersonResult:
 
     entry: dict[str, Any]  # as in `report.json`, `per_user`
     trained_tokens: int
+    counts: dict[str, Counts]  # of each arm, for tables
 
 
 def evaluate(
@@ -50,9 +53,8 @@ def evaluate(
         file = run / "evaluation" / f"{number:05d}-{shared.digest()[:16]}.json"
         if not file.exists():
             result = _person(settings, run, shared, number, user)
-            _keep(file, {"entry": result.entry, "trained_tokens": result.trained_tokens})
-        stored = _kept(file)
-        results.append(PersonResult(stored["entry"], stored["trained_tokens"]))
+            _keep(file, asdict(result))
+        results.append(PersonResult(**_kept(file)))
         done()
     return results
 
@@ -78,7 +80,7 @@ def score_base(settings: Settings, run: Path, done: Callable[[], None]) -> None:
                     f"{backbone.task.several} of {user} is {mean_loss(score):g}.",
                     "Its weights are damaged or do not suit this --dtype; nothing was trained.",
                 )
-            _keep(_base_file(run, number), metrics)
+            _keep(_base_file(run, number), {"metrics": metrics, "counts": score.counts()})
         done()
 
 
@@ -134,6 +136,8 @@ def _person(settings: Settings, run: Path, shared: Shared, number: int, user: st
         scores, tokens = _arms(
             settings, run / "devices" / f"{number:05d}", backbone, device, shared, both
         )
+        if settings.pooled:
+            scores["pooled"] = _pooled(settings, run, backbone, both)
         arms = {arm: _checked(score, settings, arm, user) for arm, score in scores.items()}
         releases = device.store.ledger.releases()
         rhos = device.store.ledger.user_rhos()
@@ -142,7 +146,7 @@ def _person(settings: Settings, run: Path, shared: Shared, number: int, user: st
             "user": user,
             "train": len(both[0]),
             "heldout": len(both[1]),
-            "base": base,
+            "base": base["metrics"],
             **arms,
             "epsilon": epsilon(releases, settings.delta, settings.accountant)
             if settings.dp
@@ -153,7 +157,8 @@ def _person(settings: Settings, run: Path, shared: Shared, number: int, user: st
             if settings.user_epsilon
             else None,
         }
-        return PersonResult(entry, tokens)
+        counts = {"base": base["counts"], **{arm: s.counts() for arm, s in scores.items()}}
+        return PersonResult(entry, tokens, counts)
     finally:
         device.store.close()
 
@@ -187,6 +192,12 @@ def _arms(
 
     scores["local"], more = _alone(backbone, device, settings, both)
     return scores, tokens + more
+
+
+def _pooled(settings: Settings, run: Path, backbone: Backbone, both: Both) -> Score:
+    weights = pooled(settings, run)
+    with backbone.using(weights):
+        return backbone.score(backbone.prepared(both[1]))
 
 
 _ALONE: dict[tuple[object, ...], tuple[Score, int]] = {}

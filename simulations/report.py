@@ -19,12 +19,13 @@ from common.backbone import adapter_plans
 from common.config import MIN_COHORT, Settings
 from common.evaluation import release
 from common.outcomes import ABANDONED, DONE
-from common.tasks import task_of
+from common.tasks import tables, task_of
 from common.terms import failures, graph_for
 from server.registry import Registry, RoundEntry, evaluations
 from simulations.evaluation import ARMS, PersonResult
 
 PAIRS = (("shared", "base"), ("personal", "shared"), ("personal", "local"))
+POOLED = ("shared", "pooled")  # besides, where it was asked for
 PLACES = ("out",)
 
 
@@ -45,6 +46,8 @@ def build_report(
 ) -> dict[str, Any]:
     """The whole report as plain JSON types."""
     people = [result.entry for result in results]
+    more = settings.pooled
+    arms, pairs = [*ARMS, *["pooled"] * more], [*PAIRS, *[POOLED] * more]
     primary = task_of(settings).primary
     return {
         "scenario": "folder" if settings.data else settings.scenario,
@@ -57,8 +60,9 @@ def build_report(
         "sharing": settings.sharing,
         "version": version("privity"),
         "settings": {k: v for k, v in settings.to_dict().items() if k not in PLACES},
-        "metrics": {arm: _means([person[arm] for person in people]) for arm in ARMS},
-        "intervals": {f"{a}_vs_{b}": paired_interval(people, a, b, primary.name) for a, b in PAIRS},
+        "metrics": {arm: _means([person[arm] for person in people]) for arm in arms},
+        "intervals": {f"{a}_vs_{b}": paired_interval(people, a, b, primary.name) for a, b in pairs},
+        **_tables(results, arms),
         "metric_names": {"primary": primary.name, "better": primary.better},
         "per_user": people,
         "privacy": _privacy(settings, run, people),
@@ -66,6 +70,19 @@ def build_report(
         "rounds_log": [asdict(entry) for entry in rounds],
         "evaluations": [one.to_dict() for one in evaluations(run / "server")],
         "timing": _timing(run, results, seconds),
+    }
+
+
+def _tables(results: Sequence[PersonResult], arms: Sequence[str]) -> dict[str, Any]:
+    """Over all people, what was found of each kind; nothing where the task has no tables."""
+    counts = {arm: tables.added(result.counts[arm] for result in results) for arm in arms}
+    if not any(counts.values()):
+        return {}
+    return {
+        "tables": {
+            arm: {name: [asdict(row) for row in tables.rows(kinds)] for name, kinds in of.items()}
+            for arm, of in counts.items()
+        }
     }
 
 

@@ -33,7 +33,8 @@ def resolve(settings: Settings) -> Settings:
         InputError: When data, users or threshold cannot work, before anything is trained.
     """
     everyone = devices.people(settings)
-    values = settings.to_dict() | {"users": len(everyone)}
+    labels = settings.labels or devices.common_labels(settings)
+    values = settings.to_dict() | {"users": len(everyone), "labels": labels}
     resolved = from_mapping(values)
     check_reachable(resolved, adapter_plans(resolved)[0].dimension)
     for user in everyone:

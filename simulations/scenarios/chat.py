@@ -20,6 +20,7 @@ from common.tasks.sets import HELD_OUT_SHARE
 from common.wheels import CHITCHAT, unpacked
 
 DESCRIPTION = "1,315 real people chatting in English (chitchat-dataset, MIT)"
+KINDS = frozenset({Message.kind})
 TUNING_SEED = 100
 
 Fits = Callable[[int, list[Record]], bool]
