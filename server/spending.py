@@ -16,6 +16,7 @@ from common.privacy.accountant import Release, epsilon, epsilon_of_two
 from common.privacy.gaussian import gaussian_epsilon, gaussian_mu
 from common.privacy.user_level import user_epsilon
 from common.releases import evaluations, planned_sigma, updates
+from common.tasks import task_of
 from server.provenance import Guarantee, Spending
 
 
@@ -40,6 +41,8 @@ def _record_level(settings: Settings, attempts: int) -> Guarantee:
     released = _released(settings, attempts)
     budget, delta, accountant = settings.epsilon, settings.delta, settings.accountant
     spent = min(epsilon(released, delta, accountant), budget)
+    if not task_of(settings).overlapping:
+        return Guarantee(spent, delta, budget)
     message = epsilon_of_two(released, delta, accountant)
     if settings.sample_rate == 1:  # then what a device releases within its budget is one Gaussian
         message = min(message, gaussian_epsilon(2 * gaussian_mu(budget, delta), delta))

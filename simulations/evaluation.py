@@ -164,10 +164,10 @@ def _person(settings: Settings, run: Path, shared: Shared, number: int, user: st
 
 
 def _of_message(releases: Sequence[Release], settings: Settings) -> float | None:
-    """What one message costs, which can be in two examples; None where that has no bound."""
-    spent = (
-        epsilon_of_two(releases, settings.delta, settings.accountant) if settings.dp else math.inf
-    )
+    """What a record costs that can be in two examples; None where it cannot, or has no bound."""
+    if not settings.dp or not task_of(settings).overlapping:
+        return None
+    spent = epsilon_of_two(releases, settings.delta, settings.accountant)
     return spent if math.isfinite(spent) else None
 
 
