@@ -99,5 +99,5 @@ def test_people_without_an_example_are_told_what_one_is(data: Path, run: Runner)
 
 
 def test_a_name_that_no_task_has_is_refused_with_those_there_are(data: Path) -> None:
-    with pytest.raises(InputError, match="Choose one of: chat, facts"):
+    with pytest.raises(InputError, match="Choose one of: chat, classify, tag, facts"):
         Settings(task="fact")
