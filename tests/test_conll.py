@@ -24,11 +24,9 @@ def test_tokens_and_their_last_column(tmp_path: Path) -> None:
 
 
 def test_four_columns_and_documents(tmp_path: Path) -> None:
-    content = "-DOCSTART- -X- O O\n\nThis DT - O\n\n-DOCSTART- -X- O O\n\nAcme NNP - I-ORG\nInc NNP - I-ORG\n"
-    assert read(tmp_path, content) == [
-        (0, ["This"], ["O"]),
-        (1, ["Acme", "Inc"], ["B-ORG", "I-ORG"]),
-    ]
+    start = "-DOCSTART- -X- O O\n\n"
+    found = read(tmp_path, f"{start}This DT - O\n\n{start}Acme NNP - I-ORG\nInc NNP - I-ORG\n")
+    assert found == [(0, ["This"], ["O"]), (1, ["Acme", "Inc"], ["B-ORG", "I-ORG"])]
 
 
 @pytest.mark.parametrize(
