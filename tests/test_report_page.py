@@ -272,3 +272,16 @@ def test_figures_that_are_missing_or_infinite_are_dashes() -> None:
     report["per_user"][0]["base"]["perplexity"] = math.inf
     report["metrics"]["base"]["perplexity"] = math.nan
     assert "went from – (base)" in Page(render(report)).text
+
+
+def test_tables_of_kinds_are_shown_where_there_are_such() -> None:
+    report = made_up()
+    assert "Kind by kind" not in render(report)
+    row = {"precision": 0.5, "recall": 0.25, "f1": 1 / 3, "support": 8}
+    rows = [row | {"kind": kind} for kind in ("<PER>", "micro", "macro")]
+    report["tables"] = {arm: {"entities": rows} for arm in ("base", "shared", "personal", "local")}
+    page = render(report)
+    assert "Kind by kind: entities" in page
+    assert "&lt;PER&gt;" in page and "<PER>" not in page
+    assert page.index("micro") < page.index("macro")
+    assert page.count("33.3") >= 9

@@ -7,6 +7,7 @@ from typing import Any
 from common.page.document import document
 from common.page.markup import text
 from simulations.report_page.guarantees import privacy, sums
+from simulations.report_page.kinds import kinds
 from simulations.report_page.results import means, people_plot, people_table
 from simulations.report_page.running import evaluations, rounds, settings
 from simulations.report_page.summary import top
@@ -19,6 +20,17 @@ def render(report: dict[str, Any]) -> str:
     The same report gives the same text. Works for any number of people and rounds, with abandoned
     rounds, and without differential privacy, which it then says first.
     """
-    parts = (top, people_plot, means, rounds, evaluations, privacy, sums, people_table, settings)
+    parts = (
+        top,
+        people_plot,
+        means,
+        kinds,
+        rounds,
+        evaluations,
+        privacy,
+        sums,
+        people_table,
+        settings,
+    )
     title = f"Privity report: {text(report['model'])}, {people_in(report)}"
     return document(title, "\n".join(part(report) for part in parts))

@@ -12,6 +12,7 @@ from simulations.report_page.plots import NAMES, ROWS, draw_people
 from simulations.report_page.words import (
     ARMS,
     PAIRS,
+    POOLED,
     axis_unit,
     difference,
     finite,
@@ -74,9 +75,11 @@ def means(report: dict[str, Any]) -> str:
         f'<tr><th><span class="{arm}" aria-hidden="true">{mark}</span> {word}</th>'
         + cells_of(shown(name, report["metrics"][arm].get(name), unit=False) for name in names)
         + "</tr>"
-        for arm, (word, mark, _, _) in ARMS.items()
+        for arm, (word, mark, _, _) in {**ARMS, **POOLED}.items()
+        if arm in report["metrics"]
     )
-    findings = "".join(f"<li>{_finding(report, pair)}</li>" for pair in PAIRS)
+    asked = [pair for pair in PAIRS if pair in report["intervals"]]
+    findings = "".join(f"<li>{_finding(report, pair)}</li>" for pair in asked)
     return section(
         "Means and differences",
         f'<div class="wide"><table class="means"><thead><tr>{head}</tr></thead>'

@@ -20,7 +20,10 @@ PAIRS = {
     "shared_vs_base": ("shared", "base", "Learning together, against the base model"),
     "personal_vs_shared": ("personal", "shared", "A personal adapter on top, against shared alone"),
     "personal_vs_local": ("personal", "local", "All of it, against learning alone on the device"),
+    "shared_vs_pooled": ("shared", "pooled", "Learning together, against all data in one place"),
 }
+POOLED = {"pooled": ("pooled", "◇", "D", "base + an adapter learnt from all data in one place")}
+MEANS = ("micro", "macro", "weighted")  # behind the kinds of a table
 PERCENT = "%"
 TOLD = ("base", "shared", "personal")
 
