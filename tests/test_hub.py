@@ -9,9 +9,9 @@ from threading import Thread
 
 import pytest
 
+from common.errors import InputError
 from common.models import hub as models_hub
 from common.models import load_config
-from common.errors import InputError
 
 
 class Hub(BaseHTTPRequestHandler):

@@ -9,11 +9,11 @@ import pytest
 import torch
 from made_up_people import Runner
 
-from common.models import hub as models_hub
 from common.adapter import lora
 from common.backbone import backbone_for
 from common.config import Settings
 from common.errors import InputError
+from common.models import hub as models_hub
 from common.models import load_base, load_tokenizer, model_files
 from common.tasks.chat import Turn, tokenize
 

@@ -133,4 +133,4 @@ def _bert(tokens: int) -> PreTrainedModel:
         initializer_range=0.2,
         pad_token_id=0,
     )
-    return BertModel(config, add_pooling_layer=False)  # type: ignore[no-untyped-call]
+    return BertModel(config, add_pooling_layer=False)
