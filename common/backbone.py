@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from common.adapter import lora
 from common.adapter.plan import BOTH, AdapterPlan, Vector
 from common.config import Settings
-from common.models import load_base, load_tokenizer, skeleton
+from common.models import chosen_device, load_base, load_tokenizer, skeleton
 from common.tasks import TASKS
 from common.tasks.task import NOTHING, Encoded, Example, Score, Task
 
@@ -63,13 +63,15 @@ class Backbone:
         shared: AdapterPlan,
         personal: AdapterPlan,
         dtype: str = "float32",
+        device: str = "cpu",
     ) -> None:
         self.task = task
         self.name = name
         self.shared = shared
         self.personal = personal
+        self.device = device
         self.tokenizer = load_tokenizer(name)
-        self.model = lora.attach(load_base(name, dtype), shared, personal)
+        self.model = lora.attach(load_base(name, dtype), shared, personal).to(device)
         self._causal: Any = self.model.get_base_model()
         self._decoder: Any = self._causal.base_model
         self._layers = lora.decoder_layers(self._causal)
@@ -80,7 +82,11 @@ class Backbone:
 
     def prepare(self, examples: Sequence[Encoded]) -> list[Prepared]:
         """Run the frozen lower layers once for each example."""
-        plain = [Prepared(torch.tensor(e.ids), torch.tensor(e.labels)) for e in examples]
+        place = self.device
+        plain = [
+            Prepared(torch.tensor(e.ids, device=place), torch.tensor(e.labels, device=place))
+            for e in examples
+        ]
         if not self.shortcut or self.first_layer == 0:
             return plain
         prepared: list[Prepared | None] = [None] * len(plain)
@@ -120,7 +126,7 @@ class Backbone:
 
     def _by_example(self, batch: Batch, rows: Tensor, losses: Tensor) -> tuple[Tensor, Tensor]:
         size = len(batch.labels)
-        sums = torch.zeros(size).index_add(0, rows, losses)
+        sums = torch.zeros(size, device=losses.device).index_add(0, rows, losses)
         return sums, torch.bincount(rows, minlength=size).float()
 
     @contextmanager
@@ -206,7 +212,10 @@ class Backbone:
             return False
         if not hasattr(self._decoder, "norm"):
             return False
-        ids = torch.arange(1, 25).unsqueeze(0) % self._causal.config.vocab_size
+        # the decoder numbers the layers that it is left with, and would give them others' windows
+        if len(set(getattr(self._decoder.config, "layer_types", None) or ())) > 1:
+            return False
+        ids = torch.arange(1, 25, device=self.device).unsqueeze(0) % self._causal.config.vocab_size
         with torch.no_grad(), lora.active(self.model):
             truth = self._causal(input_ids=ids, use_cache=False).logits.float().log_softmax(-1)
             hidden = self._upper(self._lower(ids)) if self.first_layer else self._upper(ids)
@@ -217,14 +226,16 @@ class Backbone:
 
 @lru_cache(maxsize=1)
 def _backbone(
-    task: str, name: str, shared: AdapterPlan, personal: AdapterPlan, dtype: str
+    task: str, name: str, shared: AdapterPlan, personal: AdapterPlan, dtype: str, device: str
 ) -> Backbone:
-    return Backbone(TASKS[task], name, shared, personal, dtype)
+    return Backbone(TASKS[task], name, shared, personal, dtype, device)
 
 
 def backbone_for(settings: Settings) -> Backbone:
     """This process's one backbone, loaded on first use."""
-    return _backbone(settings.task, settings.model, *adapter_plans(settings), settings.dtype)
+    device = chosen_device(settings.device)
+    plans = adapter_plans(settings)
+    return _backbone(settings.task, settings.model, *plans, settings.dtype, device)
 
 
 def adapter_plans(settings: Settings) -> tuple[AdapterPlan, AdapterPlan]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from common.errors import InputError
-from common.models import DEFAULT_MODEL
+from common.models import DEFAULT_MODEL, DEVICES
 from common.tasks import TASKS
 
 SHARINGS = ("ffa", "fedsa", "lora")
@@ -79,8 +79,16 @@ class Settings:
         "", "folder with one <user>.jsonl per person, instead of a scenario", binding=False
     )
     task: str = _setting("chat", "what is learnt", choices=TASKS)
-    model: str = _setting(DEFAULT_MODEL, "causal language model: built-in name, folder or hub id")
+    model: str = _setting(
+        DEFAULT_MODEL, "model of the GPT or the BERT kind: built-in name, folder or hub id"
+    )
     dtype: str = _setting("float32", "precision of the frozen base", choices=DTYPES)
+    device: str = _setting(
+        "auto",
+        "what computes the model; auto: a CUDA device where there is one",
+        choices=DEVICES,
+        binding=False,
+    )
     users: int = _setting(8, "people who take part; 0: all there are", low=0)
     cohort: int = _setting(0, "expected people per round (Poisson sampling); 0: all", low=0)
     rounds: int = _setting(3, "federated rounds", low=1, high=10_000)

@@ -15,8 +15,11 @@ from flwr.serverapp import Grid, ServerApp
 from common.backbone import adapter_plans
 from common.config import Settings, from_mapping
 from common.errors import disk_is_full
+from common.models import require_speaking
 from common.outcomes import HELD
 from common.places import authority, kept_log, run_folder, run_name
+from common.tasks import TASKS
+from common.tasks.task import Head
 from server.cohort import REGISTRATION_DEADLINE_S, Messenger, wait_for_nodes
 from server.hold import on_hold
 from server.plan import last_asked, making_rounds, one_round, read_plan, rounds_done
@@ -40,6 +43,8 @@ def main(grid: Grid, context: Context) -> None:
     settings = from_mapping(context.run_config)
     folder = run_folder(settings, context.run_id)
     with written(folder) if read_plan(folder) else nullcontext(), making_rounds(folder):
+        if TASKS[settings.task].head is Head.LANGUAGE_MODEL:
+            require_speaking(settings.model)
         plan = adapter_plans(settings)[0]  # may have to fetch the model first
         check_reachable(settings, plan.dimension)
         require_price(folder / "server", settings)

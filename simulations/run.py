@@ -14,7 +14,10 @@ from common import files, strict_json
 from common.backbone import adapter_plans
 from common.config import Settings, from_mapping
 from common.errors import InputError, PrivityError
+from common.models import chosen_device, require_speaking
 from common.places import keep
+from common.tasks import TASKS
+from common.tasks.task import Head
 from server.registry import Registry, history
 from server.terms import check_reachable
 from simulations import devices
@@ -30,8 +33,12 @@ def resolve(settings: Settings) -> Settings:
     """The settings with the number of users that the data has.
 
     Raises:
-        InputError: When data, users or threshold cannot work, before anything is trained.
+        InputError: When data, users, model, device or threshold cannot work, before anything is
+            trained.
     """
+    chosen_device(settings.device)
+    if TASKS[settings.task].head is Head.LANGUAGE_MODEL:
+        require_speaking(settings.model)
     everyone = devices.people(settings)
     values = settings.to_dict() | {"users": len(everyone)}
     resolved = from_mapping(values)

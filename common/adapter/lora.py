@@ -140,7 +140,7 @@ def read(model: nn.Module, adapter: str, plan: AdapterPlan, parts: tuple[str, ..
     vector = np.empty(plan.size(parts), dtype=np.float32)
     for site, part, place in plan.entries(parts):
         tensor = weight(model, adapter, site, part).weight
-        vector[place] = tensor.detach().numpy().ravel()
+        vector[place] = tensor.detach().cpu().numpy().ravel()
     return vector
 
 
