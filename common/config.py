@@ -85,7 +85,7 @@ class Settings:
     dtype: str = _setting("float32", "precision of the frozen base", choices=DTYPES)
     device: str = _setting(
         "auto",
-        "what computes the model; auto: a CUDA device where there is one",
+        "what runs the model; auto takes a CUDA device where there is one",
         choices=DEVICES,
         binding=False,
     )
