@@ -20,7 +20,13 @@ from common.adapter import lora
 from common.adapter.plan import BOTH, AdapterPlan, Vector
 from common.body import Body, DecoderBody, EncoderBody
 from common.config import Settings
-from common.models import load_base, load_tokenizer, skeleton
+from common.models import (
+    chosen_device,
+    load_base,
+    load_tokenizer,
+    require_speaking,
+    skeleton,
+)
 from common.tasks import task_of
 from common.tasks.task import NOTHING, Encoded, Example, Head, Score, Task
 
@@ -57,7 +63,9 @@ class Batch:
     @property
     def mask(self) -> Tensor:
         """True where an example has a token, [batch, length]."""
-        return torch.arange(self.entry.shape[1]) < self.lengths.unsqueeze(1)
+        return torch.arange(
+            self.entry.shape[1], device=self.lengths.device
+        ) < self.lengths.unsqueeze(1)
 
 
 class Backbone:
@@ -70,13 +78,15 @@ class Backbone:
         shared: AdapterPlan,
         personal: AdapterPlan,
         dtype: str = "float32",
+        device: str = "cpu",
     ) -> None:
         self.task = task
         self.name = name
         self.shared = shared
         self.personal = personal
+        self.device = device
         self.tokenizer = load_tokenizer(name)
-        self.model = lora.attach(load_base(name, dtype), shared, personal)
+        self.model = lora.attach(load_base(name, dtype), shared, personal).to(device)
         self._whole: Any = self.model.get_base_model()
         self._layers = lora.decoder_layers(self._whole)
         self.first_layer = self._lowest_adapted_layer()
@@ -87,7 +97,11 @@ class Backbone:
 
     def prepare(self, examples: Sequence[Encoded]) -> list[Prepared]:
         """Run the frozen lower layers once for each example."""
-        plain = [Prepared(torch.tensor(e.ids), torch.tensor(e.labels)) for e in examples]
+        place = self.device
+        plain = [
+            Prepared(torch.tensor(e.ids, device=place), torch.tensor(e.labels, device=place))
+            for e in examples
+        ]
         if not self.shortcut or self.first_layer == 0:
             return plain
         prepared: list[Prepared | None] = [None] * len(plain)
@@ -127,7 +141,7 @@ class Backbone:
 
     def _by_example(self, batch: Batch, rows: Tensor, losses: Tensor) -> tuple[Tensor, Tensor]:
         size = len(batch.labels)
-        sums = torch.zeros(size).index_add(0, rows, losses)
+        sums = torch.zeros(size, device=losses.device).index_add(0, rows, losses)
         return sums, torch.bincount(rows, minlength=size).float()
 
     @contextmanager
@@ -164,7 +178,8 @@ class Backbone:
             entry = pad([examples[row].entry for row in rows], batch_first=True)
             labels = pad([examples[row].labels for row in rows], True, NOTHING)
             lengths = [len(examples[row].entry) for row in rows]
-            yield rows, Batch(entry, labels, sum(lengths), torch.tensor(lengths))
+            known = torch.tensor(lengths, device=self.device)
+            yield rows, Batch(entry, labels, sum(lengths), known)
 
     def _built(self) -> Body:
         """A model that can speak is a decoder."""
@@ -226,8 +241,8 @@ class Backbone:
         if not self._body.divides:
             return False
         config = self._whole.config.get_text_config()
-        ids = torch.arange(1, 25).unsqueeze(0) % config.vocab_size
-        probe = Batch(ids, ids, ids.numel(), torch.tensor([ids.numel()]))
+        ids = torch.arange(1, 25, device=self.device).unsqueeze(0) % config.vocab_size
+        probe = Batch(ids, ids, ids.numel(), torch.tensor([ids.numel()], device=self.device))
         with lora.active(self.model):
             lower = self._lower(probe) if self.first_layer else ids
             short = self._upper(Batch(lower, ids, probe.tokens, probe.lengths))
@@ -242,14 +257,16 @@ class Backbone:
 
 @lru_cache(maxsize=1)
 def _backbone(
-    task: Task, name: str, shared: AdapterPlan, personal: AdapterPlan, dtype: str
+    task: Task, name: str, shared: AdapterPlan, personal: AdapterPlan, dtype: str, device: str
 ) -> Backbone:
-    return Backbone(task, name, shared, personal, dtype)
+    return Backbone(task, name, shared, personal, dtype, device)
 
 
 def backbone_for(settings: Settings) -> Backbone:
     """This process's one backbone, loaded on first use."""
-    return _backbone(task_of(settings), settings.model, *adapter_plans(settings), settings.dtype)
+    device = chosen_device(settings.device)
+    plans = adapter_plans(settings)
+    return _backbone(task_of(settings), settings.model, *plans, settings.dtype, device)
 
 
 def adapter_plans(settings: Settings) -> tuple[AdapterPlan, AdapterPlan]:
@@ -260,6 +277,8 @@ def adapter_plans(settings: Settings) -> tuple[AdapterPlan, AdapterPlan]:
     """
     task = task_of(settings)
     task.require_labels()
+    if task.speaks:
+        require_speaking(settings.model)
     head = (len(task.classes), settings.head_rank)
     shared = _plan(
         settings.model,

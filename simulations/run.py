@@ -14,6 +14,7 @@ from common import files, strict_json
 from common.backbone import adapter_plans
 from common.config import Settings, from_mapping
 from common.errors import InputError, PrivityError
+from common.models import chosen_device
 from common.places import keep
 from server.registry import Registry, history
 from server.terms import check_reachable
@@ -30,8 +31,10 @@ def resolve(settings: Settings) -> Settings:
     """The settings with the number of users that the data has.
 
     Raises:
-        InputError: When data, users or threshold cannot work, before anything is trained.
+        InputError: When data, users, model, device or threshold cannot work, before anything is
+            trained.
     """
+    chosen_device(settings.device)
     everyone = devices.people(settings)
     labels = settings.labels or devices.common_labels(settings)
     values = settings.to_dict() | {"users": len(everyone), "labels": labels}

@@ -9,8 +9,9 @@ from threading import Thread
 
 import pytest
 
-from common import models
 from common.errors import InputError
+from common.models import hub as models_hub
+from common.models import load_config
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -67,21 +68,21 @@ def test_each_answer_has_its_own_sentence(
     hub: str, capsys: pytest.CaptureFixture[str], name: str, words: str
 ) -> None:
     with pytest.raises(InputError, match=words):
-        models.load_config(name)
+        load_config(name)
     assert capsys.readouterr().err == f"Asking {hub} for {name} …\n"
 
 
 def test_a_hub_that_hangs_is_left_and_one_that_is_not_there_is_named(
     monkeypatch: pytest.MonkeyPatch, hub: str
 ) -> None:
-    monkeypatch.setattr(models, "HUB_ANSWER_S", 0.1)
+    monkeypatch.setattr(models_hub, "HUB_ANSWER_S", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent_hub = f"http://127.0.0.1:{silent.getsockname()[1]}"
         use(silent_hub, monkeypatch)
         with pytest.raises(InputError, match=f"{silent_hub} did not answer within"):
-            models.load_config("owner/hangs")
+            load_config("owner/hangs")
     with pytest.raises(InputError, match=f"{silent_hub} cannot be reached .ConnectError."):
-        models.load_config("owner/hangs")
+        load_config("owner/hangs")
 
 
 def test_a_proxy_that_cannot_be_used_is_no_traceback(
@@ -94,7 +95,7 @@ def test_a_proxy_that_cannot_be_used_is_no_traceback(
     close_session()  # it is made anew, with the proxies of now
     try:
         with pytest.raises(InputError, match=r"cannot be reached.*its proxy"):
-            models.load_config("owner/none")
+            load_config("owner/none")
     finally:
         monkeypatch.undo()
         close_session()

@@ -9,11 +9,11 @@ import pytest
 import torch
 from made_up_people import Runner
 
-from common import models
 from common.adapter import lora
 from common.backbone import backbone_for
 from common.config import Settings
 from common.errors import InputError
+from common.models import hub as models_hub
 from common.models import load_base, load_tokenizer, model_files
 from common.tasks.chat import Turn, tokenize
 
@@ -91,10 +91,10 @@ class Hub:
 
 
 def test_the_hub_is_asked_only_for_what_is_not_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models, "_require_at_hub", lambda _: None)
+    monkeypatch.setattr(models_hub, "_require_at_hub", lambda _: None)
     for name, expected in (("known/model", [False]), ("other/model", [False, True])):
         monkeypatch.setattr(Hub, "asked", [])
-        assert models._from_pretrained(Hub, name) == name
+        assert models_hub.from_pretrained(Hub, name) == name
         assert Hub.asked == expected
 
 

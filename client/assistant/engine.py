@@ -17,7 +17,7 @@ from common.adapter.plan import AdapterPlan, Vector
 from common.adapter.state import Personal, Shared, whole
 from common.config import Settings
 from common.errors import InputError
-from common.models import gguf_file
+from common.models import gguf_file, require_speaking
 from common.tasks.task import NOTHING, Encoded
 from common.tokens import answer_ids, prompt_ids
 
@@ -141,8 +141,9 @@ def open_engine(
         threads: For computing; 0 takes all cores that this process may use.
 
     Raises:
-        InputError: When the model cannot be loaded.
+        InputError: When the model cannot be loaded, or cannot answer in words.
     """
+    require_speaking(settings.model)
     adapters = {}
     if shared is not None:
         adapters["shared"] = Loaded(shared.plan, whole(shared, kept))

@@ -16,6 +16,7 @@ from common.adapter.plan import BOTH
 from common.backbone import Backbone, adapter_plans
 from common.config import Settings
 from common.errors import PrivityError
+from common.models import chosen_device
 from common.tasks import task_of
 from common.tasks.task import Encoded
 
@@ -37,7 +38,9 @@ class TorchEngine(Engine):
             plans[lora.SHARED],
             plans[lora.PERSONAL],
             settings.dtype,
+            chosen_device(settings.device),
         )
+        self._device = backbone.device
         self._model: Any = backbone.model
         for name, adapter in adapters.items():
             lora.write(self._model, name, adapter.plan, BOTH, adapter.vector)
@@ -51,9 +54,10 @@ class TorchEngine(Engine):
     @torch.no_grad()
     def token_log_likelihoods(self, tokens: Encoded, scales: Scales = FULL) -> list[float]:
         """One forward pass over the whole sequence."""
-        ids, labels = torch.tensor([tokens.ids]), torch.tensor(tokens.labels)
+        ids = torch.tensor([tokens.ids], device=self._device)
+        labels = torch.tensor(tokens.labels)
         with self._lock, self._scaled(scales):
-            logits = self._model(input_ids=ids, use_cache=False).logits[0].float()
+            logits = self._model(input_ids=ids, use_cache=False).logits[0].float().cpu()
         wanted = torch.nonzero(labels[1:] >= 0).squeeze(1)
         chances = logits[wanted].log_softmax(-1)
         found: list[float] = chances.gather(1, labels[wanted + 1].unsqueeze(1)).squeeze(1).tolist()
@@ -78,16 +82,16 @@ class TorchEngine(Engine):
     def _tokens(
         self, ids: list[int], max_tokens: int, temperature: float, generator: torch.Generator
     ) -> Iterator[int]:
-        entry, cache = torch.tensor([ids]), None
+        entry, cache = torch.tensor([ids], device=self._device), None
         for _ in range(max_tokens):
             with torch.no_grad():
                 step = self._model(input_ids=entry, past_key_values=cache, use_cache=True)
             cache = step.past_key_values
-            token = pick(step.logits[0, -1].float(), temperature, generator)
+            token = pick(step.logits[0, -1].float().cpu(), temperature, generator)
             if token == self.tokenizer.eos_token_id:
                 return
             yield token
-            entry = torch.tensor([[token]])
+            entry = torch.tensor([[token]], device=self._device)
 
     @contextmanager
     def _scaled(self, scales: Scales) -> Iterator[None]:

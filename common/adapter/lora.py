@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from common.adapter.counterparts import paths_of
 from common.adapter.plan import TRAINED_PARTS, AdapterPlan, HeadSite, Site, Vector
 from common.errors import InputError
 from common.quiet import no_warnings
@@ -39,24 +40,28 @@ def plan_adapter(
 
     Args:
         skeleton: The model, possibly on the meta device.
-        modules: May be none where there is a head, which then learns alone.
+        modules: Last names of modules, or those of their counterparts in Llama; may be none where
+            there is a head, which then learns alone.
         layers: How many of the upper layers carry it; 0 means all.
         head: The head that it carries too, last of the sites.
 
     Raises:
-        InputError: When the model has no linear module of one of these names.
+        InputError: When the model has no linear module of one of these names, and no counterpart.
     """
     blocks = decoder_layers(skeleton)
     first = max(0, len(blocks) - layers) if layers else 0
     names = {id(module): name for name, module in skeleton.named_modules()}
+    paths = {p for block in blocks for p, module in block.named_modules() if _is_linear(module)}
+    meant = {name: paths_of(name, paths) for name in modules}
+    chosen = set[str]().union(*meant.values())
     sites = [
         Site(names[id(module)], *_dimensions(module))
         for block in blocks[first:]
-        for name, module in block.named_modules()
-        if _last(name) in modules and _is_linear(module)
+        for path, module in block.named_modules()
+        if path in chosen and _is_linear(module)
     ]
-    have = {_last(name) for name, module in blocks.named_modules() if _is_linear(module)}
-    if unknown := [name for name in modules if name not in have]:
+    have = {_last(path) for path in paths}
+    if unknown := [name for name in modules if not meant[name]]:
         raise InputError(
             f"The model {model!r} has no linear modules named {', '.join(unknown)}.",
             f"Choose for --modules and --personal-modules from: {', '.join(sorted(have))}.",
@@ -156,7 +161,7 @@ def read(model: nn.Module, adapter: str, plan: AdapterPlan, parts: tuple[str, ..
     vector = np.empty(plan.size(parts), dtype=np.float32)
     for site, part, place in plan.entries(parts):
         tensor = weight(model, adapter, site, part).weight
-        vector[place] = tensor.detach().numpy().ravel()
+        vector[place] = tensor.detach().cpu().numpy().ravel()
     return vector
 
 

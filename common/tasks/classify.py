@@ -145,7 +145,7 @@ class Classify(LabelTask):
         """One for each text."""
         import torch
 
-        rows = torch.arange(len(labels))
+        rows = torch.arange(len(labels), device=labels.device)
         return rows, torch.zeros_like(rows), labels
 
     def losses(self, outputs: Tensor, wanted: Tensor) -> Tensor:

@@ -53,8 +53,9 @@ class Case:
     def settings(self) -> Settings:
         """The run's settings that this case stands for: one step, every example in it."""
         return Settings(
-            model=self.model, rank=self.rank, modules=self.modules, examples=self.examples
-        )
+            model=self.model, rank=self.rank, modules=self.modules, examples=self.examples,
+            device="cpu",
+        )  # fmt: skip
 
 
 def rows(quick: bool) -> Iterator[Row]:
