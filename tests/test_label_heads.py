@@ -26,10 +26,13 @@ SENTENCES = ("Anna sees Rome", "it rains", "Bela is in Oslo today", "no")
 TAGS = ("B-PER O B-LOC", "O O", "B-PER O O B-LOC O", "O")
 
 
+MODELS = ("tiny", "tiny-bert")
+
+
 def settings(task: str, **more: object) -> Settings:
     labels = {"classify": "good|bad|so so", "tag": "PER|LOC"}[task]
-    given = {"learning_rate": 1.0, "sample_rate": 1.0, "layers": 1, **more}
-    return Settings(task=task, labels=labels, model="tiny", users=3, examples=4, **given)  # type: ignore[arg-type]
+    given = {"learning_rate": 1.0, "sample_rate": 1.0, "layers": 1, "model": "tiny", **more}
+    return Settings(task=task, labels=labels, users=3, examples=4, **given)  # type: ignore[arg-type]
 
 
 def backbone(chosen: Settings) -> Backbone:
@@ -65,9 +68,10 @@ def test_without_a_head_a_plan_is_named_as_before() -> None:
     assert "Head" not in repr(plan)
 
 
+@pytest.mark.parametrize("model_name", MODELS)
 @pytest.mark.parametrize("task", ["classify", "tag"])
-def test_a_new_head_knows_nothing(task: str) -> None:
-    chosen = settings(task)
+def test_a_new_head_knows_nothing(task: str, model_name: str) -> None:
+    chosen = settings(task, model=model_name)
     model, learnt = backbone(chosen), examples(chosen)
     with model.using():
         score = model.score(model.prepared(learnt))  # type: ignore[arg-type]
@@ -77,10 +81,14 @@ def test_a_new_head_knows_nothing(task: str) -> None:
 @pytest.mark.parametrize("task", ["classify", "tag"])
 @pytest.mark.parametrize("sharing", ["ffa", "fedsa", "lora"])
 @pytest.mark.parametrize("private", [True, False])
+@pytest.mark.parametrize("model_name", MODELS)
 def test_training_moves_head_and_layers_and_loss_falls(
-    task: str, sharing: str, private: bool
+    task: str, sharing: str, private: bool, model_name: str
 ) -> None:
-    chosen = settings(task, sharing=sharing, head_rank=4, local_steps=12, dp=private)
+    rate = {"learning_rate": 1.0 if private else 0.03}
+    chosen = settings(
+        task, sharing=sharing, head_rank=4, local_steps=12, dp=private, model=model_name, **rate
+    )
     model, learnt = backbone(chosen), examples(chosen)
     prepared = model.prepared(learnt)  # type: ignore[arg-type]
     start = Shared(model.shared, model.shared.initial(model.shared.sent))
@@ -100,10 +108,11 @@ def test_training_moves_head_and_layers_and_loss_falls(
         assert model.score(prepared).loss < before.loss
 
 
+@pytest.mark.parametrize("model_name", MODELS)
 @pytest.mark.parametrize("task", ["classify", "tag"])
-def test_an_examples_gradient_does_not_depend_on_its_neighbours(task: str) -> None:
+def test_an_examples_gradient_does_not_depend_on_its_neighbours(task: str, model_name: str) -> None:
     """The clipped sum over all examples is the sum of each one's own, of any length."""
-    chosen = settings(task, max_grad_norm=0.1)
+    chosen = settings(task, max_grad_norm=0.1, model=model_name)
     model, learnt = backbone(chosen), examples(chosen)
     prepared = model.prepared(learnt)  # type: ignore[arg-type]
     start = Shared(model.shared, model.shared.initial(model.shared.sent))
@@ -120,9 +129,10 @@ def test_an_examples_gradient_does_not_depend_on_its_neighbours(task: str) -> No
     assert all(np.linalg.norm(one) <= bound * (1 + 1e-5) for one in each)
 
 
+@pytest.mark.parametrize("model_name", MODELS)
 @pytest.mark.parametrize("task", ["classify", "tag"])
-def test_padding_changes_nothing(task: str) -> None:
-    chosen = settings(task)
+def test_padding_changes_nothing(task: str, model_name: str) -> None:
+    chosen = settings(task, model=model_name)
     model, learnt = backbone(chosen), examples(chosen)
     prepared = model.prepared(learnt)  # type: ignore[arg-type]
     random = np.random.default_rng(0)
