@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 from common.errors import InputError
-from common.records import Tagged
+from common.records import Tagged, require_file
 
 START = "-DOCSTART-"
 MOST_CHARACTERS = 100_000  # in a line
@@ -35,6 +35,7 @@ def read(path: Path) -> list[Sentence]:
         InputError: Naming file and line, which is not quoted, when a line is none of a sentence.
     """
     try:
+        require_file(path, "Name a CoNLL file.")
         with path.open(encoding="utf-8-sig") as lines:
             return list(_sentences(lines, path))
     except UnicodeDecodeError:

@@ -246,8 +246,7 @@ def read_records(path: Path) -> list[Record]:
         InputError: Naming file and line, when a line is not a record.
     """
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # to open a pipe may take for ever
-            raise InputError(f"{path} is not a file but a folder, a pipe or a device.", HINT)
+        require_file(path, HINT)
         with path.open(encoding="utf-8-sig") as lines:
             return list(_parse_lines(lines, path))
     except UnicodeDecodeError:
@@ -255,6 +254,17 @@ def read_records(path: Path) -> list[Record]:
         raise InputError(problem, "Unpack it if it is packed; save it as UTF-8.") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.", HINT) from error
+
+
+def require_file(path: Path, hint: str) -> None:
+    """Refuse a folder, and a pipe or device, which to open may take for ever.
+
+    Raises:
+        InputError: It is none that can be read to its end.
+        OSError: It is not there.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise InputError(f"{path} is not a file but a folder, a pipe or a device.", hint)
 
 
 def _parse_lines(lines: TextIO, path: Path) -> Iterator[Record]:

@@ -68,6 +68,18 @@ def opened(tmp_path: Path) -> Vault:
     return Vault.open(tmp_path / "home", Passphrase(lambda _: WORDS))
 
 
+@pytest.mark.usefixtures("vault")
+def test_tagged_sentences_come_in_as_conll_has_them(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.conll"
+    file.write_text("Anna\tI-PER\nruns\tO\n\nRome\tB-LOC\n")
+    assert "2 records are new" in said(capsys, "import", str(file))
+    assert "2 tagged" in said(capsys, "status")
+    file.write_text("Anna\tperson\n")
+    assert "line 1: not a token and a tag" in refusal(capsys, "import", str(file))
+
+
 def test_the_first_day(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     data = write_people(tmp_path / "people", 1, answers=3)
     file = str(data / "person000.jsonl")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -62,7 +63,11 @@ def test_what_is_no_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not UTF-8"):
         conll.read(tmp_path / "b")
     with pytest.raises(InputError, match="cannot be read"):
-        conll.read(tmp_path)
+        conll.read(tmp_path / "none")
+    os.mkfifo(tmp_path / "pipe")
+    for odd in (tmp_path, tmp_path / "pipe"):
+        with pytest.raises(InputError, match="not a file but"):
+            conll.read(odd)
     (tmp_path / "c").write_text("x" * 200_000)
     with pytest.raises(InputError, match="more than 100,000 characters"):
         conll.read(tmp_path / "c")

@@ -152,8 +152,9 @@ def test_no_encoder_is_taken_for_a_conversation(
 
 
 def sites(folder: str, modules: str) -> list[str]:
-    settings = Settings(model=folder, modules=modules, personal_modules=modules, layers=1)
-    return [site.module.split(".", 3)[-1] for site in adapter_plans(settings)[0].sites]
+    named = {"modules": modules, "personal_modules": modules}
+    settings = Settings(task="classify", labels="a|b", model=folder, layers=1, **named)
+    return [site.module.split(".", 3)[-1] for site in adapter_plans(settings)[0].sites[:-1]]
 
 
 ALL = "q_proj,v_proj,o_proj,down_proj"

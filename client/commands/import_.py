@@ -11,13 +11,20 @@ from common.say import say
 
 if TYPE_CHECKING:
     from client.vault import Vault
+    from common.records import Record
+
+CONLL = ".conll"
 
 
 def add(commands: Any) -> None:
     """Declare the command."""
     parser = commands.add_parser("import", help="bring records into the vault")
     parser.add_argument(
-        "files", nargs="+", metavar="FILE", type=Path, help="records, JSON lines (docs/records.md)"
+        "files",
+        nargs="+",
+        metavar="FILE",
+        type=Path,
+        help="records, JSON lines (docs/records.md), or tagged sentences, CoNLL columns (.conll)",
     )
     parser.set_defaults(action=run)
 
@@ -32,11 +39,19 @@ def run(options: argparse.Namespace) -> int:
 
 def _import(vault: Vault, file: Path) -> None:
     from client.progress import bar
-    from common.records import read_records
     from common.visible import visible
 
     with bar(f"Reading {file.name}", None):
-        records = read_records(file)
+        records = _records(file)
     with bar(f"Importing {file.name}", len(records)) as step:
         added = vault.records.add(records, file.name, step)
     say(f"{visible(file)}: {added.new} records are new, {added.known} were there already.")
+
+
+def _records(file: Path) -> list[Record]:
+    from common import conll
+    from common.records import read_records
+
+    if file.suffix.lower() == CONLL:
+        return [sentence.record for sentence in conll.read(file)]
+    return read_records(file)
