@@ -37,9 +37,9 @@ def resolve(settings: Settings) -> Settings:
             trained.
     """
     chosen_device(settings.device)
+    everyone = devices.people(settings)
     if TASKS[settings.task].head is Head.LANGUAGE_MODEL:
         require_speaking(settings.model)
-    everyone = devices.people(settings)
     values = settings.to_dict() | {"users": len(everyone)}
     resolved = from_mapping(values)
     check_reachable(resolved, adapter_plans(resolved)[0].dimension)
