@@ -138,15 +138,15 @@ def test_an_encoder_with_fewer_tokens_than_its_tokenizer_is_refused(tmp_path: Pa
 
 
 def test_no_encoder_is_taken_for_a_conversation(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    people: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sentence = "The model 'tiny-bert' is of the BERT kind: it reads texts and cannot answer"
     for use in (require_speaking, lambda name: open_engine(Settings(model=name))):
         with pytest.raises(InputError, match=rf"{sentence} in words\. .*smollm2-135m"):
             use("tiny-bert")
     require_speaking("tiny")
-    options = ["--model", "tiny-bert", "--task", "chat", "--out", str(tmp_path / "run")]
-    assert main(["run", *options]) == 2
+    options = ["--data", str(people), "--model", "tiny-bert", "--task", "chat"]
+    assert main(["run", *options, "--out", str(tmp_path / "run")]) == 2
     assert sentence in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
