@@ -20,6 +20,7 @@ from common.adapter import lora
 from common.adapter.plan import BOTH, AdapterPlan, Vector
 from common.body import Body, DecoderBody, EncoderBody
 from common.config import Settings
+from common.errors import InputError
 from common.models import (
     chosen_device,
     load_base,
@@ -91,6 +92,7 @@ class Backbone:
         self._layers = lora.decoder_layers(self._whole)
         self.first_layer = self._lowest_adapted_layer()
         self._body = self._built()
+        self._require_apart()
         self._memory: dict[tuple[Example, ...], list[Prepared]] = {}
         self.shortcut = False
         self.shortcut = self._shortcut_agrees()
@@ -227,6 +229,34 @@ class Backbone:
             return self._body.upper(batch.entry, batch.mask)
         return self._body.whole(batch.entry, batch.mask)
 
+    @torch.no_grad()
+    def _require_apart(self) -> None:
+        """Refuse a model in which padding changes an example: its gradient would be others' too.
+
+        Raises:
+            InputError: What the record-level guarantee says would not hold.
+        """
+        config = self._whole.config.get_text_config()
+        ids = torch.arange(1, 25, device=self.device).unsqueeze(0) % config.vocab_size
+        mask = torch.arange(24, device=self.device).unsqueeze(0) < 12
+        try:
+            with lora.active(self.model):
+                alone = self._body.whole(ids[:, :12], mask[:, :12])
+                padded = self._body.whole(ids, mask)[:, :12]
+            apart = bool((alone.float() - padded.float()).abs().max() < self._tolerance)
+        except TypeError:  # it takes no mask
+            apart = False
+        if not apart:
+            raise InputError(
+                f"In the model {self.name!r} the length of one text changes the result of another"
+                " beside it, so no guarantee about one example could hold.",
+                "Name another --model.",
+            )
+
+    @property
+    def _tolerance(self) -> float:
+        return SHORTCUT_TOLERANCE[str(self._whole.dtype).removeprefix("torch.")]
+
     def _lowest_adapted_layer(self) -> int:
         modules = [site.module for plan in (self.shared, self.personal) for site in plan.sites]
         names = {id(block): name for name, block in self._whole.named_modules()}
@@ -242,17 +272,19 @@ class Backbone:
             return False
         config = self._whole.config.get_text_config()
         ids = torch.arange(1, 25, device=self.device).unsqueeze(0) % config.vocab_size
-        probe = Batch(ids, ids, ids.numel(), torch.tensor([ids.numel()], device=self.device))
+        known = torch.tensor([ids.numel()], device=self.device)
+        probe = Batch(ids, ids, ids.numel(), known)
         with lora.active(self.model):
-            lower = self._lower(probe) if self.first_layer else ids
-            short = self._upper(Batch(lower, ids, probe.tokens, probe.lengths))
-            if (words := self._whole.get_output_embeddings()) is not None:
+            truth, words = self._body.whole(ids, probe.mask), self._whole.get_output_embeddings()
+            try:
+                lower = self._lower(probe) if self.first_layer else ids
+                short = self._upper(Batch(lower, ids, probe.tokens, known))
+            except Exception:
+                return False
+            if words is not None:
                 truth = self._whole(input_ids=ids, use_cache=False).logits
                 truth, short = (one.float().log_softmax(-1) for one in (truth, words(short)))
-            else:
-                truth = self._body.whole(ids, probe.mask)
-        tolerance = SHORTCUT_TOLERANCE[str(self._whole.dtype).removeprefix("torch.")]
-        return bool((truth.float() - short.float()).abs().max() < tolerance)
+        return bool((truth.float() - short.float()).abs().max() < self._tolerance)
 
 
 @lru_cache(maxsize=1)

@@ -141,5 +141,7 @@ class EncoderBody(Body):
 class _Given(nn.Module):
     """In place of the embeddings: hidden states as they are."""
 
-    def forward(self, *_: Any, inputs_embeds: Tensor, **__: Any) -> Tensor:
-        return inputs_embeds
+    def forward(self, *given: Any, **named: Any) -> Tensor:
+        """The one argument that is no ids and no mask."""
+        values = (*given, *named.values())
+        return next(v for v in values if isinstance(v, Tensor) and v.is_floating_point())

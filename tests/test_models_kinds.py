@@ -13,7 +13,7 @@ import torch
 from client.assistant.engine import open_engine
 from common import wheels
 from common.adapter.lora import plan_adapter
-from common.backbone import adapter_plans
+from common.backbone import adapter_plans, backbone_for
 from common.config import Settings
 from common.errors import InputError
 from common.models import (
@@ -27,6 +27,7 @@ from common.models import (
     require_speaking,
     skeleton,
 )
+from common.records import record_of
 from simulations.cli import main
 
 BERT = {
@@ -266,3 +267,49 @@ def test_nothing_is_measured_where_bfloat16_was_not_asked_for(
 def test_the_measurement_is_over_at_once() -> None:
     took_ms = min(precision.product_ms(dtype) for dtype in ("float32", "bfloat16"))
     assert 0 < took_ms < 50
+
+
+def encoder(folder: Path, family: str, sizes: dict[str, int]) -> Settings:
+    """A model of random weights, with the tokenizer of `tiny-bert`, for a head alone."""
+    from transformers import AutoConfig, AutoModel
+
+    AutoModel.from_config(AutoConfig.for_model(family, **{**BERT, **sizes})).save_pretrained(folder)
+    load_tokenizer("tiny-bert").save_pretrained(folder)
+    head_alone = {"modules": "", "personal_modules": ""}
+    return Settings(task="classify", labels="a|b", model=str(folder), **head_alone)
+
+
+@pytest.mark.parametrize(
+    ("family", "sizes"),
+    [
+        ("fnet", {}),
+        ("convbert", {"num_attention_heads": 2, "head_ratio": 1, "embedding_size": 16}),
+    ],
+)
+def test_a_model_in_which_padding_changes_an_example_is_refused(
+    tmp_path: Path, family: str, sizes: dict[str, int]
+) -> None:
+    """One example's gradient would depend on the length of others: clipping would bound nothing."""
+    settings = encoder(tmp_path, family, sizes)
+    with pytest.raises(InputError, match="the length of one text changes the result of another"):
+        backbone_for(settings)
+
+
+@pytest.mark.parametrize(
+    ("family", "short"),
+    [
+        ("bert", True), ("roberta", True), ("electra", False), ("distilbert", True),
+        ("mpnet", True), ("deberta-v2", False), ("albert", False), ("modernbert", False),
+    ],
+)  # fmt: skip
+def test_encoders_keep_examples_apart_and_most_allow_the_short_cut(
+    tmp_path: Path, family: str, short: bool
+) -> None:
+    sizes = {"dim": 16, "n_layers": 3, "n_heads": 2, "hidden_dim": 32} if "dist" in family else {}
+    backbone = backbone_for(encoder(tmp_path, family, sizes))
+    (example,) = backbone.task.examples(
+        [record_of("example", {"text": "some words", "label": "a"})]
+    )
+    (prepared,) = backbone.prepared([example])
+    assert backbone.shortcut == prepared.entry.is_floating_point()
+    assert backbone.shortcut == short
