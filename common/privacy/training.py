@@ -62,6 +62,11 @@ def _bounded_samples(optimizer: DPOptimizer) -> int:
     return sizes.pop() if len(sizes) == 1 else -1
 
 
+def _public_divisor(settings: DPSettings, _held: int) -> float:
+    """Not by how many examples a device holds."""
+    return settings.divisor
+
+
 @dataclass(frozen=True, slots=True)
 class StepParts:
     """What a noisy step is made of, in the order of the algorithm.
@@ -71,12 +76,14 @@ class StepParts:
         bounded: Makes every example's gradient finite; how many examples there were.
         clip: Adds every example's gradient, clipped to C, to the optimizer's sum.
         noise: Independent draws of N(0, std²): [size].
+        divisor: What the noisy sum is divided by, given how many examples the device holds.
     """
 
     sampled: Callable[[int, float, Random], list[int]] = poisson_batch
     bounded: Callable[[DPOptimizer], int] = _bounded_samples
     clip: Callable[[DPOptimizer], None] = DPOptimizer.clip_and_accumulate
     noise: Callable[[int, float, Random], NDArray[np.float64]] = gaussian
+    divisor: Callable[[DPSettings, int], float] = _public_divisor
 
 
 SOUND = StepParts()
@@ -103,7 +110,7 @@ def private_steps(
         parts: The algorithm's own, unless something is to be broken on purpose.
     """
     hooks = GradSampleHooks(layers, loss_reduction="sum")
-    private = _PrivateOptimizer(optimizer, settings, random, parts)
+    private = _PrivateOptimizer(optimizer, settings, len(examples), random, parts)
     try:
         # The lowest layer's input needs no gradient, rightly.
         with no_warnings("Full backward hook is firing"):
@@ -122,6 +129,7 @@ class _PrivateOptimizer(DPOptimizer):  # type: ignore[misc]
         self,
         optimizer: torch.optim.Optimizer,
         settings: DPSettings,
+        held: int,
         random: Random,
         parts: StepParts,
     ) -> None:
@@ -129,7 +137,7 @@ class _PrivateOptimizer(DPOptimizer):  # type: ignore[misc]
             optimizer,
             noise_multiplier=settings.noise_multiplier,
             max_grad_norm=settings.max_grad_norm,
-            expected_batch_size=settings.divisor,
+            expected_batch_size=parts.divisor(settings, held),
         )
         self._random, self._parts = random, parts
 
