@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 
+from client.contribution import kept_here
 from client.in_use import put_settings, settings_in_use
-from client.participation import kept_here
 from client.store import Store
 from common.adapter.plan import Vector
 from common.adapter.state import Personal, Shared, decode_shared, encode_shared

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from client import adapters
+from client.contribution import kept_here
 from client.in_use import settings_in_use
-from client.participation import kept_here
 from client.store import Store
 from common.adapter.plan import Vector
 from common.adapter.state import Shared, whole

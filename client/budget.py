@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+from client.ledger import UNBOUNDED, Charge, Spent
 from common import releases
 from common.config import Settings
 from common.errors import BudgetExceededError
@@ -11,6 +13,10 @@ from common.evaluation import release
 from common.planning import planned_rounds
 from common.privacy.accountant import Release, calibrate, epsilon
 from common.privacy.user_level import user_epsilon
+from common.secagg import RoundTerms
+
+if TYPE_CHECKING:
+    from client.device import Device
 
 ROUNDING = 1e-9  # relative; the server's plan and the device's sum are added up in other orders
 MOST_NOISE = 4.0  # times the public σ: one device in eight with more would drown the seven others
@@ -94,3 +100,40 @@ def require_user_budget(past: Sequence[float], rho: float, settings: Settings) -
             f"another round would bring the person's ε to {spent:.2f}, beyond the budget of "
             f"{settings.user_epsilon:g}."
         )
+
+
+def cost_of(device: Device, settings: Settings, terms: RoundTerms) -> Charge:
+    """What the round will cost under both guarantees, and what the ledger comes to with it.
+
+    Which examples it is about is not known yet.
+
+    Raises:
+        BudgetExceededError: More than is left of either.
+    """
+    ledger, steps = device.store.ledger, device.steps
+    record, count, example = releases.training(settings, 0.0), None, UNBOUNDED
+    past = ledger.evaluations()
+    scored = next_evaluation(past, settings, terms.round)
+    if settings.dp:
+        record = steps.next_release(ledger.releases(), settings, terms.round, past)
+        count = releases.count(record.noise_multiplier)
+        all_of_it = [record, count, *([scored] if scored else [])]
+        released = [*ledger.releases(), *all_of_it]
+        example = steps.epsilon(released, settings.delta, settings.accountant)
+    rho = UNBOUNDED
+    if terms.noise:
+        rho = steps.user_rho(terms)
+        require_user_budget(ledger.user_rhos(), rho, settings)
+    person = user_epsilon([*ledger.user_rhos(), rho], settings.user_delta)
+    return Charge(
+        terms.run,
+        terms.round,
+        terms.attempt,
+        record,
+        rho,
+        "",
+        Spent(example, settings.delta),
+        Spent(person, settings.user_delta),
+        scored,
+        count=count,
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
@@ -16,6 +16,9 @@ from common.adapter.state import Shared
 from common.config import Settings
 from common.randomness import Random
 from common.tasks.task import Example
+
+if TYPE_CHECKING:
+    from client.steps import Steps
 
 
 class Randomness(Protocol):
@@ -55,6 +58,13 @@ def fail(error: BaseException) -> None:
     raise error
 
 
+def sound() -> Steps:
+    """The product's own steps; what they need is loaded with the first device."""
+    from client import steps
+
+    return steps.SOUND
+
+
 @dataclass(frozen=True, slots=True)
 class Device:
     """One user's device. The repr shows the member number and nothing personal.
@@ -67,6 +77,7 @@ class Device:
         failed: Told what was raised while learning from the person's answers. Where it returns, the
             round goes on without them, so that whether it fails shows in nothing that is sent.
         enrolled: Who is enrolled; None for a simulated device, whose run keeps no log.
+        steps: What its part in a round is made of.
     """
 
     member: int
@@ -79,3 +90,4 @@ class Device:
     adopt: Callable[[Settings, Shared], None] = field(default=pass_by, repr=False)
     failed: Callable[[BaseException], None] = field(default=fail, repr=False)
     enrolled: Enrolled | None = field(default=None, repr=False)
+    steps: Steps = field(default_factory=sound, repr=False)

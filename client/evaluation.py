@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,11 +19,13 @@ from torch import Tensor
 from common import evaluation
 from common.adapter.plan import Vector
 from common.adapter.state import Shared, whole
-from common.backbone import Backbone, Prepared, backbone_for
+from common.backbone import Backbone, Prepared
 from common.config import Settings
-from common.privacy.noise import gaussian
 from common.randomness import Random
 from common.tasks.task import Example
+
+if TYPE_CHECKING:
+    from client.steps import Steps
 
 
 def fingerprint(examples: Sequence[Example]) -> str:
@@ -32,6 +35,7 @@ def fingerprint(examples: Sequence[Example]) -> str:
 
 
 def coordinate(
+    steps: Steps,
     settings: Settings,
     published: Shared,
     kept: Vector | None,
@@ -41,6 +45,7 @@ def coordinate(
     """What travels behind the update: [1], or [0] where the run has no evaluation.
 
     Args:
+        steps: Whose model, gain and noise.
         kept: The parts of the shared adapter that this device keeps (FedSA's B).
         heldout: The held-out answers in the release's window; none, and None where nothing may
             be told of them, give noise around 0.
@@ -50,9 +55,10 @@ def coordinate(
         return np.zeros(0, dtype=np.float32)
     figure = 0.0
     if heldout:
-        backbone = backbone_for(settings)
-        figure = gain(backbone, whole(published, kept), backbone.prepared(heldout), settings)
-    return scaled(figure + gaussian(1, evaluation.device_std(settings), random), settings)
+        backbone = steps.backbone(settings)
+        figure = steps.gain(backbone, whole(published, kept), backbone.prepared(heldout), settings)
+    noise = steps.figure_noise(1, evaluation.device_std(settings), random)
+    return scaled(figure + noise, settings)
 
 
 def scaled(figures: np.typing.NDArray[np.float64], settings: Settings) -> Vector:

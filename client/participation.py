@@ -12,41 +12,20 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from client import draws, evaluation
-from client.budget import next_evaluation, next_release, require_user_budget
+from client import draws
+from client.contribution import agreed_cost, begin, finish, purpose, train
 from client.device import Device
-from client.examples import for_release, readable
-from client.ledger import UNBOUNDED, Charge, Spent
-from client.policy import Asked
-from client.store import ASKED, OF_ROUNDS, STATE, TERMS, Store, Upload
+from client.store import ASKED, OF_ROUNDS, STATE, TERMS, Upload
 from client.terms import check_terms
-from client.training import Trained, train_shared
-from common import releases
-from common.adapter.plan import AdapterPlan, Vector
-from common.adapter.state import Shared, decode_shared
-from common.backbone import adapter_plans, backbone_for
+from common.adapter.state import decode_shared
+from common.backbone import adapter_plans
 from common.config import MIN_COHORT, Settings
 from common.errors import ProtocolError
-from common.privacy.accountant import epsilon
-from common.privacy.noise import discrete_gaussian
-from common.privacy.user_level import user_epsilon
-from common.secagg import Floor, Participant, RoundTerms, quantize, to_ring
-from common.secagg.quantize import clip_norm, quantize_towards_zero
-from common.signals import ENDS
-from common.tasks.task import Example
-from common.terms import user_rho
+from common.secagg import Floor, Participant, RoundTerms, to_ring
 
 DIGEST_BYTES = 32  # of what was asked; the answer follows
-KEPT = "kept/"
-LOSS, TOKENS, CLIPPED, COORDINATES = "loss", "trained-tokens", "clipped", "coordinates"
 FLOOR = Floor(cohort=MIN_COHORT)
-Learnt = TypeVar("Learnt")
 
 
 def advertise(device: Device, settings: Settings, offered: bytes, log: bytes = b"") -> bytes:
@@ -71,14 +50,14 @@ def advertise(device: Device, settings: Settings, offered: bytes, log: bytes = b
     draws.require_new(device.store, terms)
     if device.enrolled:
         device.enrolled.require_log(terms, log)
-    device.consent(_asked(settings, terms, cost_of(device, settings, terms)))
-    participant = Participant(
+    agreed_cost(device, settings, terms)
+    participant = device.steps.participant(
         terms,
         device.member,
         device.identity.key,
         device.identity.certificate,
         device.identity.authority,
-        device.randomness.stream(_purpose(terms, "advertise")),
+        device.randomness.stream(purpose(terms, "advertise")),
         floor=FLOOR,
     )
     message = participant.advertise()
@@ -126,9 +105,8 @@ def update(device: Device, settings: Settings, number: int, inbox: bytes, adapte
 
     def leg(participant: Participant) -> bytes:
         participant.open(inbox)  # what is wrong with it is found before anything is charged
-        sent, figure = _train(device, settings, terms, published)
-        draws.paid(device.store)
-        integers = contribution(device, settings, terms, sent - published.vector, figure)
+        job = begin(device, settings, terms, published)
+        integers = finish(device, job, train(device, job))
         binding = bytes.fromhex(published.digest())
         return participant.mask(inbox, to_ring(integers, terms.bits), binding)
 
@@ -155,150 +133,6 @@ def adopt(device: Device, settings: Settings, adapter: bytes) -> bytes:
     return b""
 
 
-def kept_here(store: Store, plan: AdapterPlan) -> Vector | None:
-    """The parts of a shared adapter that never left this device (FedSA's B); None: none yet."""
-    stored = store.get(f"{KEPT}{plan.digest()}")
-    return None if stored is None else np.frombuffer(stored, dtype="<f4")
-
-
-def cost_of(device: Device, settings: Settings, terms: RoundTerms) -> Charge:
-    """What the round will cost under both guarantees, and what the ledger comes to with it.
-
-    Which examples it is about is not known yet.
-
-    Raises:
-        BudgetExceededError: More than is left of either.
-    """
-    ledger = device.store.ledger
-    record, count, example = releases.training(settings, 0.0), None, UNBOUNDED
-    past = ledger.evaluations()
-    scored = next_evaluation(past, settings, terms.round)
-    if settings.dp:
-        record = next_release(ledger.releases(), settings, terms.round, past)
-        count = releases.count(record.noise_multiplier)
-        all_of_it = [record, count, *([scored] if scored else [])]
-        example = epsilon([*ledger.releases(), *all_of_it], settings.delta, settings.accountant)
-    rho = UNBOUNDED
-    if terms.noise:
-        rho = user_rho(terms)
-        require_user_budget(ledger.user_rhos(), rho, settings)
-    person = user_epsilon([*ledger.user_rhos(), rho], settings.user_delta)
-    return Charge(
-        terms.run,
-        terms.round,
-        terms.attempt,
-        record,
-        rho,
-        "",
-        Spent(example, settings.delta),
-        Spent(person, settings.user_delta),
-        scored,
-        count=count,
-    )
-
-
-def _asked(settings: Settings, terms: RoundTerms, cost: Charge) -> Asked:
-    """What the round asks, as the device's policy reads it."""
-    assert cost.record_spent and cost.user_spent
-    return Asked(
-        cohort=terms.least,
-        record_epsilon=cost.record_spent.epsilon,
-        user_epsilon=cost.user_spent.epsilon,
-        upload_bytes=terms.dimension * terms.bits // 8,
-        model=settings.model,
-        record_delta=settings.delta,
-        user_delta=settings.user_delta,
-    )
-
-
-def _train(
-    device: Device, settings: Settings, terms: RoundTerms, published: Shared
-) -> tuple[Vector, Vector]:
-    """The weights after this round's steps, and the evaluation's coordinate if there is one."""
-    charge = cost_of(device, settings, terms)
-    device.consent(_asked(settings, terms, charge))
-    counting = device.randomness.stream(_purpose(terms, "count-noise"))
-    chosen = for_release(device, settings, charge.count, counting)
-    charge = replace(
-        charge,
-        data=evaluation.fingerprint(chosen.train),
-        heldout=evaluation.fingerprint(chosen.heldout),
-    )
-    kept = kept_here(device.store, published.plan)
-    backbone = backbone_for(settings)  # a model that is missing costs nothing
-    device.store.ledger.charge(charge)
-
-    def scored(answers: Sequence[Example]) -> Vector:
-        random = device.randomness.stream(_purpose(terms, "evaluation-noise"))
-        counted = answers if charge.evaluation else None
-        return evaluation.coordinate(settings, published, kept, counted, random)
-
-    def trained(answers: Sequence[Example]) -> Trained:
-        random = device.randomness.stream(_purpose(terms, "noise"))
-        prepared, record = backbone.prepared(answers), charge.record if settings.dp else None
-        found = train_shared(backbone, published, kept, prepared, settings, record, random)
-        if not terms.noise and not np.isfinite(found.sent).all():
-            raise FloatingPointError("the update is not finite")
-        return found
-
-    figure = _or_of_none(device, scored, readable(device, backbone.encode, chosen.heldout))
-    found = _or_of_none(device, trained, readable(device, backbone.encode, chosen.train))
-    _keep(device, published.plan, found)
-    return found.sent, figure
-
-
-def _or_of_none(
-    device: Device, learn: Callable[[Sequence[Example]], Learnt], answers: Sequence[Example]
-) -> Learnt:
-    """What is learnt from the answers; from none, which leaves the noise, where that fails.
-
-    Whether it fails can depend on what was said, and is nobody else's to know.
-    """
-    try:
-        return learn(answers)
-    except ENDS:
-        raise
-    except BaseException as error:
-        device.failed(error)
-        return learn(())
-
-
-def _keep(device: Device, plan: AdapterPlan, trained: Trained) -> None:
-    """What stays here of a round's training."""
-    with device.store.together():
-        if len(trained.kept):
-            key = f"{KEPT}{plan.digest()}"
-            device.store.put(key, trained.kept.astype("<f4").tobytes())
-        device.store.put(LOSS, str(trained.loss).encode())
-        device.store.count(TOKENS, trained.tokens)
-
-
-def contribution(
-    device: Device, settings: Settings, terms: RoundTerms, change: Vector, figure: Vector
-) -> NDArray[np.int64]:
-    """What is summed: the clipped update and the figure, in levels, with this device's noise."""
-    if terms.noise:
-        if not np.isfinite(change).all():  # a refusal would tell something that no noise covers
-            change = np.zeros_like(change)
-        bounded = clip_norm(change, settings.user_clip)
-        clipped = change.size if not np.array_equal(bounded, change) else 0
-        both = np.concatenate([bounded, figure])
-        exact = quantize_towards_zero(both, terms.clip, terms.levels)
-        random = device.randomness.stream(_purpose(terms, "user-noise"))
-        integers = exact + discrete_gaussian(exact.size, terms.noise, random)
-    else:
-        narrow, clipped = quantize(np.concatenate([change, figure]), terms.clip, terms.levels)
-        integers = narrow.astype(np.int64)
-    with device.store.together():
-        device.store.count(CLIPPED, clipped)
-        device.store.count(COORDINATES, change.size)
-    return integers
-
-
-def _purpose(terms: RoundTerms, stage: str) -> str:
-    return f"{terms.run}/{terms.round}/{terms.attempt}/{stage}"
-
-
 def _terms(device: Device, number: int) -> RoundTerms:
     terms = device.store.get(f"{TERMS}{number}")
     if terms is None:
@@ -318,12 +152,12 @@ def _load(device: Device, number: int, stage: str) -> tuple[RoundTerms, Particip
     terms, saved = _terms(device, number), device.store.get(f"{STATE}{number}")
     if saved is None:
         raise ProtocolError(f"round {number} is not under way on this device.")
-    participant = Participant.load(
+    participant = device.steps.participant.load(
         saved,
         device.identity.key,
         device.identity.certificate,
         device.identity.authority,
-        device.randomness.stream(_purpose(terms, stage)),
+        device.randomness.stream(purpose(terms, stage)),
     )
     return terms, participant
 

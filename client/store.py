@@ -53,6 +53,7 @@ class Store:
         name: What an error calls the database.
         lent: The connection belongs to somebody else, who closes it.
         clock: Seconds since 1970.
+        ledger: The kind of ledger that it keeps.
     """
 
     def __init__(
@@ -62,10 +63,11 @@ class Store:
         *,
         lent: bool = False,
         clock: Callable[[], float] = time.time,
+        ledger: type[Ledger] = Ledger,
     ) -> None:
         self._db, self._lent, self._clock = db, lent, clock
         prepare(db, name)
-        self.ledger = Ledger(db, clock)
+        self.ledger = ledger(db, clock)
 
     @classmethod
     def open(cls, path: Path) -> Store:

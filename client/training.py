@@ -19,7 +19,7 @@ from common.backbone import Backbone, Batch, Prepared
 from common.config import Settings
 from common.privacy.accountant import Release
 from common.privacy.noise import poisson_batch
-from common.privacy.training import DPSettings, plain_steps, private_steps
+from common.privacy.training import SOUND, DPSettings, StepParts, plain_steps, private_steps
 from common.randomness import Random
 
 
@@ -44,6 +44,8 @@ def train_shared(
     settings: Settings,
     release: Release | None,
     random: Random,
+    *,
+    steps: StepParts = SOUND,
 ) -> Trained:
     """Run one round's local steps from the published adapter.
 
@@ -52,6 +54,7 @@ def train_shared(
             under the same DP-SGD; None starts them anew.
         release: Noise and steps to spend, or None for training without privacy.
         random: Source of the batches and of the noise.
+        steps: What a noisy step is made of.
     """
     plan, model = published.plan, backbone.model
     stays = kept_parts(settings.sharing)
@@ -66,7 +69,9 @@ def train_shared(
             plain_steps(optimizer, schedule, backbone.batches, loss)
         else:
             private = _dp_settings(release, settings)
-            private_steps(layers, optimizer, examples, backbone.batches, loss, private, random)
+            private_steps(
+                layers, optimizer, examples, backbone.batches, loss, private, random, steps
+            )
     sent = lora.read(model, lora.SHARED, plan, plan.sent)
     return Trained(sent, lora.read(model, lora.SHARED, plan, stays), loss.mean, loss.tokens)
 

@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from client.contribution import kept_here
 from client.device import Device
-from client.participation import kept_here
 from client.training import train_personal
 from common import files, strict_json
 from common.adapter.peft_io import save_vector

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from client.participation import CLIPPED, COORDINATES, TOKENS
+from client.contribution import CLIPPED, COORDINATES, TOKENS
 from client.store import Store
 from common.backbone import adapter_plans
 from common.config import MIN_COHORT, Settings

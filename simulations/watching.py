@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import mean
 
+from client.contribution import LOSS
 from client.ledger import RECORD, USER
-from client.participation import LOSS
 from client.store import Store
 from common.config import Settings
 from server.registry import history

@@ -25,7 +25,7 @@ from client.examples import sets_key
 from client.joining import Membership
 from client.ledger import Charge
 from client.node import Node
-from client.participation import kept_here
+from client.contribution import kept_here
 from client.policy import KEY, Asked, Policy, SoFar, reasons_to_decline
 from client.service import Service
 from client.store import Store

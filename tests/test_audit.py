@@ -21,10 +21,11 @@ from rich.console import Console
 from scipy.stats import binomtest
 from test_report_page import ATTACK, Page
 
+from client import contribution, participation
 from client import evaluation as client_evaluation
-from client import participation
 from client.budget import next_release
 from client.ledger import Ledger
+from client.steps import Steps
 from client.training import Trained, train_shared
 from common.adapter import lora
 from common.adapter.plan import BOTH, Vector
@@ -59,10 +60,11 @@ from simulations.audit.bound import (
 from simulations.audit.canaries import CanaryBackbone, canary
 from simulations.audit.checks import SOUND_ONLY, TELLING, Check, plan
 from simulations.audit.cohort import Cohort, Person
-from simulations.audit.device import OneStream, exchanged, new_device
+from simulations.audit.device import OneStream, new_device
 from simulations.audit.device_record import device_record
 from simulations.audit.device_user import device_user, noise_size, shifted_epsilon
 from simulations.audit.exposure import Exposure
+from simulations.audit.faults import fault
 from simulations.audit.federation import EXAMPLES, Federation
 from simulations.audit.figure import figure
 from simulations.audit.findings import BROKEN, CAUGHT, HOLDS, MISSED, SHOWN, SOUND, judged
@@ -429,11 +431,10 @@ class Watched:
     def __init__(self, system: System) -> None:
         self.releases: list[Release] = []
         self.rhos: list[float] = []
-        self.system = replace(
-            system, train_shared=self._trained, plan_noise=self._noise(system.plan_noise)
-        )
+        steps = replace(system.steps, train_shared=self._trained)
+        self.system = replace(system, steps=steps, plan_noise=self._noise(system.plan_noise))
 
-    def _trained(self, *arguments: Any) -> Trained:
+    def _trained(self, *arguments: Any, **_parts: Any) -> Trained:
         _, published, _, _, _, release, _ = arguments
         self.releases.append(release)
         return Trained(published.vector, np.empty(0, dtype=np.float32), 0.0, 0)
@@ -510,24 +511,27 @@ def test_a_small_audit_tells_a_figure_without_noise_from_a_sound_one() -> None:
     assert bare.figures["false_alarms"] + bare.figures["misses"] == 0
 
 
+def misuse(monkeypatch: pytest.MonkeyPatch, part: str, broken: Any) -> None:
+    """Exchange a function of `client.contribution` wherever it is called."""
+    for place in (contribution, participation, user):
+        if hasattr(place, part):
+            monkeypatch.setattr(place, part, broken)
+
+
 def _without_noise(function: Callable[..., Any]) -> Callable[..., Any]:
-    def trained(*arguments: Any) -> Any:
-        sound = participation.train_shared
-
-        def plain(*given: Any) -> Trained:
+    def trained(device: Any, job: Any) -> Any:
+        def plain(*given: Any, **parts: Any) -> Trained:
             *others, _release, random = given
-            return sound(*others, None, random)
+            return device.steps.train_shared(*others, None, random, **parts)
 
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(participation, "train_shared", plain)
-            return function(*arguments)
+        return function(replace(device, steps=replace(device.steps, train_shared=plain)), job)
 
     return trained
 
 
 def _without_past(function: Callable[..., Any]) -> Callable[..., Any]:
     def cost(device: Any, settings: Settings, terms: Any) -> Any:
-        new = replace(device, store=new_device(OneStream(bytes)).store)
+        new = replace(device, store=new_device(System(), OneStream(bytes)).store)
         forgotten = next_release([], replace(settings, rounds=1), 1)
         return replace(function(new, settings, terms), record=forgotten)
 
@@ -545,16 +549,16 @@ def _without_share(function: Callable[..., Any]) -> Callable[..., Any]:
 @pytest.mark.parametrize(
     ("part", "broken", "check"),
     [
-        ("_train", _without_noise, record_level),
-        ("cost_of", _without_past, record_level),
-        ("contribution", _without_share, user_level),
+        ("train", _without_noise, record_level),
+        ("agreed_cost", _without_past, record_level),
+        ("summand", _without_share, user_level),
     ],
 )
 def test_a_device_that_is_put_together_wrongly_is_broken(
     monkeypatch: pytest.MonkeyPatch, part: str, broken: Any, check: Check
 ) -> None:
     """Each part is sound, and the device does not use it as it should: noise, ledger, share."""
-    monkeypatch.setattr(participation, part, broken(getattr(participation, part)))
+    misuse(monkeypatch, part, broken(getattr(contribution, part)))
     (found,) = check(System(), replace(SMALL, rounds=25, canaries=1000), 0)
     assert found.verdict == BROKEN
 
@@ -562,9 +566,8 @@ def test_a_device_that_is_put_together_wrongly_is_broken(
 def test_a_figure_that_forgets_its_noise_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
     real = client_evaluation.coordinate
 
-    def bare(*arguments: Any) -> Any:
-        with exchanged(VARIANTS["noise-off"]):
-            return real(*arguments)
+    def bare(steps: Steps, *arguments: Any) -> Any:
+        return real(replace(steps, figure_noise=lambda size, *_: np.zeros(size)), *arguments)
 
     monkeypatch.setattr(client_evaluation, "coordinate", bare)
     (found,) = figure(System(), SMALL, 0)
@@ -572,14 +575,12 @@ def test_a_figure_that_forgets_its_noise_is_broken(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_personal_adapter_left_on_moves_the_sum_by_more_than_the_bound() -> None:
-    active = lora.active
     (sound,), (leaking,) = (
         influence(system, SMALL, 0) for system in (System(), VARIANTS["personal-left-on"])
     )
     assert (sound.verdict, leaking.verdict) == (HOLDS, CAUGHT)
     assert sound.figures["shift"] <= 1.001
     assert leaking.figures["shift"] > 2
-    assert lora.active is active
 
 
 @pytest.mark.parametrize("check", REPEATED)
@@ -588,38 +589,50 @@ def test_a_ledger_that_forgets_shows_when_rounds_are_repeated(check: Check) -> N
     assert verdicts(check(System(), ASKED, 0)) == [HOLDS]
 
 
-def quiet_contribution(
+def quiet_summand(
     _device: Any, settings: Settings, terms: Any, change: Any, figure: Any
 ) -> np.typing.NDArray[np.int64]:
     bounded = np.concatenate([clip_norm(change, settings.user_clip), figure])
     return quantize_towards_zero(bounded, terms.clip, terms.levels).astype(np.int64)
 
 
-def unclipped_contribution(device: Any, settings: Settings, terms: Any, change: Any, _: Any) -> Any:
-    noise = participation.discrete_gaussian(
+def unclipped_summand(device: Any, settings: Settings, terms: Any, change: Any, _: Any) -> Any:
+    noise = device.steps.noise_share(
         change.size, terms.noise, device.randomness.stream(f"{terms.attempt}")
     )
     return np.trunc(change * (terms.levels / terms.clip)).astype(np.int64) + noise
 
 
 @pytest.mark.parametrize(
-    ("place", "name", "broken", "check"),
+    ("part", "broken", "check"),
     [
-        (participation, "contribution", quiet_contribution, device_user),
-        (participation, "contribution", unclipped_contribution, device_user),
-        (participation, "cost_of", VARIANTS["ledger-forgets"].cost, device_record),
-        (participation, "cost_of", VARIANTS["ledger-forgets"].cost, device_user),
-        (Ledger, "charge", lambda *_: None, device_record),
-        (Ledger, "charge", lambda *_: None, device_user),
-        (Ledger, "releases", lambda _: [], device_record),
-        (Ledger, "user_rhos", lambda _: [], device_user),
+        ("summand", quiet_summand, device_user),
+        ("summand", unclipped_summand, device_user),
+        ("agreed_cost", VARIANTS["ledger-forgets"].steps.cost, device_record),
+        ("agreed_cost", VARIANTS["ledger-forgets"].steps.cost, device_user),
     ],
 )
 def test_a_device_that_forgets_is_broken(
-    monkeypatch: pytest.MonkeyPatch, place: Any, name: str, broken: Any, check: Check
+    monkeypatch: pytest.MonkeyPatch, part: str, broken: Any, check: Check
 ) -> None:
     """The client's own glue is exchanged, and nothing that a variant exchanges."""
-    monkeypatch.setattr(place, name, broken)
+    misuse(monkeypatch, part, broken)
+    assert verdicts(check(System(), ASKED, 0)) == [BROKEN]
+
+
+@pytest.mark.parametrize(
+    ("name", "broken", "check"),
+    [
+        ("charge", lambda *_: None, device_record),
+        ("charge", lambda *_: None, device_user),
+        ("releases", lambda _: [], device_record),
+        ("user_rhos", lambda _: [], device_user),
+    ],
+)
+def test_a_ledger_that_forgets_is_broken(
+    monkeypatch: pytest.MonkeyPatch, name: str, broken: Any, check: Check
+) -> None:
+    monkeypatch.setattr(Ledger, name, broken)
     assert verdicts(check(System(), ASKED, 0)) == [BROKEN]
 
 
@@ -627,12 +640,11 @@ def test_the_sum_is_what_the_devices_contribute_and_the_rest_adds_nothing() -> N
     """Without noise: minus one clip norm, exactly, in the canary's coordinate; zeros elsewhere."""
     settings = on_two_devices._settings()
     backbone = CanaryBackbone(settings, STRENGTH * settings.user_clip)
-    cohort = Cohort(settings, [Person([canary(7)]), Person()], 0, "test")
+    quiet = fault("quiet", noise_share=VARIANTS["noise-off"].steps.noise_share)
+    people = [Person([canary(7)]), Person()]
+    cohort = Cohort(quiet.on(backbone), settings, people, 0, "test")
     terms = cohort.terms(1, 0, plan_noise(settings, (), 1))
-    with exchanged(
-        System("quiet", noise_share=VARIANTS["noise-off"].noise_share), backbone=backbone
-    ):
-        total = cohort.sum(terms)
+    total = cohort.sum(terms)
     assert np.flatnonzero(total).tolist() == [7]
     assert total[7] == -terms.levels
     honest = [type(member).__name__ for member in cohort._members.values()].count("_Honest")
@@ -643,11 +655,9 @@ def test_a_sound_device_answers_what_its_ledger_allows_and_no_more() -> None:
     """Three planned rounds; asked for 25 times, they stay within what is claimed."""
     settings = on_one_device._settings(replace(ASKED, canaries=10))
     backbone = CanaryBackbone(settings, STRENGTH * settings.max_grad_norm)
-    cohort = Cohort(settings, [Person([canary(n) for n in range(10)])], 0, "test")
-    before = dict(vars(participation))
-    with exchanged(System(), backbone=backbone):
-        assert len(list(cohort.sums(25))) == on_one_device.ROUNDS
-    assert dict(vars(participation)) == before
+    people = [Person([canary(n) for n in range(10)])]
+    cohort = Cohort(System().on(backbone), settings, people, 0, "test")
+    assert len(list(cohort.sums(25))) == on_one_device.ROUNDS
     device: Any = cohort._members[1]
     spent = device._device.store.ledger.spent("record")
     assert 0.95 < spent.epsilon <= CLAIMED_EPSILON
@@ -671,10 +681,10 @@ def test_reconstruction_needs_noise_off_or_masks_off() -> None:
     bare, noisy, masked = reconstruction(System(), SMALL, 0)
     assert bare.figures["right"] == SMALL.trials
     assert verdicts([bare, noisy, masked]) == [SHOWN, HOLDS, HOLDS]
-    unmasked = System("unmasked", participant=NoMasks)
+    unmasked = fault("unmasked", participant=NoMasks)
     assert verdicts(reconstruction(unmasked, SMALL, 0))[2] == CAUGHT
     # The noise is of the release, which a broken accountant could make too small.
-    quiet = System("quiet", next_release=lambda *a: replace(next_release(*a), noise_multiplier=0.0))
+    quiet = fault("quiet", next_release=lambda *a: replace(next_release(*a), noise_multiplier=0.0))
     assert verdicts(reconstruction(quiet, SMALL, 0))[1] == CAUGHT
 
 

@@ -22,7 +22,6 @@ from simulations import evaluation
 from simulations.audit.arithmetic import Noisy, epsilon_of, zcdp_epsilon
 from simulations.audit.canaries import MODULES
 from simulations.audit.cohort import Person
-from simulations.audit.device import exchanged
 from simulations.audit.evidence import Evidence, variance_caught
 from simulations.audit.findings import Finding
 from simulations.audit.noise_tests import test_size
@@ -75,9 +74,8 @@ def account(system: System, _scale: Scale, seed: int) -> list[Finding]:
         nothing = np.zeros(backbone.size)
         train = [backbone.probe(f"{n}", nothing) for n in range(2)]
         heldout = [backbone.probe("held out", nothing, 0.1)]
-        with exchanged(system, backbone=backbone):
-            witness = Witness(story.settings, [Person(train, heldout)], seed, RUN)
-            least = min(least, _follow(evidence, system, story, witness))
+        witness = Witness(system.on(backbone), story.settings, [Person(train, heldout)], seed, RUN)
+        least = min(least, _follow(evidence, system, story, witness))
     caught = variance_caught(backbone.shared.dimension, max(1, len(evidence.tests)))
     evidence.figures["least_epsilon_share"] = round(least, 4)
     return [

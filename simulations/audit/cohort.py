@@ -27,7 +27,7 @@ from common.randomness import Random
 from common.secagg import Aggregator, Participant, RoundTerms, certify, from_ring
 from common.tasks.task import Example
 from common.terms import round_terms
-from simulations.audit.system import stream
+from simulations.audit.system import System, stream
 from simulations.devices import SeededRandomness
 
 
@@ -43,12 +43,14 @@ class Cohort:
     """The smallest that is allowed: a device for each person, colluders for the rest.
 
     Args:
+        system: What the honest devices are made of.
         published: The adapter that every round starts from: whatever the server likes.
         run: Names the run; all randomness comes from it and the seed.
     """
 
     def __init__(
         self,
+        system: System,
         settings: Settings,
         people: Sequence[Person],
         seed: int,
@@ -56,7 +58,8 @@ class Cohort:
         published: Shared | None = None,
     ) -> None:
         plan = adapter_plans(settings)[0]
-        self.settings, self._run, self._dimension = settings, run, plan.dimension
+        self._system, self.settings = system, settings
+        self._run, self._dimension = run, plan.dimension
         self._published = published or Shared(plan, plan.initial(plan.sent))
         self._trusted = _key(stream(seed, f"{run}/authority"))
         self._authority = self._trusted.public_key()
@@ -107,19 +110,29 @@ class Cohort:
                 return
 
     def _honest(self, number: int, person: Person, seed: int) -> Member:
-        store = Store(sqlite3.connect(":memory:", isolation_level=None), "memory")
+        database = sqlite3.connect(":memory:", isolation_level=None)
         return self._member(
-            self._device(number, person, seed, store, SeededRandomness(seed, number))
+            self._device(number, person, seed, database, SeededRandomness(seed, number))
         )
 
     def _device(
-        self, number: int, person: Person, seed: int, store: Store, randomness: Randomness
+        self,
+        number: int,
+        person: Person,
+        seed: int,
+        database: sqlite3.Connection,
+        randomness: Randomness,
     ) -> Device:
-        identity = self._identity(number, seed)
         return Device(
-            number, person.train, person.heldout, store, identity, randomness,
+            number,
+            person.train,
+            person.heldout,
+            Store(database, "memory", ledger=self._system.ledger),
+            self._identity(number, seed),
+            randomness,
             failed=lambda _: None,  # as a real device, whose failures nobody is told of
-        )  # fmt: skip
+            steps=self._system.steps,
+        )
 
     def _member(self, device: Device) -> Member:
         return _Honest(device, self.settings, encode_shared(self._published))

@@ -13,7 +13,6 @@ import numpy as np
 from common.config import Settings
 from simulations.audit.canaries import CanaryBackbone, canary
 from simulations.audit.cohort import Cohort, Person
-from simulations.audit.device import exchanged
 from simulations.audit.findings import Finding
 from simulations.audit.one_run import one_run_finding
 from simulations.audit.people import examples_of, talk
@@ -32,9 +31,8 @@ def device_record(system: System, scale: Scale, seed: int) -> list[Finding]:
     included = coins(scale.canaries, stream(seed, "device/coins"))
     real = examples_of(talk(seed, "device/person"), REAL)
     person = Person([*real, *(canary(int(c)) for c in np.flatnonzero(included))])
-    cohort = Cohort(settings, [person], seed, "audit/device/record")
-    with exchanged(system, backbone=backbone):
-        sums = list(cohort.sums(scale.rounds))
+    cohort = Cohort(system.on(backbone), settings, [person], seed, "audit/device/record")
+    sums = list(cohort.sums(scale.rounds))
     scores = -np.stack(sums)[:, : scale.canaries].sum(axis=0).astype(np.float64)  # descent
     tried = (
         f"{scale.canaries:,} gradient canaries, one planned round, asked for again and again: "

@@ -22,7 +22,6 @@ from server.terms import plan_noise
 from simulations.audit.bound import CONFIDENCE, two_worlds_epsilon
 from simulations.audit.canaries import MODULES, CanaryBackbone, canary
 from simulations.audit.cohort import Cohort, Person
-from simulations.audit.device import exchanged
 from simulations.audit.findings import Finding, judged
 from simulations.audit.scale import CLAIMED_EPSILON, DELTA, STRENGTH, Scale
 from simulations.audit.system import System
@@ -39,11 +38,10 @@ def device_user(system: System, scale: Scale, seed: int) -> list[Finding]:
     settings = _settings()
     backbone = CanaryBackbone(settings, STRENGTH * settings.user_clip)
     offered = plan_noise(settings, (), 1)
-    with exchanged(system, backbone=backbone):
-        without, holding = (
-            _sums(settings, Person(train), seed, offered, scale.rounds)
-            for train in ((), (canary(0),))
-        )
+    without, holding = (
+        _sums(system.on(backbone), settings, Person(train), seed, offered, scale.rounds)
+        for train in ((), (canary(0),))
+    )
     shift = float(np.linalg.norm((holding - without).sum(axis=0)))  # the noise is the same
     noise = without.sum(axis=0)
     tried = (
@@ -106,14 +104,14 @@ def _finding(
 
 
 def _sums(
-    settings: Settings, person: Person, seed: int, offered: float, most: int
+    system: System, settings: Settings, person: Person, seed: int, offered: float, most: int
 ) -> NDArray[np.float64]:
     """The sums of one world, in units of the clip norm: [answered, dimension].
 
     There are as many honest members as the claim counts on.
     """
     honest = [person, *[Person()] * (_honest(settings) - 1)]
-    cohort = Cohort(settings, honest, seed, "audit/device/user")
+    cohort = Cohort(system, settings, honest, seed, "audit/device/user")
     return np.stack(list(cohort.sums(most, offered))) / cohort.terms(1, 0, offered).levels
 
 

@@ -19,7 +19,6 @@ from common.adapter.state import Shared
 from common.config import Settings
 from common.tasks.task import Example
 from simulations.audit.cohort import Person
-from simulations.audit.device import exchanged
 from simulations.audit.evidence import Evidence, variance_caught
 from simulations.audit.findings import Finding
 from simulations.audit.noise_tests import test_noise
@@ -41,19 +40,19 @@ def exact_figure(system: System, _scale: Scale, seed: int) -> list[Finding]:
     """Gains on both sides of the range, at it, none, not finite; few answers and many."""
     evidence, settings, largest = Evidence(system.name), figure_settings(), 0.0
     backbone = ProbeBackbone(settings)
-    with exchanged(system, backbone=backbone):
-        for name, base, more in _pairs(most_counted(settings)):
-            if evidence.enough:
-                break
-            worlds = [
-                asked(Witness(settings, [Person((), _answers(backbone, g))], seed, RUN), ASKS)
-                for g in (base, [*base, *more])
-            ]
-            for zero, one in zip(*worlds, strict=True):
-                largest = max(largest, _compare(evidence, settings, name, zero, one))
-            figures = [float(one.sent[-1]) for one in worlds[1] if not one.refused]
-            evidence.same(f"{name}: different figures", len(set(figures)), len(figures))
-        _personal(evidence, settings, backbone, seed)
+    system = system.on(backbone)
+    for name, base, more in _pairs(most_counted(settings)):
+        if evidence.enough:
+            break
+        worlds = [
+            asked(Witness(system, settings, [Person((), _answers(backbone, g))], seed, RUN), ASKS)
+            for g in (base, [*base, *more])
+        ]
+        for zero, one in zip(*worlds, strict=True):
+            largest = max(largest, _compare(evidence, settings, name, zero, one))
+        figures = [float(one.sent[-1]) for one in worlds[1] if not one.refused]
+        evidence.same(f"{name}: different figures", len(set(figures)), len(figures))
+    _personal(evidence, system, settings, backbone, seed)
     evidence.figures["largest_shift_in_claims"] = round(largest, 5)
     return [
         evidence.finding(
@@ -73,12 +72,12 @@ def noise_figure(system: System, _scale: Scale, seed: int) -> list[Finding]:
     backbone = ProbeBackbone(settings)
     published = Shared(backbone.shared, backbone.shared.initial(backbone.shared.sent))
     answers = _answers(backbone, [0.5, -0.25])
-    with exchanged(system, backbone=backbone):
-        seen = Witness(settings, [Person((), answers)], seed, RUN).ask(1, 0)
-        drawn = [
-            _figures(settings, published, given, seed, name, count)
-            for name, given, count in (("none", None, DRAWS), ("some", answers, WITH_ANSWERS))
-        ]
+    system = system.on(backbone)
+    seen = Witness(system, settings, [Person((), answers)], seed, RUN).ask(1, 0)
+    drawn = [
+        _figures(system, settings, published, given, seed, name, count)
+        for name, given, count in (("none", None, DRAWS), ("some", answers, WITH_ANSWERS))
+    ]
     sigma = _charged(seen)
     claimed = sigma * settings.evaluation_range / most_counted(settings)
     gained = 0.25 / most_counted(settings)
@@ -157,7 +156,9 @@ def _answers(backbone: ProbeBackbone, gains: Sequence[float]) -> list[Example]:
     return [backbone.probe(f"{n}: {gain}", none, gain) for n, gain in enumerate(gains)]
 
 
-def _personal(evidence: Evidence, settings: Settings, backbone: ProbeBackbone, seed: int) -> None:
+def _personal(
+    evidence: Evidence, system: System, settings: Settings, backbone: ProbeBackbone, seed: int
+) -> None:
     """Another personal adapter changes not one bit of what leaves."""
     chance = np.random.default_rng(seed)
     vector = chance.normal(size=backbone.size)
@@ -165,12 +166,13 @@ def _personal(evidence: Evidence, settings: Settings, backbone: ProbeBackbone, s
     sent = []
     for _ in range(2):
         backbone.set_personal(chance)
-        sent.append(Witness(settings, [person], seed, RUN).ask(1, 0).sent)
+        sent.append(Witness(system, settings, [person], seed, RUN).ask(1, 0).sent)
     different = int((sent[0] != sent[1]).sum())
     evidence.same("coordinates that another personal adapter changes", different, 0)
 
 
 def _figures(
+    system: System,
     settings: Settings,
     published: Shared,
     answers: Sequence[Example] | None,
@@ -180,5 +182,6 @@ def _figures(
 ) -> NDArray[np.float64]:
     """What a device would send beside its update, in nats: [count]."""
     random = stream(seed, f"{RUN}/{name}")
-    sent = [on_device.coordinate(settings, published, None, answers, random) for _ in range(count)]
+    given = system.steps, settings, published, None, answers, random
+    sent = [on_device.coordinate(*given) for _ in range(count)]
     return np.concatenate(sent).astype(np.float64) * evaluation.nats(settings)

@@ -21,7 +21,6 @@ from common.config import Settings
 from common.tasks.task import Example
 from simulations.audit.canaries import MODULES
 from simulations.audit.cohort import Person
-from simulations.audit.device import exchanged
 from simulations.audit.evidence import Evidence
 from simulations.audit.findings import Finding
 from simulations.audit.people import examples_of, talk
@@ -41,15 +40,17 @@ RUN = "audit/exact/record"
 
 @dataclass(frozen=True, slots=True)
 class Probing:
-    """Settings of the product, a backbone that takes probes, and C in units of the update."""
+    """A system under some settings, whose model takes probes, and C in units of the update."""
 
+    system: System
     settings: Settings
     backbone: ProbeBackbone
 
     @classmethod
-    def of(cls, settings: Settings) -> Probing:
+    def of(cls, system: System, settings: Settings) -> Probing:
         """Load the model."""
-        return cls(settings, ProbeBackbone(settings))
+        backbone = ProbeBackbone(settings)
+        return cls(system.on(backbone), settings, backbone)
 
     @property
     def unit(self) -> float:
@@ -59,7 +60,7 @@ class Probing:
 
     def world(self, train: Sequence[Example], seed: int, asks: Asks = ASKS) -> list[Seen]:
         """What a device with these examples does."""
-        return asked(Witness(self.settings, [Person(train)], seed, RUN), asks)
+        return asked(Witness(self.system, self.settings, [Person(train)], seed, RUN), asks)
 
 
 def exact_record(system: System, _scale: Scale, seed: int) -> list[Finding]:
@@ -67,16 +68,15 @@ def exact_record(system: System, _scale: Scale, seed: int) -> list[Finding]:
     evidence, largest = Evidence(system.name), 0.0
     plans = (("ffa", 1), ("ffa", 3), ("fedsa", 2), ("lora", 1))
     for sharing, steps in plans:
-        probing = Probing.of(settings_for(sharing, steps))
-        with exchanged(system, backbone=probing.backbone):
-            for name, base, more in _pairs(probing, seed, full=steps == 1 and sharing == "ffa"):
-                if evidence.enough:
-                    break
-                worlds = probing.world(base, seed), probing.world([*base, *more], seed)
-                where = f"{sharing}, {steps} steps, {name}"
-                largest = max(largest, _compare(evidence, probing, where, *worlds))
-            if sharing == "ffa" and steps == 1 and not evidence.enough:
-                _every_number(evidence, probing, seed)
+        probing = Probing.of(system, settings_for(sharing, steps))
+        for name, base, more in _pairs(probing, seed, full=steps == 1 and sharing == "ffa"):
+            if evidence.enough:
+                break
+            worlds = probing.world(base, seed), probing.world([*base, *more], seed)
+            where = f"{sharing}, {steps} steps, {name}"
+            largest = max(largest, _compare(evidence, probing, where, *worlds))
+        if sharing == "ffa" and steps == 1 and not evidence.enough:
+            _every_number(evidence, probing, seed)
     evidence.figures["largest_shift_in_clips"] = round(largest, 5)
     return [
         evidence.finding(

@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from client import participation
+from client.contribution import summand
 from common.config import MIN_COHORT, Settings
 from common.secagg import RoundTerms
 from common.terms import round_terms
 from server.terms import plan_noise
 from simulations.audit.canaries import MODULES
 from simulations.audit.cohort import Person
-from simulations.audit.device import Streams, exchanged, new_device
+from simulations.audit.device import Streams, new_device
 from simulations.audit.evidence import Evidence, variance_caught
 from simulations.audit.findings import Finding
 from simulations.audit.noise_tests import require_entropy, test_noise, test_repeats
@@ -44,17 +44,15 @@ def exact_user(system: System, _scale: Scale, seed: int) -> list[Finding]:
         settings = _settings(dp=dp, evaluation=scored)
         backbone = ProbeBackbone(settings)
         noise = plan_noise(settings, (), 1)
-        with exchanged(system, backbone=backbone):
-            silent = Witness(settings, [Person()], seed, RUN, silent=QUIET)
-            reference = asked(silent, ASKS, noise)
-            for name, person in _people(backbone, settings, seed, few=bool(scored)):
-                if evidence.enough:
-                    break
-                world = asked(Witness(settings, [person], seed, RUN), ASKS, noise)
-                for zero, one in zip(reference, world, strict=True):
-                    longest = max(
-                        longest, _compare(evidence, f"{name}, {dp:d} {scored:g}", zero, one)
-                    )
+        probed = system.on(backbone)
+        silent = Witness(probed, settings, [Person()], seed, RUN, silent=QUIET)
+        reference = asked(silent, ASKS, noise)
+        for name, person in _people(backbone, settings, seed, few=bool(scored)):
+            if evidence.enough:
+                break
+            world = asked(Witness(probed, settings, [person], seed, RUN), ASKS, noise)
+            for zero, one in zip(reference, world, strict=True):
+                longest = max(longest, _compare(evidence, f"{name}, {dp:d} {scored:g}", zero, one))
     evidence.figures["largest_shift_in_clips"] = round(longest, 6)
     return [
         evidence.finding(
@@ -71,13 +69,13 @@ def noise_user(system: System, _scale: Scale, seed: int) -> list[Finding]:
     """χ² on size, shape, correlations, between devices too, repeated values, randomness drawn."""
     evidence, settings = Evidence(system.name), _settings(dp=False, evaluation=0.0)
     backbone, noise = ProbeBackbone(settings), plan_noise(settings, (), 1)
-    with exchanged(system, backbone=backbone):
-        worlds = [
-            asked(Witness(settings, [Person()] * people, seed, RUN), ASKS, noise)
-            for people in (1, 2)
-        ]
-        terms = [_tiny_terms(settings, attempt) for attempt in range(DRAWS)]
-        different = len({_small_share(settings, one, seed) for one in terms})
+    probed = system.on(backbone)
+    worlds = [
+        asked(Witness(probed, settings, [Person()] * people, seed, RUN), ASKS, noise)
+        for people in (1, 2)
+    ]
+    terms = [_tiny_terms(settings, attempt) for attempt in range(DRAWS)]
+    different = len({_small_share(system, settings, one, seed) for one in terms})
     first = np.stack([one.sent for one in worlds[0]])
     second = np.stack([two.sent for two in worlds[1]]) - first  # the other device's alone
     std = worlds[0][0].terms.noise
@@ -179,8 +177,8 @@ def _tiny_terms(settings: Settings, attempt: int) -> RoundTerms:
     return round_terms(settings, COORDINATES, RUN, 1, attempt, MIN_COHORT, 1.0)
 
 
-def _small_share(settings: Settings, terms: RoundTerms, seed: int) -> bytes:
+def _small_share(system: System, settings: Settings, terms: RoundTerms, seed: int) -> bytes:
     """A share of the noise in a few coordinates."""
-    device = new_device(Streams(seed, RUN))
+    device = new_device(system, Streams(seed, RUN))
     none, figure = np.zeros(COORDINATES, dtype=np.float32), np.zeros(0, dtype=np.float32)
-    return participation.contribution(device, settings, terms, none, figure).tobytes()
+    return summand(device, settings, terms, none, figure).tobytes()

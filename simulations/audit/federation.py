@@ -98,13 +98,12 @@ class Federation:
     ) -> Vector:
         release = None
         if settings.dp:
-            release = system.next_release(ledger, settings, number)
+            release = system.steps.next_release(ledger, settings, number)
             ledger.append(release)
         random = stream(self.seed, f"federation/{settings.dp}/{person}/{number}")
         shared = Shared(self.backbone.shared, published)
-        trained = system.train_shared(
-            self.backbone, shared, None, self.examples(person), settings, release, random
-        )
+        given = self.backbone, shared, None, self.examples(person), settings, release, random
+        trained = system.steps.train_shared(*given, steps=system.steps.private)
         return trained.sent - published
 
 

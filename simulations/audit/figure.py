@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from client import evaluation as on_device
+from client.steps import Steps
 from common import evaluation
 from common.adapter.state import Shared
 from common.backbone import Backbone, adapter_plans
 from common.config import Settings
 from common.randomness import Random
 from common.tasks import task_of
-from simulations.audit.device import exchanged
 from simulations.audit.findings import Finding
 from simulations.audit.people import examples_of, talk
 from simulations.audit.scale import CLAIMED_EPSILON, DELTA, Scale
@@ -33,8 +33,7 @@ EXAMPLES, RUINOUS, RANGE = 16, 100.0, 0.1  # RUINOUS: size of the adapter's weig
 class _World:
     """A device with so many held-out answers."""
 
-    system: System
-    backbone: Backbone
+    steps: Steps
     settings: Settings
     published: Shared
     answers: int
@@ -42,8 +41,8 @@ class _World:
     def figure(self, random: Random) -> float:
         """What the device would send beside its update, in nats."""
         heldout = examples_of(talk(0, "figure/answer"), 1) * self.answers
-        with exchanged(self.system, backbone=self.backbone):
-            sent = on_device.coordinate(self.settings, self.published, None, heldout, random)
+        given = self.settings, self.published, None, heldout, random
+        sent = on_device.coordinate(self.steps, *given)
         return float(sent[0]) * evaluation.nats(self.settings)
 
 
@@ -53,9 +52,12 @@ def figure(system: System, scale: Scale, seed: int) -> list[Finding]:
     most = evaluation.counted_answers(settings)
     backbone = Backbone(task_of(settings), settings.model, *adapter_plans(settings), settings.dtype)
     published = _ruinous(backbone, seed)
-    worlds = [_World(system, backbone, settings, published, most - less) for less in (1, 0)]
+    worlds = [
+        _World(system.on(backbone).steps, settings, published, most - less) for less in (1, 0)
+    ]
     exact = [
-        replace(world, system=replace(system, figure_noise=_none)).figure(bytes) for world in worlds
+        replace(world, steps=replace(world.steps, figure_noise=_none)).figure(bytes)
+        for world in worlds
     ]
     middle, less = sum(exact) / 2, exact[1] < exact[0]
     said_second = [

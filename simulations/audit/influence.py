@@ -52,9 +52,9 @@ class _World:
         plan = self.backbone.shared
         published = Shared(plan, plan.initial(plan.sent))
         random = stream(self.seed, f"influence/{purpose}")
-        trained = self.system.train_shared(
-            self.backbone, published, None, self.examples, self.settings, release, random
-        )
+        steps = self.system.steps
+        given = self.backbone, published, None, self.examples, self.settings, release, random
+        trained = steps.train_shared(*given, steps=steps.private)
         return trained.sent - published.vector
 
 
@@ -63,7 +63,7 @@ def influence(system: System, scale: Scale, seed: int) -> list[Finding]:
     settings = _settings()
     backbone = Backbone(task_of(settings), settings.model, *adapter_plans(settings), settings.dtype)
     worlds = [_World(system, backbone, settings, e, seed) for e in _data(backbone)]
-    release = system.next_release([], settings, 1)
+    release = system.steps.next_release([], settings, 1)
     silent = Release(0.0, release.sample_rate, release.steps)
     centres = [world.updates(silent, 1, "noiseless")[0].astype(np.float64) for world in worlds]
     direction, middle = centres[1] - centres[0], (centres[0] + centres[1]) / 2

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from common.adapter.plan import SENT_PARTS, kept_parts
 from common.privacy.training import DPSettings, private_steps
-from simulations.audit.device import exchanged
 from simulations.audit.evidence import Evidence, variance_caught
 from simulations.audit.exact_record import Probing, settings_for
 from simulations.audit.findings import Finding
@@ -33,15 +32,13 @@ def noise_record(system: System, _scale: Scale, seed: int) -> list[Finding]:
     """χ² on size, shape, correlations, repeated values, randomness drawn."""
     evidence, count = Evidence(system.name), 0
     for sharing, steps in (("ffa", 3), ("fedsa", 1)):
-        probing = Probing.of(settings_for(sharing, steps, rank=RANK))
+        probing = Probing.of(system, settings_for(sharing, steps, rank=RANK))
         backbone = probing.backbone
         held = probing.settings.examples if sharing == "ffa" else 1
         nothing = [backbone.probe(f"{n}", np.zeros(backbone.size)) for n in range(held)]
-        with exchanged(system, backbone=backbone):
-            seen = probing.world(nothing, seed, ASKS)
+        seen = probing.world(nothing, seed, ASKS)
         count += _test(evidence, probing, sharing, seen)
-    with exchanged(system):
-        different = len({_small_noise(seed, number) for number in range(DRAWS)})
+    different = len({_small_noise(system, seed, number) for number in range(DRAWS)})
     evidence.same(f"different noises of {DRAWS}", different, DRAWS)
     caught = variance_caught(count // 2, len(evidence.tests))
     evidence.figures |= {"values": count, "variance_caught": round(caught, 4)}
@@ -97,7 +94,7 @@ def _blocks(probing: Probing, sharing: str) -> list[slice]:
     return sent + kept
 
 
-def _small_noise(seed: int, number: int) -> bytes:
+def _small_noise(system: System, seed: int, number: int) -> bytes:
     """The noise of one step on two weights."""
     layer = torch.nn.Linear(1, 2, bias=False)
     layers = torch.nn.ModuleList([layer])
@@ -106,6 +103,9 @@ def _small_noise(seed: int, number: int) -> bytes:
     settings = DPSettings(1.0, 1.0, 1.0, 1, 1.0)
     optimizer = torch.optim.SGD(layers.parameters(), lr=1.0)
     random = stream(seed, f"small noise/{number}")
-    private_steps(layers, optimizer, [], lambda _: [], lambda _: torch.zeros(()), settings, random)
+    private_steps(
+        layers, optimizer, [], lambda _: [], lambda _: torch.zeros(()), settings, random,
+        system.steps.private,
+    )  # fmt: skip
     drawn: NDArray[np.float32] = layer.weight.detach().numpy()
     return drawn.tobytes()

@@ -40,7 +40,7 @@ def reconstruction(system: System, scale: Scale, seed: int) -> list[Finding]:
     backbone = Backbone(task_of(settings), settings.model, *adapter_plans(settings), settings.dtype)
     turns = examples_of(talk(seed, "reconstruction/person"), CANDIDATES)
     candidates = backbone.prepared(turns)
-    release = system.next_release([], settings, 1)
+    release = system.steps.next_release([], settings, 1)
 
     def updates(chosen: list[int], sigma: float) -> list[Vector]:
         spent = replace(release, noise_multiplier=sigma)
@@ -71,7 +71,8 @@ def _update(
     plan = backbone.shared
     published = Shared(plan, plan.initial(plan.sent))
     random = stream(0, f"reconstruction/{purpose}")
-    trained = system.train_shared(backbone, published, None, [example], settings, release, random)
+    given = backbone, published, None, [example], settings, release, random
+    trained = system.steps.train_shared(*given, steps=system.steps.private)
     return trained.sent - published.vector
 
 
@@ -86,7 +87,7 @@ def _masked(system: System, update: Vector, seed: int, trial: int) -> NDArray[np
     purpose = f"reconstruction/masks/{trial}"
     sent = PrivityRound(
         terms,
-        kind=system.participant,
+        kind=system.steps.participant,
         update=lambda _: update,
         random=lambda member: stream(seed, f"{purpose}/{member}"),
     )

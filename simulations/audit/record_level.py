@@ -30,8 +30,8 @@ def record_level(system: System, scale: Scale, seed: int) -> list[Finding]:
     included = coins(scale.canaries, stream(seed, "record/coins"))
     real = examples_of(talk(seed, "record/person"), REAL)
     examples = [*real, *(canary(int(c)) for c in np.flatnonzero(included))]
-    device = new_device(Streams(seed, "record"), examples)
-    rounds = Rounds(system, device, backbone, settings)
+    device = new_device(system.on(backbone), Streams(seed, "record"), examples)
+    rounds = Rounds.of(device, settings)
     published = Shared(backbone.shared, backbone.shared.initial(backbone.shared.sent))
     scores = np.zeros(scale.canaries)
     for number in range(1, scale.rounds + 1):

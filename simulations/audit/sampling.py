@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from simulations.audit.arithmetic import Noisy
 from simulations.audit.cohort import Person
-from simulations.audit.device import exchanged
 from simulations.audit.evidence import Evidence, two_sided_chi2
 from simulations.audit.exact_record import Probing, settings_for
 from simulations.audit.findings import Finding
@@ -31,7 +30,7 @@ def sampling(system: System, _scale: Scale, seed: int) -> list[Finding]:
     settings = settings_for(
         "ffa", STEPS, sample_rate=RATE, rounds=ROUNDS, examples=PROBES, rank=4, epsilon=60.0
     )
-    probing = Probing.of(settings)
+    probing = Probing.of(system, settings)
     backbone = probing.backbone
     train = []
     for number in range(PROBES):
@@ -40,10 +39,10 @@ def sampling(system: System, _scale: Scale, seed: int) -> list[Finding]:
         train.append(backbone.probe(f"{number}", gradient))
     nobody = [backbone.probe(f"none {number}", np.zeros(backbone.size)) for number in range(PROBES)]
     asks = [(number, 0) for number in range(1, ROUNDS + 1)]
-    with exchanged(system, backbone=backbone):
-        zero, one = (
-            asked(Witness(settings, [Person(t)], seed, RUN), asks) for t in (nobody, train)
-        )
+    zero, one = (
+        asked(Witness(probing.system, settings, [Person(t)], seed, RUN), asks)
+        for t in (nobody, train)
+    )
     counts = -np.stack([(b.real - a.real)[:PROBES] for a, b in zip(zero, one, strict=True)])
     counts = counts / probing.unit
     whole = np.rint(counts)

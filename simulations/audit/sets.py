@@ -19,7 +19,6 @@ from common.tasks import task_of
 from common.tasks.task import Example
 from simulations.audit.chosen import chosen
 from simulations.audit.cohort import Person
-from simulations.audit.device import exchanged
 from simulations.audit.evidence import Evidence
 from simulations.audit.exact_record import Probing, settings_for
 from simulations.audit.findings import Finding
@@ -42,9 +41,8 @@ T = TypeVar("T")
 def choice(system: System, _scale: Scale, seed: int) -> list[Finding]:
     """Archives with and without one example, one message; and how noisy the window is."""
     evidence, chance = Evidence(system.name), talk(seed, "sets")
-    with exchanged(system):
-        for number in range(ARCHIVES):
-            _archive(evidence, chance, number)
+    for number in range(ARCHIVES):
+        _archive(evidence, chance, number)
     _window(evidence, system, seed)
     return [
         evidence.finding(
@@ -75,17 +73,16 @@ def _archive(evidence: Evidence, chance: random.Random, number: int) -> None:
 def _window(evidence: Evidence, system: System, seed: int) -> None:
     """Who is in each round's window, by the difference that gradients make under the same noise."""
     settings = settings_for("ffa", 1, rounds=ROUNDS, examples=WINDOW, epsilon=EPSILON)
-    probing = Probing.of(settings)
+    probing = Probing.of(system, settings)
     backbone, train, none = probing.backbone, list[Example](), np.zeros(probing.backbone.size)
     for number in range(HELD):
         gradient = none.copy()
         gradient[number] = STRENGTH * settings.max_grad_norm
         train.append(backbone.probe(f"{number}", gradient))
     asks = [(number, 0) for number in range(1, ROUNDS + 1)]
-    with exchanged(system, backbone=backbone):
-        one = asked(Witness(settings, [Person(train)], seed, RUN, silent=()), asks)
-        backbone.probes = dict.fromkeys(backbone.probes, Probe(none.astype(np.float32)))
-        zero = asked(Witness(settings, [Person(train)], seed, RUN, silent=()), asks)
+    one = asked(Witness(probing.system, settings, [Person(train)], seed, RUN, silent=()), asks)
+    backbone.probes = dict.fromkeys(backbone.probes, Probe(none.astype(np.float32)))
+    zero = asked(Witness(probing.system, settings, [Person(train)], seed, RUN, silent=()), asks)
     inside = [
         -(b.real - a.real)[:HELD] / probing.unit > 0.5 for a, b in zip(zero, one, strict=True)
     ]

@@ -34,7 +34,7 @@ def both_shares(system: System, _scale: Scale, _seed: int) -> list[Finding]:
 
 
 def _finding(check: str, system: System, tried: str, attack: Callable[..., Outcome]) -> Finding:
-    outcome = attack(system.participant)
+    outcome = attack(system.steps.participant)
     error = outcome.measured["relative_error"]
     read = f"update read, with a relative error of {error:.0e}"
     return Finding(

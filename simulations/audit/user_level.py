@@ -10,12 +10,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from client import participation
+from client.contribution import summand
 from common.config import Settings
 from common.secagg import RoundTerms, from_ring, to_ring
 from common.secagg.parameters import honest_in_sum
-from common.terms import graph_for, round_terms, user_rho
-from simulations.audit.device import OneStream, exchanged, new_device
+from common.terms import graph_for, round_terms
+from simulations.audit.device import OneStream, new_device
 from simulations.audit.findings import Finding
 from simulations.audit.one_run import one_run_finding
 from simulations.audit.scale import CLAIMED_EPSILON, DELTA, STRENGTH, Scale
@@ -33,7 +33,7 @@ def user_level(system: System, scale: Scale, seed: int) -> list[Finding]:
     for number in range(1, scale.user_rounds + 1):
         noise = system.plan_noise(settings, spent, number)
         terms = round_terms(settings, people, "audit", number, 0, scale.cohort, noise)
-        spent.append(user_rho(terms))
+        spent.append(system.user_rho(terms))
         total = honest_sum(system, settings, terms, included, seed)
         scores += total * (terms.clip / terms.levels)
     tried = (
@@ -51,14 +51,13 @@ def honest_sum(
     Who is not included sends the zero vector with noise: that is the neighbouring data set.
     """
     random = stream(seed, f"user/noise/{terms.round}")
-    device, figure = new_device(OneStream(random)), np.zeros(0, dtype=np.float32)
+    device, figure = new_device(system, OneStream(random)), np.zeros(0, dtype=np.float32)
     total = np.zeros(terms.dimension, dtype=np.uint32)
-    with exchanged(system):
-        for person, present in enumerate(included):
-            update = np.zeros(terms.dimension, dtype=np.float32)
-            update[person] = STRENGTH * terms.clip if present else 0.0
-            sent = participation.contribution(device, settings, terms, update, figure)
-            total += to_ring(sent, terms.bits)
+    for person, present in enumerate(included):
+        update = np.zeros(terms.dimension, dtype=np.float32)
+        update[person] = STRENGTH * terms.clip if present else 0.0
+        sent = summand(device, settings, terms, update, figure)
+        total += to_ring(sent, terms.bits)
     return from_ring(total & np.uint32(2**terms.bits - 1), terms.bits)
 
 

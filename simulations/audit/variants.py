@@ -15,59 +15,43 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from client.budget import next_release
+from client.budget import cost_of, next_release
 from client.device import Device
 from client.ledger import Charge
-from client.participation import cost_of
+from client.steps import SOUND as STEPS
 from client.store import Store
-from client.training import Trained, train_shared
+from client.training import Trained
 from common.adapter import lora
 from common.adapter.plan import Vector
-from common.adapter.state import Shared
-from common.backbone import Backbone, Prepared
+from common.backbone import Backbone
 from common.config import Settings
 from common.privacy.accountant import Release
 from common.randomness import Random
 from common.secagg import RoundTerms
 from server.terms import plan_noise
 from simulations.attacks.on_privity.broken import BrokenRevealsBoth, BrokenWeakSeeds
-from simulations.audit.faults import PLANTED
-from simulations.audit.system import System
+from simulations.audit.faults import PLANTED, fault
 
 UNCLIPPED = 1e6  # a bound that nothing reaches
 
 
-def _trained_without_noise(
-    backbone: Backbone,
-    published: Shared,
-    kept: Vector | None,
-    examples: Sequence[Prepared],
-    settings: Settings,
-    release: Release,
-    random: Random,
-) -> Trained:
-    silent = replace(release, noise_multiplier=0.0)
-    return train_shared(backbone, published, kept, examples, settings, silent, random)
+def _trained_without_noise(*given: Any, **parts: Any) -> Trained:
+    *others, release, random = given
+    return STEPS.train_shared(*others, replace(release, noise_multiplier=0.0), random, **parts)
 
 
 def _no_share(size: int, _noise: float, _random: Random) -> NDArray[np.int64]:
     return np.zeros(size, dtype=np.int64)
 
 
-def _trained_without_clipping(
-    backbone: Backbone,
-    published: Shared,
-    kept: Vector | None,
-    examples: Sequence[Prepared],
-    settings: Settings,
-    release: Release,
-    random: Random,
-) -> Trained:
+def _trained_without_clipping(*given: Any, **parts: Any) -> Trained:
     """The noise stays what it was; only the bound on a gradient is gone."""
+    *others, settings, release, random = given
     sigma = release.noise_multiplier * settings.max_grad_norm / UNCLIPPED
     loose = replace(settings, max_grad_norm=UNCLIPPED)
-    noisy = replace(release, noise_multiplier=sigma)
-    return train_shared(backbone, published, kept, examples, loose, noisy, random)
+    return STEPS.train_shared(
+        *others, loose, replace(release, noise_multiplier=sigma), random, **parts
+    )
 
 
 def _no_noise(size: int, _std: float, _random: Random) -> NDArray[np.float64]:
@@ -99,45 +83,48 @@ def _forgetful_cost(device: Device, settings: Settings, terms: RoundTerms) -> Ch
     return cost_of(replace(device, store=empty), settings, terms)
 
 
-def _trained_with_personal(*arguments: Any) -> Trained:
+def _trained_with_personal(backbone: Backbone, *given: Any, **parts: Any) -> Trained:
     """The personal adapter, fitted without privacy, takes part in the forward passes."""
-    with _personal_left_on():
-        return train_shared(*arguments)
+    leaking: Any = _PersonalLeftOn(backbone)
+    return STEPS.train_shared(leaking, *given, **parts)
 
 
-@contextmanager
-def _personal_left_on() -> Iterator[None]:
-    sound = lora.active
+class _PersonalLeftOn:
+    """A backbone under whose shared adapter the personal one stays as it is."""
 
-    def both(model: Any, *adapters: str) -> Any:
-        return sound(model, *adapters, lora.PERSONAL)
+    def __init__(self, sound: Backbone) -> None:
+        self._sound = sound
 
-    lora.active = both
-    try:
-        yield
-    finally:
-        lora.active = sound
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sound, name)
+
+    @contextmanager
+    def using(self, shared: Vector) -> Iterator[None]:
+        """Forward passes inside see both."""
+        model = self._sound.model
+        with self._sound.using(shared), lora.active(model, lora.SHARED, lora.PERSONAL):
+            yield
 
 
 VARIANTS = {
-    "noise-off": System(
+    "noise-off": fault(
         "noise-off",
         train_shared=_trained_without_noise,
         noise_share=_no_share,
         figure_noise=_no_noise,
     ),
-    "clipping-off": System(
+    "clipping-off": fault(
         "clipping-off",
         train_shared=_trained_without_clipping,
         clip_norm=_unclipped,
         quantize_towards_zero=_unbounded_levels,
     ),
-    "accountant-reset": System(
-        "accountant-reset", next_release=_forgetful_release, plan_noise=_forgetful_noise
+    "accountant-reset": replace(
+        fault("accountant-reset", next_release=_forgetful_release), plan_noise=_forgetful_noise
     ),
-    "ledger-forgets": System("ledger-forgets", cost=_forgetful_cost),
-    "personal-left-on": System("personal-left-on", train_shared=_trained_with_personal),
-    "weak-mask-seed": System("weak-mask-seed", participant=BrokenWeakSeeds),
-    "both-shares": System("both-shares", participant=BrokenRevealsBoth),
+    "ledger-forgets": fault("ledger-forgets", cost=_forgetful_cost),
+    "personal-left-on": fault("personal-left-on", train_shared=_trained_with_personal),
+    "weak-mask-seed": fault("weak-mask-seed", participant=BrokenWeakSeeds),
+    "both-shares": fault("both-shares", participant=BrokenRevealsBoth),
     **PLANTED,
 }

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from client.device import Device, Randomness
 from client.policy import Asked
-from client.store import Store
 from common.adapter.plan import Vector
 from common.adapter.state import Shared
 from common.config import Settings
@@ -25,6 +24,7 @@ from common.errors import PrivityError
 from common.randomness import Random
 from common.secagg import RoundTerms
 from simulations.audit.cohort import Cohort, Member, Person
+from simulations.audit.system import System
 from simulations.devices import SeededRandomness
 
 COUNT = "/count"  # a noisy number of examples decides who is in: the worlds are compared given it
@@ -100,6 +100,7 @@ class Witness(Cohort):
 
     def __init__(
         self,
+        system: System,
         settings: Settings,
         people: Sequence[Person],
         seed: int,
@@ -112,7 +113,7 @@ class Witness(Cohort):
         self.asked: list[Asked] = []  # what the first device's policy was asked
         self._databases: dict[int, sqlite3.Connection] = {}
         self._recorded: dict[int, Recorded] = {}
-        super().__init__(settings, people, seed, run, published)
+        super().__init__(system, settings, people, seed, run, published)
 
     def ask(self, number: int, attempt: int, noise: float = 0.0) -> Seen:
         """One attempt at a round; a refusal is an answer, too."""
@@ -147,14 +148,13 @@ class Witness(Cohort):
     def _honest(self, number: int, person: Person, seed: int) -> Member:
         database = sqlite3.connect(":memory:", isolation_level=None)
         self._databases[number] = database
-        store = Store(database, "memory")
 
         def rows() -> int:
             return int(database.execute("SELECT count(*) FROM releases").fetchone()[0])
 
         randomness = Recorded(SeededRandomness(seed, number), rows, self._silent)
         self._recorded[number] = randomness
-        device = self._device(number, person, seed, store, randomness)
+        device = self._device(number, person, seed, database, randomness)
         self.devices[number] = replace(device, consent=self.asked.append) if number == 1 else device
         return self._member(self.devices[number])
 
