@@ -20,12 +20,12 @@ import common.backbone
 from client import adapters, in_use, membership, participation
 from client import app as client_app
 from client import examples as sets
+from client.contribution import kept_here
 from client.device import Device, Identity
 from client.examples import sets_key
 from client.joining import Membership
 from client.ledger import Charge
 from client.node import Node
-from client.contribution import kept_here
 from client.policy import KEY, Asked, Policy, SoFar, reasons_to_decline
 from client.service import Service
 from client.store import Store
