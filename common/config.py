@@ -47,8 +47,28 @@ WITHOUT_DP: dict[str, Scalar] = {
 USER_LEVEL: dict[str, Scalar] = {"user_clip": 0.04}
 
 
-def defaults(*, dp: bool, user_epsilon: float) -> dict[str, Scalar]:
-    """What differs from the table's defaults under the guarantees that are asked for."""
+# A head of labels learns alone, on what the frozen model says of a text: one whole gradient a
+# round, which the server takes for one of everybody's (docs/quality.md, "Labels").
+LABELS: dict[str, Scalar] = {
+    "modules": "",
+    "personal_modules": "",
+    "rounds": 8,
+    "server_rate": 0.05,
+    "personal_epochs": 3,
+    "personal_rate": 1e-3,
+}
+LABELS_WITHOUT_DP: dict[str, Scalar] = {
+    **LABELS,
+    "rounds": 30,
+    "server_rate": 0.03,
+    "update_range": 0.5,
+}
+
+
+def defaults(*, task: str, dp: bool, user_epsilon: float) -> dict[str, Scalar]:
+    """What differs from the table's defaults for a task under the guarantees that are asked for."""
+    if not TASKS[task].speaks:
+        return LABELS if dp or user_epsilon else LABELS_WITHOUT_DP
     if dp:
         return {}
     return USER_LEVEL if user_epsilon else WITHOUT_DP
@@ -66,6 +86,30 @@ def _setting(
 ) -> Any:
     rules = {"low": low, "high": high, "above": above, "choices": choices}
     return dataclasses.field(default=default, metadata={"help": text, "binding": binding, **rules})
+
+
+# The first setting of each group, in the table's order, and what the group is about.
+GROUPS = {
+    "scenario": "people and task",
+    "rounds": "rounds",
+    "dp": "record level: one example",
+    "user_epsilon": "user level: a whole person",
+    "evaluation_epsilon": "evaluation",
+    "sharing": "shared adapter",
+    "personal_rank": "personal adapter",
+    "dropout": "secure sum",
+    "pooled": "simulation",
+}
+
+
+def group_of(name: str) -> str:
+    """What the group of a setting is about."""
+    about = ""
+    for field in dataclasses.fields(Settings):
+        about = GROUPS.get(field.name, about)
+        if field.name == name:
+            return about
+    raise KeyError(name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,20 @@ from collections.abc import Sequence
 from typing import Any
 
 from common.command_line import Parser, run_command
-from common.config import USER_LEVEL, WITHOUT_DP, Settings, defaults, from_mapping
+from common.config import (
+    GROUPS,
+    LABELS,
+    LABELS_WITHOUT_DP,
+    USER_LEVEL,
+    WITHOUT_DP,
+    Settings,
+    defaults,
+    from_mapping,
+    group_of,
+)
 from common.errors import InputError
 from common.say import say, say_aside
+from common.tasks import TASKS
 from common.visible import visible
 
 
@@ -56,10 +67,10 @@ def _run_command(commands: Any) -> None:
         help="run a federation and report what it gave to whom, and its cost in privacy",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=f"With --no-dp, what is not given becomes: {_spelled(WITHOUT_DP)}.\n"
-        f"With --no-dp --user-epsilon: {_spelled(USER_LEVEL)}.",
+        f"With --no-dp --user-epsilon: {_spelled(USER_LEVEL)}.\n"
+        f"For classify and tag: {_spelled(LABELS)};\nwith --no-dp: {_spelled(LABELS_WITHOUT_DP)}.",
     )
     _add_settings(run)
-    run.add_argument("--no-dp", action="store_true", help="switch record-level privacy off")
     run.add_argument("--out", default="", metavar="DIR", help="results (default: runs/<time>)")
     run.add_argument("--resume", action="store_true", help="continue the run in --out")
     run.add_argument("--quiet", action="store_true", help="print nothing but errors")
@@ -70,7 +81,7 @@ def _frontier_command(commands: Any) -> None:
     frontier = commands.add_parser(
         "frontier", help="quality against ε over several seeds, with a figure"
     )
-    _add_settings(frontier, without=("seed", "epsilon", "user_epsilon"))
+    _add_settings(frontier, without=("seed", "dp", "epsilon", "user_epsilon"))
     frontier.add_argument(
         "--guarantee", choices=("record", "user"), default="record",
         help="which guarantee the levels are of (default: %(default)s)",
@@ -132,12 +143,16 @@ def _audit_command(commands: Any) -> None:
 
 
 def _add_settings(parser: argparse.ArgumentParser, without: tuple[str, ...] = ()) -> None:
+    groups = {about: parser.add_argument_group(about) for about in GROUPS.values()}
     for field in dataclasses.fields(Settings):
         if field.name not in ("dp", "out", *without):
-            _add_setting(parser, field)
+            _add_setting(groups[group_of(field.name)], field)
+    if "dp" not in without:
+        help_ = "switch record-level privacy off"
+        groups[group_of("dp")].add_argument("--no-dp", action="store_true", help=help_)
 
 
-def _add_setting(parser: argparse.ArgumentParser, field: dataclasses.Field[Any]) -> None:
+def _add_setting(parser: Any, field: dataclasses.Field[Any]) -> None:
     if isinstance(field.default, bool):
         name = "--" + field.name.replace("_", "-")
         parser.add_argument(name, action="store_const", const=True, help=_described(field))
@@ -159,7 +174,10 @@ def _described(field: dataclasses.Field[Any]) -> str:
 
 
 def _spelled(values: dict[str, Any]) -> str:
-    return ", ".join(f"--{name.replace('_', '-')} {value}" for name, value in values.items())
+    words = {f"--{name.replace('_', '-')}": value for name, value in values.items()}
+    return ", ".join(
+        f"{option} {value}" if value != "" else f"{option}=" for option, value in words.items()
+    )
 
 
 def _given(options: argparse.Namespace) -> dict[str, Any]:
@@ -177,10 +195,11 @@ def _settings(options: argparse.Namespace) -> Settings:
         raise InputError(problem, "Give one or the other.")
     _one_source(given)
     _none_in_vain(given, dp=not options.no_dp)
-    if options.no_dp:
-        basis = defaults(dp=False, user_epsilon=given.get("user_epsilon", 0.0))
-        given = basis | given | {"dp": False}
-    return from_mapping(given)
+    dp, task = not options.no_dp, given.get("task", Settings().task)
+    if task in TASKS:  # else it is refused with those that there are
+        basis = defaults(task=task, dp=dp, user_epsilon=given.get("user_epsilon", 0.0))
+        given = basis | given
+    return from_mapping(given | {"dp": dp})
 
 
 def _none_in_vain(given: dict[str, Any], *, dp: bool) -> None:
@@ -195,6 +214,9 @@ def _none_in_vain(given: dict[str, Any], *, dp: bool) -> None:
         if name in given and not given.get(other):
             shown, wanted = (f"--{one.replace('_', '-')}" for one in (name, other))
             raise InputError(f"{shown} changes nothing without {wanted}.", f"Add {wanted}.")
+    if "head_rank" in given and TASKS.get(given.get("task", ""), TASKS[Settings().task]).speaks:
+        problem = "--head-rank changes nothing for a task that is answered in words."
+        raise InputError(problem, "Leave it out, or give another --task.")
     if not dp and "max_grad_norm" in given:
         problem = "--max-grad-norm changes nothing with --no-dp."
         raise InputError(problem, "Leave one of them out.")

@@ -13,7 +13,7 @@ from statistics import mean
 from typing import Any
 
 from common import files, strict_json
-from common.config import USER_LEVEL, WITHOUT_DP, Settings, from_mapping
+from common.config import Settings, defaults, from_mapping
 from common.errors import InputError
 from common.tasks import metric_named, task_of
 from simulations import run as runs
@@ -79,12 +79,14 @@ def _settings(
     training without it.
     """
     chosen: dict[str, Any] = dict(given, seed=seed)
-    if guarantee == "user":
-        chosen = USER_LEVEL | chosen | {"dp": False, "user_epsilon": level or 0.0}
-    elif level is None:
-        chosen = WITHOUT_DP | chosen | {"dp": False}
+    task, user = chosen.get("task", Settings().task), guarantee == "user"
+    if user:
+        basis = defaults(task=task, dp=False, user_epsilon=1.0)
+        chosen = basis | chosen | {"dp": False, "user_epsilon": level or 0.0}
     else:
-        chosen["epsilon"] = level
+        basis = defaults(task=task, dp=level is not None, user_epsilon=0.0)
+        chosen = basis | chosen | {"dp": level is not None}
+        chosen |= {} if level is None else {"epsilon": level}
     return dataclasses.replace(from_mapping(chosen), out=str(folder.absolute()))
 
 
