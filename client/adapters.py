@@ -13,6 +13,7 @@ from common.adapter.plan import Vector
 from common.adapter.state import Personal, Shared, decode_shared, encode_shared
 from common.backbone import adapter_plans
 from common.config import Settings
+from common.tasks import task_of
 
 SHARED, PERSONAL = "adapter/shared", "adapter/personal/"
 OWN = "personal_"  # how the settings begin that are never a federation's
@@ -47,6 +48,18 @@ def load(store: Store, model: str = "") -> Adapters:
         kept_here(store, shared_plan),
         Personal(personal_plan, np.frombuffer(personal, dtype="<f4")) if personal else None,
     )
+
+
+def speaking(store: Store, model: str = "") -> Adapters:
+    """What the assistant may answer with: an adapter that gives labels has no words.
+
+    Args:
+        model: As in `load`.
+    """
+    settings = settings_in_use(store, model)
+    if task_of(settings).speaks:
+        return load(store, model)
+    return Adapters(replace(Settings(), model=model) if model else Settings())
 
 
 def shared_in_use(store: Store) -> Shared | None:

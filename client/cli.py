@@ -12,6 +12,7 @@ from client.commands import (
     init,
     install_service,
     join,
+    label,
     leave,
     passphrase,
     policy,
@@ -25,7 +26,7 @@ from client.commands import (
 from common.command_line import Parser, run_command
 
 COMMANDS = (
-    init, import_, train, chat, join, start, stop, status, uploads, policy, recount, leave,
+    init, import_, train, chat, label, join, start, stop, status, uploads, policy, recount, leave,
     passphrase, install_service,
 )  # fmt: skip
 

@@ -172,6 +172,13 @@ class Backbone:
             total += self.task.score(float(sums.sum()), outputs, rows, wanted)
         return total
 
+    @torch.no_grad()
+    def outputs(self, example: Prepared) -> Tensor:
+        """What the head gives for one example under the adapters in use, [predictions, classes]."""
+        (batch,) = self.batches([example])
+        rows, columns, _ = self.task.positions(batch.labels)
+        return self._outputs(batch, rows, columns).float()
+
     def _collated(self, examples: Sequence[Prepared]) -> Iterator[tuple[list[int], Batch]]:
         order = sorted(range(len(examples)), key=lambda row: len(examples[row].entry))
         for start in range(0, len(order), MICRO_BATCH):

@@ -501,3 +501,68 @@ def test_looking_at_uploads_needs_no_model_software() -> None:
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def with_labels(tmp_path: Path, task: str) -> Any:
+    """A vault whose shared adapter gives labels: its head reads no more than a constant."""
+    from client import adapters
+    from common.adapter.state import Shared
+    from common.backbone import adapter_plans
+    from common.config import Settings
+
+    labels = {"classify": "food|drink", "tag": "PER"}[task]
+    bare = {"modules": "", "personal_modules": "", "model": "tiny-bert"}
+    settings = Settings(task=task, labels=labels, **bare)
+    plan = adapter_plans(settings)[0]
+    head = plan.initial(plan.sent).reshape(-1, plan.sites[0].d_in)
+    head[1, -1] = 4.0  # the second class, whatever is read
+    with opened(tmp_path) as vault:
+        adapters.keep_shared(vault.store, settings, Shared(plan, head.ravel()))
+    return settings
+
+
+@pytest.mark.usefixtures("vault")
+def test_a_text_gets_its_label_and_names_their_kind(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_labels(tmp_path, "classify")
+    assert said(capsys, "label", "a cup of tea") == "drink (98 %)\n"
+    monkeypatch.setattr(sys, "stdin", io.StringIO("one\n\ntwo\n"))
+    assert said(capsys, "label", "-") == "drink (98 %)\n" * 2
+    with_labels(tmp_path, "tag")
+    assert said(capsys, "label", "Anna, Bela") == "[Anna PER] [, PER] [Bela PER]\n"
+
+
+@pytest.mark.usefixtures("vault")
+def test_how_sure_a_label_is_follows_what_held_out_texts_have_shown(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """The adapter says one label of everything, and is right in half of the cases."""
+    with_labels(tmp_path, "classify")
+    file = tmp_path / "mine.jsonl"
+    lines = [
+        {
+            "kind": "example",
+            "text": f"text {i}",
+            "label": ("food", "drink")[i % 2],
+            "split": "heldout",
+        }
+        for i in range(20)
+    ]
+    file.write_text("\n".join(map(json.dumps, lines)))
+    said(capsys, "import", str(file))
+    assert said(capsys, "label", "a cup of tea") == "drink (60 %)\n"
+
+
+@pytest.mark.usefixtures("vault")
+def test_the_assistant_does_not_speak_with_an_adapter_of_labels(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    from client import adapters
+
+    assert "answered in words" in refusal(capsys, "label", "tea")
+    with_labels(tmp_path, "tag")
+    with opened(tmp_path) as vault:
+        have = adapters.speaking(vault.store, "tiny")
+    assert (have.settings.task, have.settings.model) == ("chat", "tiny")
+    assert have.shared is None and have.personal is None

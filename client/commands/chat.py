@@ -24,7 +24,7 @@ def run(options: argparse.Namespace) -> int:
     from client.assistant.terminal import chat
 
     with open_vault(options) as vault:
-        have = adapters.load(vault.store, options.model)
+        have = adapters.speaking(vault.store, options.model)
     used = () if options.base else (have.shared, have.personal)
     engine = open_engine(have.settings, *used, kept=None if options.base else have.kept)
     try:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from copy import copy
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
 
 from common.errors import InputError
-from common.tasks.task import Task
+from common.tasks.task import Example, Task
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class LabelTask(Task):
@@ -28,6 +31,19 @@ class LabelTask(Task):
         bound = copy(self)
         bound.labels = labels
         return bound
+
+    @abstractmethod
+    def asked(self, text: str) -> Example:
+        """An example of a text whose labels are not known."""
+
+    @abstractmethod
+    def told(self, example: Any, outputs: Tensor, score: Any) -> str:
+        """The answer for a person, in one line.
+
+        Args:
+            outputs: What the head gives, [predictions, classes].
+            score: Of what was held out here, under the same adapters.
+        """
 
     def require_labels(self) -> None:
         """See `Task`."""

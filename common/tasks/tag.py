@@ -8,6 +8,7 @@ is right when its kind and both its ends are.
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from common.records import Record, Tagged
 from common.tasks import tables
 from common.tasks.labelled import LabelTask
 from common.tasks.tables import Counts
-from common.tasks.task import NOTHING, Encoded, Head, Metric
+from common.tasks.task import NOTHING, Encoded, Head, Metric, Score
 from common.tokens import frame, word_ids
 
 if TYPE_CHECKING:
@@ -171,6 +172,19 @@ class Tag(LabelTask):
     def nothing(self) -> TagScore:
         """No sentence."""
         return TagScore()
+
+    def asked(self, text: str) -> Sentence:
+        """Words and signs apart, all outside until the model has spoken."""
+        words = tuple(re.findall(r"\w+|[^\w\s]", text))
+        return Sentence(words, (OUTSIDE,) * len(words))
+
+    def told(self, example: Sentence, outputs: Tensor, score: Score) -> str:  # noqa: ARG002
+        """The words, each entity in brackets with its kind; what was cut off is left out."""
+        tags = [self.classes[one] for one in outputs.argmax(-1).tolist()]
+        words = list(example.tokens[: len(tags)])
+        for kind, start, end in reversed(list(spans(tags))):
+            words[start:end] = [f"[{' '.join(words[start:end])} {kind}]"]
+        return " ".join(words)
 
     def made_up(self, chance: random.Random, words: Sequence[str]) -> Sentence:
         """Three words, the second of which may be an entity."""
