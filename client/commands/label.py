@@ -58,6 +58,7 @@ def _answers(
     task: LabelTask, have: Adapters, heldout: Sequence[Example], texts: Iterator[str]
 ) -> Iterator[str]:
     from common.adapter.state import whole
+    from common.backbone import backbone_for
 
     shared = whole(have.shared, have.kept) if have.shared else None
     personal = have.personal.vector if have.personal else None
