@@ -15,17 +15,18 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
+from other_steps import with_steps
 
 import common.backbone
 from client import adapters, in_use, membership, participation
 from client import app as client_app
 from client import examples as sets
+from client.contribution import kept_here
 from client.device import Device, Identity
 from client.examples import sets_key
 from client.joining import Membership
 from client.ledger import Charge
 from client.node import Node
-from client.contribution import kept_here
 from client.policy import KEY, Asked, Policy, SoFar, reasons_to_decline
 from client.service import Service
 from client.store import Store
@@ -145,6 +146,7 @@ def test_a_person_who_is_hidden_in_the_sum_never_refuses_because_of_their_data(
 ) -> None:
     """An update that is not finite counts as zero and is sent with its noise like any other."""
     settings = dataclasses.replace(SETTINGS, dp=False, user_epsilon=8.0)
+    with_steps(monkeypatch, train_shared=lambda *given, **_: trained(*given))
     made = Federation(tmp_path, settings)
     server, inboxes = made.prepared(1)
     terms = made.terms
@@ -155,7 +157,6 @@ def test_a_person_who_is_hidden_in_the_sum_never_refuses_because_of_their_data(
         sent = (published.vector + next(changes)).astype(np.float32)
         return SimpleNamespace(sent=sent, kept=np.zeros(0), loss=0.0, tokens=0)
 
-    monkeypatch.setattr(participation, "train_shared", trained)
     masked = {member: made.update(member, settings, 1, inboxes[member]) for member in MEMBERS}
     lists = server.survivors(masked)
     confirmed = {m: participation.confirm(made.devices[m], 1, lists[m]) for m in MEMBERS}
