@@ -331,7 +331,7 @@ def trained(person: Service, plan: Any) -> tuple[Any, float]:
     )
     backbone = backbone_for(settings)
     start = Shared(plan, plan.initial(plan.sent))
-    examples = backbone.prepared(person._divided("chat")[0])
+    examples = backbone.prepared(person._divided(SETTINGS)[0])
     found = train_shared(
         backbone, start, None, examples, settings, None, np.random.default_rng(1).bytes
     )
