@@ -15,6 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
+from other_steps import with_steps
 
 import common.backbone
 from client import adapters, in_use, membership, participation
@@ -145,6 +146,7 @@ def test_a_person_who_is_hidden_in_the_sum_never_refuses_because_of_their_data(
 ) -> None:
     """An update that is not finite counts as zero and is sent with its noise like any other."""
     settings = dataclasses.replace(SETTINGS, dp=False, user_epsilon=8.0)
+    with_steps(monkeypatch, train_shared=lambda *given, **_: trained(*given))
     made = Federation(tmp_path, settings)
     server, inboxes = made.prepared(1)
     terms = made.terms
@@ -155,7 +157,6 @@ def test_a_person_who_is_hidden_in_the_sum_never_refuses_because_of_their_data(
         sent = (published.vector + next(changes)).astype(np.float32)
         return SimpleNamespace(sent=sent, kept=np.zeros(0), loss=0.0, tokens=0)
 
-    monkeypatch.setattr(participation, "train_shared", trained)
     masked = {member: made.update(member, settings, 1, inboxes[member]) for member in MEMBERS}
     lists = server.survivors(masked)
     confirmed = {m: participation.confirm(made.devices[m], 1, lists[m]) for m in MEMBERS}
@@ -330,7 +331,7 @@ def trained(person: Service, plan: Any) -> tuple[Any, float]:
     )
     backbone = backbone_for(settings)
     start = Shared(plan, plan.initial(plan.sent))
-    examples = backbone.prepared(person._divided("chat")[0])
+    examples = backbone.prepared(person._divided(SETTINGS)[0])
     found = train_shared(
         backbone, start, None, examples, settings, None, np.random.default_rng(1).bytes
     )

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from deployment import wait_for
 from made_up_people import Runner, write_people
+from other_steps import with_steps
 
 from client import participation
 from client.database import MIGRATIONS
@@ -136,7 +137,7 @@ main({arguments!r})
 
 @pytest.mark.parametrize(
     ("at", "when"),
-    [("train_shared", "True"), ("to_ring", "True"), ("_journal", "arguments[2] == 'update'")],
+    [("train", "True"), ("to_ring", "True"), ("_journal", "arguments[2] == 'update'")],
 )
 def test_kill_9_between_charge_and_send_never_under_counts(
     people: Path, tmp_path: Path, at: str, when: str
@@ -312,10 +313,10 @@ def test_another_adapter_than_the_one_agreed_on_is_refused(
 def test_an_unforeseen_error_tells_a_simulations_researcher_its_place_only(
     run: Runner, people: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def broken(*_: Any) -> Any:
+    def broken(*_: Any, **__: Any) -> Any:
         raise RuntimeError("the words were: garden train music")
 
-    monkeypatch.setattr(participation, "train_shared", broken)
+    with_steps(monkeypatch, train_shared=broken)
     run(people, "run", "--rounds", "1", exit_code=1)
     assert "5 devices refused: failed" in caplog.text
     assert "RuntimeError at test_client.py" in caplog.text

@@ -13,11 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 from made_up_people import Runner, write_people
+from other_steps import with_steps
 from scipy import stats
 
 from client import evaluation as on_device
-from client import participation
+from client import steps
 from client.budget import next_evaluation, next_release
+from client.contribution import summand
 from client.ledger import Charge
 from client.store import Store
 from client.terms import check_terms
@@ -28,6 +30,7 @@ from common.backbone import adapter_plans
 from common.config import Settings
 from common.errors import InputError, ProtocolError
 from common.privacy.accountant import Release, epsilon
+from common.privacy.noise import gaussian
 from common.releases import count
 from common.secagg.quantize import clip_norm, quantize_towards_zero
 from common.terms import round_terms
@@ -55,7 +58,7 @@ class Heard:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, noise: bool = True) -> None:
         self.figures: list[float] = []
         self.noise: list[float] = []
-        exact, drawn = on_device.gain, on_device.gaussian
+        exact, drawn = steps.SOUND.gain, steps.SOUND.figure_noise
 
         def gain(*arguments: Any) -> float:
             self.figures.append(exact(*arguments))
@@ -65,8 +68,7 @@ class Heard:
             self.noise.append(float(drawn(size, std, random)[0]) if noise else 0.0)
             return np.array([self.noise[-1]])
 
-        monkeypatch.setattr(on_device, "gain", gain)
-        monkeypatch.setattr(on_device, "gaussian", gaussian)
+        with_steps(monkeypatch, gain=gain, figure_noise=gaussian)
 
 
 @pytest.mark.parametrize("sharing", ["ffa", "fedsa"])
@@ -121,11 +123,9 @@ def test_the_moments_of_the_noise_in_a_mean(user_epsilon: float) -> None:
     for _ in range(500):
         total = np.zeros(2, np.int64)
         for _ in range(8):
-            noisy = 0.25 + on_device.gaussian(1, evaluation.device_std(settings), random)
+            noisy = 0.25 + gaussian(1, evaluation.device_std(settings), random)
             figure = on_device.scaled(noisy, settings)
-            total += participation.contribution(
-                _Counting(random), settings, terms, np.zeros(1, np.float32), figure
-            )  # type: ignore[arg-type]
+            total += summand(_Counting(random), settings, terms, np.zeros(1, np.float32), figure)  # type: ignore[arg-type]
         mean = total * (terms.clip / terms.levels) / 8
         means.append(evaluation.split(settings, mean)[1])
     standard = (np.array(means) - 0.25) / evaluation.mean_std(settings, terms, 8)
@@ -139,6 +139,7 @@ class _Counting:
 
     def __init__(self, random: Any) -> None:
         self.random, self.store, self.randomness = random, self, self
+        self.steps = steps.SOUND
 
     def stream(self, _: str) -> Any:
         return self.random
@@ -239,7 +240,7 @@ def test_a_repeated_round_uses_up_an_evaluation_and_more_training_noise() -> Non
 def test_the_ledger_is_charged_before_anything_of_the_answers_is_looked_at(
     run: Runner, people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exact, charged = on_device.gain, []
+    exact, charged = steps.SOUND.gain, []
 
     def gain(*arguments: Any) -> float:
         file = sorted((tmp_path / "run/devices").glob("*.db"))[len(charged) % 5]
@@ -248,7 +249,7 @@ def test_the_ledger_is_charged_before_anything_of_the_answers_is_looked_at(
         store.close()
         return exact(*arguments)
 
-    monkeypatch.setattr(on_device, "gain", gain)
+    with_steps(monkeypatch, gain=gain)
     report = run(people, "run", *ON)
     assert charged == [1] * 5 + [2] * 5
     store = Store.open(tmp_path / "run/devices/00000.db")
@@ -286,7 +287,8 @@ def test_nothing_is_added_where_no_evaluation_is_asked_for(
     settings = replace(SMALL, evaluation_epsilon=0.0)
     assert round_terms(settings, 10, "r", 1, 0, 8).dimension == 10
     assert round_terms(settings, 10, "r", 1, 0, 8, 2.0).clip == settings.user_clip
-    assert on_device.coordinate(settings, None, None, None, bytes).size == 0  # type: ignore[arg-type]
+    sound = steps.SOUND
+    assert on_device.coordinate(sound, settings, None, None, None, bytes).size == 0  # type: ignore[arg-type]
     report = run(people, "run", "--rounds", "2")
     assert report["evaluations"] == []
     plain = report["secure_aggregation"]["upload_bytes_per_client_round"]

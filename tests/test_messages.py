@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 from made_up_people import Runner, write_people
+from other_steps import with_steps
 
-from client import participation
+from client import contribution, participation
 from common.secagg import RoundTerms, levels_for, quantize, unpack
 from common.secagg.messages import decode_masked
 from common.secagg.terms import bound_digest
@@ -39,8 +40,8 @@ class Recording:
 def recording(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recording]:
     """Tap the wire itself (serialised messages), the update before quantising, and the ring."""
     heard = Recording()
-    carry, quantise, ring = LocalGrid._carry, participation.quantize, participation.to_ring
-    train = participation._train
+    carry, quantise, ring = LocalGrid._carry, contribution.quantize, participation.to_ring
+    begin = participation.begin
 
     def tapped(self: LocalGrid, message: Any) -> Any:
         from flwr.common.serde import message_to_proto
@@ -59,14 +60,14 @@ def recording(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recording]:
         heard.rings.append(ring(integers, bits))
         return heard.rings[-1]
 
-    def trained(device: Any, settings: Any, terms: RoundTerms, published: Any) -> Any:
+    def begun(device: Any, settings: Any, terms: RoundTerms, published: Any) -> Any:
         heard.terms, heard.binding = terms, bytes.fromhex(published.digest())
-        return train(device, settings, terms, published)
+        return begin(device, settings, terms, published)
 
     with monkeypatch.context() as patch:
         patch.setattr(LocalGrid, "_carry", tapped)
-        patch.setattr(participation, "_train", trained)
-        patch.setattr(participation, "quantize", watched)
+        patch.setattr(participation, "begin", begun)
+        patch.setattr(contribution, "quantize", watched)
         patch.setattr(participation, "to_ring", ringed)
         yield heard
 
@@ -160,7 +161,7 @@ def test_a_refusal_tells_the_server_its_kind_and_no_more(
     def spent(*_: Any) -> Any:
         raise BudgetExceededError("what this device has spent is its own affair")
 
-    monkeypatch.setattr(participation, "next_release", spent)
+    with_steps(monkeypatch, next_release=spent)
     with recording(monkeypatch) as heard:
         report = run(people, "run", "--rounds", "1", exit_code=1)
     assert report["rounds_log"][0]["status"] == "abandoned"

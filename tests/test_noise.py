@@ -16,7 +16,9 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
+from client import steps
 from client.device import Device, SystemRandomness
+from client.steps import Steps
 from common.errors import InputError
 from common.privacy import noise
 from common.privacy.noise import discrete_gaussian, gaussian, poisson_batch
@@ -213,6 +215,7 @@ def test_a_real_device_draws_from_the_operating_system() -> None:
     device = Device(0, [], [], None, None)  # type: ignore[arg-type]
     assert isinstance(device.randomness, SystemRandomness)
     assert device.randomness.stream("noise") is os.urandom
+    assert device.steps is steps.SOUND == Steps()
 
 
 @pytest.mark.parametrize("size", [10, 100_000])

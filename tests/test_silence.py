@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from other_steps import with_steps
 
 from client import app as client_app
-from client import evaluation, examples, membership, participation, service
+from client import examples, membership, participation, service, steps
 from client.device import Device, Identity
 from client.joining import Membership
 from client.policy import KEY, Policy
@@ -159,7 +160,7 @@ def test_who_is_offered_an_adapter_answers_the_same_whatever_comes_of_it(
 @pytest.mark.parametrize("error", [FAILURES[0], FAILURES[6]], ids=lambda one: type(one).__name__)
 @pytest.mark.parametrize(
     ("place", "name"),
-    [(Chat, "examples"), (Backbone, "losses"), (Backbone, "prepared"), (evaluation, "gain")],
+    [(Chat, "examples"), (Backbone, "losses"), (Backbone, "prepared"), (steps.Steps, "gain")],
 )
 def test_a_device_that_cannot_learn_from_its_records_sends_its_noise(
     world: World, monkeypatch: pytest.MonkeyPatch, place: Any, name: str, error: Exception
@@ -172,7 +173,10 @@ def test_a_device_that_cannot_learn_from_its_records_sends_its_noise(
             return real(*given)
         raise error
 
-    monkeypatch.setattr(place, name, broken)
+    if place is steps.Steps:
+        with_steps(monkeypatch, **{name: broken})
+    else:
+        monkeypatch.setattr(place, name, broken)
     answer = world.update()
     bits = round_terms(SETTINGS, world.plan.dimension, "run", 1, 0, 3, 0.0).bits
     assert list(answer) == ["body"]
@@ -187,22 +191,22 @@ def test_an_answer_that_cannot_be_read_is_left_out_alone(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If it took the others with it, it would move the sum by all that they are worth."""
-    real, read, seen = participation.train_shared, Chat.encode, []
+    real, read, seen = steps.SOUND.train_shared, Chat.encode, []
 
     def encode(task: Chat, turn: Turn, tokenizer: Any) -> Any:
         if "unreadable" in turn.answer:
             raise Panic
         return read(task, turn, tokenizer)
 
-    def trained(backbone: Any, published: Any, kept: Any, prepared: Any, *rest: Any) -> Any:
-        seen.append(len(prepared))
-        return real(backbone, published, kept, prepared, *rest)
+    def trained(*given: Any, **parts: Any) -> Any:
+        seen.append(len(given[3]))
+        return real(*given, **parts)
 
     monkeypatch.setattr(Chat, "encode", encode)
-    monkeypatch.setattr(participation, "train_shared", trained)
+    with_steps(monkeypatch, train_shared=trained)
     bad = {"text": "unreadable", "author": "me", "conversation": "c"}
     world.records[3] = record_of("message", bad, split="train")
-    readable = len(world.person._divided("chat")[0]) - 1
+    readable = len(world.person._divided(SETTINGS)[0]) - 1
     assert list(world.update()) == ["body"]
     assert seen == [readable]
     assert "left answers out" in world.person._notes["failed"]
@@ -215,16 +219,16 @@ class Panic(BaseException):
 def test_an_update_that_is_not_finite_is_its_noise(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, seen = participation.train_shared, []
+    real, seen = steps.SOUND.train_shared, []
 
-    def trained(backbone: Any, published: Any, kept: Any, examples: Any, *rest: Any) -> Any:
-        found = real(backbone, published, kept, examples, *rest)
+    def trained(*given: Any, **parts: Any) -> Any:
+        found, examples = real(*given, **parts), given[3]
         if examples:
             found.sent[0] = np.nan
         seen.append(len(examples))
         return found
 
-    monkeypatch.setattr(participation, "train_shared", trained)
+    with_steps(monkeypatch, train_shared=trained)
     assert list(world.update()) == ["body"]
     assert seen[0] > 0 and seen[1:] == [0]
 

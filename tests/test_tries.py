@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 from made_up_people import Runner
+from other_steps import with_steps
 
-from client import participation
+from client import participation, steps
 from client.store import Store
 from common.adapter.plan import AdapterPlan, Site
 from common.adapter.state import Shared
@@ -127,7 +128,7 @@ def test_an_attempt_is_charged_from_the_moment_an_update_is_asked_for(registry: 
 def test_a_round_declined_by_all_is_made_again_under_its_number(
     run: Runner, people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, declined = participation.cost_of, []
+    real, declined = steps.SOUND.cost, []
 
     def cost_of(*given: Any) -> Any:
         if len(declined) < 5:
@@ -135,7 +136,7 @@ def test_a_round_declined_by_all_is_made_again_under_its_number(
             raise DeclinedError("not now")
         return real(*given)
 
-    monkeypatch.setattr(participation, "cost_of", cost_of)
+    with_steps(monkeypatch, cost=cost_of)
     log = run(people, "run")["rounds_log"]
     outcomes = [(entry["round"], entry["status"], entry["charged"]) for entry in log]
     assert outcomes == [(1, "abandoned", False), (1, "done", True)]

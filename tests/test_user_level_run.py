@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 from made_up_people import Runner, write_people
+from other_steps import with_steps
 from scipy import stats
 
-from client import participation
+from client import contribution, steps
 from common.secagg.quantize import from_ring
 
 MANY = ("--no-dp", "--rank", "8", "--modules", "q_proj,k_proj,v_proj,o_proj,up_proj,down_proj")
@@ -27,7 +28,7 @@ class Watched:
         self.exact: list[np.ndarray] = []  # type: ignore[type-arg]
         self.sums: list[np.ndarray] = []  # type: ignore[type-arg]
         self.terms: list[Any] = []
-        integers, quantised = participation.contribution, participation.quantize_towards_zero
+        integers, quantised = contribution.summand, steps.SOUND.quantize_towards_zero
 
         def watched(device: Any, settings: Any, terms: Any, *vectors: Any) -> Any:
             self.terms.append(terms)
@@ -41,8 +42,8 @@ class Watched:
             self.sums.append(from_ring(total, bits))
             return self.sums[-1]
 
-        monkeypatch.setattr(participation, "contribution", watched)
-        monkeypatch.setattr(participation, "quantize_towards_zero", towards_zero)
+        monkeypatch.setattr(contribution, "summand", watched)
+        with_steps(monkeypatch, quantize_towards_zero=towards_zero)
         monkeypatch.setattr(server.rounds, "from_ring", unmasked)
 
 

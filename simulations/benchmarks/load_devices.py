@@ -4,7 +4,8 @@ All of a device's way is the product's own code: enrolment, the Fleet API, the f
 the tiny model. Three things differ from as many `privity-client` processes, so that two cores are
 enough to play hundreds of devices: stores are in memory; the base model is one, so legs of one
 process's devices are computed one after another; and what every device of a round must check anew
-(the signatures of everybody's keys, and of everybody's confirmations) is checked once a process.
+(the signatures of everybody's keys, and of everybody's confirmations) is checked once a process,
+because `common/secagg/roster.py` remembers what it checked last.
 """
 
 from __future__ import annotations
@@ -17,8 +18,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
-from operator import itemgetter
-from typing import Any
 from urllib.parse import urlsplit
 
 from flwr.app import Context
@@ -31,7 +30,6 @@ from client.link import LinkLostError, connect
 from client.node import Node
 from client.store import Store
 from common.config import Settings
-from common.secagg import participant
 from common.tasks import task_of
 
 WORDS = ("tea", "rain", "garden", "train", "music", "bread", "winter", "river", "story")
@@ -139,28 +137,6 @@ def _join(invite: Invite) -> Device:
     return Device(member, examples, (), store, membership.identity(store))
 
 
-def _check_once() -> None:
-    """Devices of this process share the outcome of checks that come out the same for all."""
-    for name, parts in (("open_roster", (0, 2)), ("open_confirmations", (1, 2, 3))):
-        check = _kept(getattr(participant, name), itemgetter(*parts))
-        setattr(participant, name, check)
-
-
-def _kept(check: Callable[..., Any], key: Callable[[Any], Any]) -> Callable[..., Any]:
-    """`check`, made once for each key of its arguments; what it found for the last few is kept."""
-    found: dict[Any, Any] = {}
-
-    def checked(*arguments: Any) -> Any:
-        wanted = key(arguments)
-        if wanted not in found:
-            found[wanted] = check(*arguments)
-            while len(found) > 4:
-                del found[next(iter(found))]
-        return found[wanted]
-
-    return checked
-
-
 def _get_ready() -> None:
     """Load the libraries and the model, once for all."""
     import torch
@@ -169,4 +145,3 @@ def _get_ready() -> None:
 
     torch.set_num_threads(1)
     load_base("tiny")
-    _check_once()
