@@ -136,6 +136,10 @@ def _audit_command(commands: Any) -> None:
         "--variant", default="all", metavar="NAME",
         help="one system broken on purpose, `all` of them, or `none` (default: %(default)s)",
     )  # fmt: skip
+    audit.add_argument(
+        "--task", default=Settings().task, metavar="NAME",
+        help="what the audited devices learn (default: %(default)s)",
+    )  # fmt: skip
     audit.add_argument("--seed", type=int, default=0, metavar="INT", help="default: %(default)s")
     audit.add_argument("--json", action="store_true", help="one JSON object on stdout")
     audit.add_argument("--out", default="", metavar="DIR", help="keep audit.json and audit.html")
@@ -361,6 +365,7 @@ def _audit(options: argparse.Namespace) -> int:
     return audit(
         quick=options.quick,
         variant=options.variant,
+        task=options.task,
         seed=options.seed,
         as_json=options.json,
         out=options.out,

@@ -70,6 +70,7 @@ def account(system: System, _scale: Scale, seed: int) -> list[Finding]:
     for story in STORIES:
         if evidence.enough:
             break
+        story = replace(story, settings=system.learning(story.settings))
         backbone = ProbeBackbone(story.settings)
         nothing = np.zeros(backbone.size)
         train = [backbone.probe(f"{n}", nothing) for n in range(2)]

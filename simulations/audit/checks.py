@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from common.config import Settings
 from common.errors import InputError
+from common.tasks import TASKS
 from simulations.audit.account import account
 from simulations.audit.device_record import device_record
 from simulations.audit.device_user import device_user
@@ -85,6 +87,7 @@ def run_audit(
     *,
     quick: bool = False,
     variant: str = ALL,
+    task: str = Settings().task,
     seed: int = 0,
     watch: Callable[[str], None] = lambda _step: None,
 ) -> AuditReport:
@@ -93,15 +96,16 @@ def run_audit(
     Args:
         variant: One broken variant, with only the checks that must catch it; `all`; or `none` for
             the sound system alone.
+        task: What the audited devices learn.
         seed: Of canaries, coins, people and noise; the same seed gives the same findings.
         watch: Told what each step of `plan` is, before it begins.
 
     Raises:
-        InputError: There is no such variant.
+        InputError: There is no such variant, or no such task.
     """
     begin, scale, names = time.monotonic(), QUICK if quick else FULL, _names(variant)
     findings: list[Finding] = []
-    for step in plan(quick=quick, variant=variant):
+    for step in plan(quick=quick, variant=variant, task=task):
         watch(str(step))
         findings += step.check(step.system, scale, seed)
     left_out = tuple(words for (name, _), words in SLOW.items() if quick and name in names)
@@ -109,20 +113,26 @@ def run_audit(
     return AuditReport(seed, quick, names, tuple(findings), left_out, seconds)
 
 
-def plan(*, quick: bool, variant: str) -> list[Step]:
+def plan(*, quick: bool, variant: str, task: str = Settings().task) -> list[Step]:
     """What `run_audit` does, in order: the sound system first, each check once.
 
     Raises:
         InputError: There is no such variant.
     """
+    if task not in TASKS:
+        raise InputError(f"There is no task {task!r}.", f"Choose one of: {', '.join(TASKS)}.")
     names, everything = _names(variant), variant in (ALL, NONE)
     telling = TELLING if everything else {name: TELLING[name] for name in names}
     checks = dict.fromkeys(check for several in telling.values() for check in several)
     sound = [*checks, *(SOUND_ONLY if everything else ())]
     broken = [(name, check) for name in names for check in TELLING[name]]
     return [
-        *(Step(check, System()) for check in sound),
-        *(Step(c, VARIANTS[n]) for n, c in broken if not (quick and (n, c) in SLOW)),
+        *(Step(check, System(task=task)) for check in sound),
+        *(
+            Step(check, replace(VARIANTS[name], task=task))
+            for name, check in broken
+            if not (quick and (name, check) in SLOW)
+        ),
     ]
 
 

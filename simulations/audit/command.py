@@ -10,7 +10,7 @@ from simulations.audit.display import progress, show
 from simulations.audit.page import write
 
 
-def audit(*, quick: bool, variant: str, seed: int, as_json: bool, out: str) -> int:
+def audit(*, quick: bool, variant: str, task: str, seed: int, as_json: bool, out: str) -> int:
     """Run an audit.
 
     Args:
@@ -21,16 +21,16 @@ def audit(*, quick: bool, variant: str, seed: int, as_json: bool, out: str) -> i
         The exit code: 1 when a claim of the sound system was refuted or a variant not noticed.
 
     Raises:
-        InputError: There is no such variant.
+        InputError: There is no such variant, or no such task.
     """
     import torch
 
     torch.set_num_threads(1)  # the tiny model's tensors are not worth a second one
-    steps = plan(quick=quick, variant=variant)
+    steps = plan(quick=quick, variant=variant, task=task)
     if out:
         Path(out).mkdir(parents=True, exist_ok=True)  # a place that cannot be used is said now
     with progress(len(steps)) as watch:
-        report = run_audit(quick=quick, variant=variant, seed=seed, watch=watch)
+        report = run_audit(quick=quick, variant=variant, task=task, seed=seed, watch=watch)
     if as_json:
         print(strict_json.encode(report.to_dict()))  # noqa: T201
     else:

@@ -26,10 +26,10 @@ ROUNDS = 1  # of the plan; the server asks for it again and again
 
 def device_record(system: System, scale: Scale, seed: int) -> list[Finding]:
     """Bound ε of one example from all that a server can get out of a device."""
-    settings = _settings(scale)
+    settings = system.learning(_settings(scale))
     backbone = CanaryBackbone(settings, STRENGTH * settings.max_grad_norm)
     included = coins(scale.canaries, stream(seed, "device/coins"))
-    real = examples_of(talk(seed, "device/person"), REAL)
+    real = examples_of(talk(seed, "device/person"), REAL, settings)
     person = Person([*real, *(canary(int(c)) for c in np.flatnonzero(included))])
     cohort = Cohort(system.on(backbone), settings, [person], seed, "audit/device/record")
     sums = list(cohort.sums(scale.rounds))

@@ -35,7 +35,7 @@ RANK = 32  # 8,192 coordinates
 
 def device_user(system: System, scale: Scale, seed: int) -> list[Finding]:
     """Bound ε of a person, and measure the noise, in all that a server can get out of devices."""
-    settings = _settings()
+    settings = system.learning(_settings())
     backbone = CanaryBackbone(settings, STRENGTH * settings.user_clip)
     offered = plan_noise(settings, (), 1)
     without, holding = (

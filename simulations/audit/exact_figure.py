@@ -38,7 +38,7 @@ MOST_EQUAL = 8  # figures of 8,000 that are equal to another, in float32; below 
 
 def exact_figure(system: System, _scale: Scale, seed: int) -> list[Finding]:
     """Gains on both sides of the range, at it, none, not finite; few answers and many."""
-    evidence, settings, largest = Evidence(system.name), figure_settings(), 0.0
+    evidence, settings, largest = Evidence(system.name), system.learning(figure_settings()), 0.0
     backbone = ProbeBackbone(settings)
     system = system.on(backbone)
     for name, base, more in _pairs(most_counted(settings)):
@@ -68,7 +68,7 @@ def exact_figure(system: System, _scale: Scale, seed: int) -> list[Finding]:
 
 def noise_figure(system: System, _scale: Scale, seed: int) -> list[Finding]:
     """χ² and shape of many figures, with answers and without any."""
-    evidence, settings = Evidence(system.name), figure_settings()
+    evidence, settings = Evidence(system.name), system.learning(figure_settings())
     backbone = ProbeBackbone(settings)
     published = Shared(backbone.shared, backbone.shared.initial(backbone.shared.sent))
     answers = _answers(backbone, [0.5, -0.25])

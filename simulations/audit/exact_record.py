@@ -48,7 +48,8 @@ class Probing:
 
     @classmethod
     def of(cls, system: System, settings: Settings) -> Probing:
-        """Load the model."""
+        """Load the model; the settings are those for the system's task."""
+        settings = system.learning(settings)
         backbone = ProbeBackbone(settings)
         return cls(system.on(backbone), settings, backbone)
 
@@ -188,7 +189,7 @@ def _pairs(
     yield "beyond a micro-batch", many, [probe(-one_sign)]
     again = probe(one_sign)
     yield "the same again", [again, again], [again]
-    person = examples_of(talk(seed, "exact/person"), 6)
+    person = examples_of(talk(seed, "exact/person"), 6, probing.settings)
     yield "a real one", person[:5], person[5:]
     yield "its copy", person[:5], person[4:5]
     yield "a real one and none", [], person[:1]

@@ -41,7 +41,7 @@ def exact_user(system: System, _scale: Scale, seed: int) -> list[Finding]:
     """Every kind of update, with an evaluation, and with record-level noise beside it."""
     evidence, longest = Evidence(system.name), 0.0
     for dp, scored in ((False, 0.0), (False, 2.0), (True, 2.0)):
-        settings = _settings(dp=dp, evaluation=scored)
+        settings = system.learning(_settings(dp=dp, evaluation=scored))
         backbone = ProbeBackbone(settings)
         noise = plan_noise(settings, (), 1)
         probed = system.on(backbone)
@@ -67,7 +67,8 @@ def exact_user(system: System, _scale: Scale, seed: int) -> list[Finding]:
 
 def noise_user(system: System, _scale: Scale, seed: int) -> list[Finding]:
     """χ² on size, shape, correlations, between devices too, repeated values, randomness drawn."""
-    evidence, settings = Evidence(system.name), _settings(dp=False, evaluation=0.0)
+    evidence = Evidence(system.name)
+    settings = system.learning(_settings(dp=False, evaluation=0.0))
     backbone, noise = ProbeBackbone(settings), plan_noise(settings, (), 1)
     probed = system.on(backbone)
     worlds = [

@@ -47,16 +47,19 @@ class Federation:
     seed: int
 
     @classmethod
-    def of(cls, strangers: int, seed: int) -> Federation:
+    def of(cls, system: System, strangers: int, seed: int) -> Federation:
         """A new one, nothing trained."""
-        settings = private_settings()
+        settings = system.learning(private_settings())
         backbone = Backbone(
             task_of(settings), settings.model, *adapter_plans(settings), settings.dtype
         )
         chance = talk(seed, "federation/talk")
-        members = [backbone.prepared(examples_of(chance, EXAMPLES)) for _ in range(PEOPLE)]
-        unseen = backbone.prepared(examples_of(chance, strangers))
-        return cls(backbone, members, unseen, secrets_of(seed), seed)
+        members = [
+            backbone.prepared(examples_of(chance, EXAMPLES, settings)) for _ in range(PEOPLE)
+        ]
+        unseen = backbone.prepared(examples_of(chance, strangers, settings))
+        secrets = secrets_of(seed) if backbone.task.speaks else ()
+        return cls(backbone, members, unseen, secrets, seed)
 
     def examples(self, person: int) -> list[Prepared]:
         """All that a person trains on."""

@@ -60,7 +60,7 @@ class _World:
 
 def influence(system: System, scale: Scale, seed: int) -> list[Finding]:
     """Bound ε of one record from the updates of a device with and without it."""
-    settings = _settings()
+    settings = system.learning(_settings())
     backbone = Backbone(task_of(settings), settings.model, *adapter_plans(settings), settings.dtype)
     worlds = [_World(system, backbone, settings, e, seed) for e in _data(backbone)]
     release = system.steps.next_release([], settings, 1)

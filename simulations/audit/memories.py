@@ -28,13 +28,13 @@ NEVER_SENT = "nothing: it never leaves the device"
 
 
 def memories(system: System, scale: Scale, seed: int) -> list[Finding]:
-    """Six findings: shared with DP, assistant, shared without DP; of each, both attacks."""
-    federation = Federation.of(scale.strangers, seed)
+    """Shared with DP, assistant, shared without DP; of each, both attacks where it speaks."""
+    federation = Federation.of(system, scale.strangers, seed)
     found = []
-    shared = federation.train_shared(system, private_settings())
+    shared = federation.train_shared(system, system.learning(private_settings()))
     found += _shared(federation, shared, system.name, "shared adapter", claim=True)
     found += _assistant(federation, shared, system.name)
-    shared = federation.train_shared(system, open_settings())
+    shared = federation.train_shared(system, system.learning(open_settings()))
     found += _shared(federation, shared, system.name, "shared adapter without DP", claim=False)
     return found
 
@@ -47,11 +47,11 @@ def _shared(
     members, strangers = (
         _gains(federation, examples, shared) for examples in (everybody, federation.strangers)
     )
-    known = exposures(backbone, federation.secrets, shared)
-    return [
-        membership_finding(system, against, separation(members, strangers), claim=claim),
-        exposure_finding(system, against, known, claim=claim),
-    ]
+    found = [membership_finding(system, against, separation(members, strangers), claim=claim)]
+    if backbone.task.speaks:
+        known = exposures(backbone, federation.secrets, shared)
+        found.append(exposure_finding(system, against, known, claim=claim))
+    return found
 
 
 def _assistant(federation: Federation, shared: Vector, system: str) -> list[Finding]:
@@ -65,13 +65,13 @@ def _assistant(federation: Federation, shared: Vector, system: str) -> list[Find
         unseen = [federation.strangers[row] for row in parts[person]]
         members.append(_gains(federation, federation.members[person], shared, personal))
         strangers.append(_gains(federation, unseen, shared, personal))
-    known = exposures(federation.backbone, federation.secrets, shared, personal)
     told: Separation = separation(np.concatenate(members), np.concatenate(strangers))
     against = "personal adapter"
-    return [
-        membership_finding(system, against, told, claim=False, claimed=NEVER_SENT),
-        exposure_finding(system, against, known, claim=False, claimed=NEVER_SENT),
-    ]
+    found = [membership_finding(system, against, told, claim=False, claimed=NEVER_SENT)]
+    if federation.backbone.task.speaks:
+        known = exposures(federation.backbone, federation.secrets, shared, personal)
+        found.append(exposure_finding(system, against, known, claim=False, claimed=NEVER_SENT))
+    return found
 
 
 def _gains(federation: Federation, examples: list[Prepared], *adapters: Vector) -> Scores:

@@ -36,9 +36,10 @@ Wire = Callable[[Vector, int], NDArray[np.floating]]  # update and trial, to wha
 
 def reconstruction(system: System, scale: Scale, seed: int) -> list[Finding]:
     """Three findings: in the clear, in the clear with noise, and masked."""
-    settings = Settings(model="tiny", rounds=1, epsilon=CLAIMED_EPSILON, delta=DELTA, examples=2)
+    planned = Settings(model="tiny", rounds=1, epsilon=CLAIMED_EPSILON, delta=DELTA, examples=2)
+    settings = system.learning(planned)
     backbone = Backbone(task_of(settings), settings.model, *adapter_plans(settings), settings.dtype)
-    turns = examples_of(talk(seed, "reconstruction/person"), CANDIDATES)
+    turns = examples_of(talk(seed, "reconstruction/person"), CANDIDATES, settings)
     candidates = backbone.prepared(turns)
     release = system.steps.next_release([], settings, 1)
 

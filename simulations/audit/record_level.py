@@ -25,10 +25,10 @@ REAL = 16  # examples of an ordinary person beside the canaries
 
 def record_level(system: System, scale: Scale, seed: int) -> list[Finding]:
     """Bound ε of one example on one device over a whole run."""
-    settings = canary_settings(scale)
+    settings = system.learning(canary_settings(scale))
     backbone = CanaryBackbone(settings, STRENGTH * settings.max_grad_norm)
     included = coins(scale.canaries, stream(seed, "record/coins"))
-    real = examples_of(talk(seed, "record/person"), REAL)
+    real = examples_of(talk(seed, "record/person"), REAL, settings)
     examples = [*real, *(canary(int(c)) for c in np.flatnonzero(included))]
     device = new_device(system.on(backbone), Streams(seed, "record"), examples)
     rounds = Rounds.of(device, settings)

@@ -16,7 +16,7 @@ import numpy as np
 
 from common.config import Settings
 from common.tasks import task_of
-from common.tasks.task import Example
+from common.tasks.task import Example, Task
 from simulations.audit.chosen import chosen
 from simulations.audit.cohort import Person
 from simulations.audit.evidence import Evidence
@@ -41,29 +41,32 @@ T = TypeVar("T")
 def choice(system: System, _scale: Scale, seed: int) -> list[Finding]:
     """Archives with and without one example, one message; and how noisy the window is."""
     evidence, chance = Evidence(system.name), talk(seed, "sets")
+    task = task_of(system.learning(Settings(model="tiny")))
+    most = MESSAGE_EDITS if task.overlapping else EXAMPLE_EDITS
     for number in range(ARCHIVES):
-        _archive(evidence, chance, number)
+        _archive(evidence, task, most, chance, number)
     _window(evidence, system, seed)
     return [
         evidence.finding(
             CHECK,
-            f"{ARCHIVES} archives with and without one example, one message, given the noisy "
+            f"{ARCHIVES} archives with and without one example, one record, given the noisy "
             f"number of examples; {ROUNDS} windows of a device that holds {HELD}",
-            f"{EXAMPLE_EDITS} answer comes or goes with an example, {MESSAGE_EDITS} with a message"
+            f"{EXAMPLE_EDITS} example comes or goes with an example, {most} with a record"
             "; the number is as noisy as the ledger says",
             "exact for these archives; a quarter of the noise of the number",
         )
     ]
 
 
-def _archive(evidence: Evidence, chance: random.Random, number: int) -> None:
-    task = task_of(Settings())
+def _archive(
+    evidence: Evidence, task: Task, of_record: int, chance: random.Random, number: int
+) -> None:
     archive = task.archive(chance, vocabulary(), chance.choice((3, 8, 30, 90)))
     key, found = chance.randbytes(32), task.examples(archive)
     count = len(found) + chance.gauss(0, 5)
     for name, most, other in (
         ("example", EXAMPLE_EDITS, _without(found, chance)),
-        ("message", MESSAGE_EDITS, task.examples(_without(archive, chance))),
+        ("record", of_record, task.examples(_without(archive, chance))),
     ):
         sets = zip(chosen(found, key, LIMIT, count), chosen(other, key, LIMIT, count), strict=True)
         moved = sum(_edits(one, two) for one, two in sets)

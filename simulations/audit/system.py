@@ -20,11 +20,13 @@ from common.backbone import Backbone
 from common.config import Settings
 from common.randomness import Random
 from common.secagg import RoundTerms
+from common.tasks import TASKS
 from common.terms import user_rho
 from server.terms import plan_noise
 from simulations.audit.findings import SOUND
 from simulations.devices import SeededRandomness
 
+LABELS = "first|second|third"  # of a task that has labels
 AUDITOR = -2  # whose randomness the audit's own coins, people and secrets come from
 
 
@@ -38,6 +40,7 @@ class System:
         ledger: The kind of ledger that every device keeps.
         plan_noise: On the server: the noise multiplier of the next round, by what was spent.
         user_rho: On the server: what a round costs each person, as zCDP ρ.
+        task: What its devices learn.
     """
 
     name: str = SOUND
@@ -45,6 +48,12 @@ class System:
     ledger: type[Ledger] = Ledger
     plan_noise: Callable[[Settings, Sequence[float], int], float] = plan_noise
     user_rho: Callable[[RoundTerms], float] = user_rho
+    task: str = Settings().task
+
+    def learning(self, settings: Settings) -> Settings:
+        """These settings for the task that is audited, with labels where it has any."""
+        labels = "" if TASKS[self.task].speaks else LABELS
+        return replace(settings, task=self.task, labels=labels)
 
     def on(self, backbone: Backbone) -> System:
         """The same system, whose devices all have this model."""

@@ -26,7 +26,7 @@ CHECK = "user level, one run"
 
 def user_level(system: System, scale: Scale, seed: int) -> list[Finding]:
     """Bound ε of everything that one person contributes over a whole run."""
-    settings = _settings(scale)
+    settings = system.learning(_settings(scale))
     people = _honest(settings)
     included = coins(people, stream(seed, "user/coins"))
     scores, spent = np.zeros(people), list[float]()
