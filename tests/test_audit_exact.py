@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from common.privacy.noise import poisson_batch
+from common.randomness import Random, words
 from simulations.audit.account import account
 from simulations.audit.arithmetic import (
     Noisy,
@@ -24,7 +26,7 @@ from simulations.audit.evidence import POWER, RISK, Evidence, two_sided_chi2, va
 from simulations.audit.exact_figure import exact_figure, noise_figure
 from simulations.audit.exact_record import exact_record
 from simulations.audit.exact_user import exact_user, noise_user
-from simulations.audit.faults import PLANTED
+from simulations.audit.faults import PLANTED, fault_inside
 from simulations.audit.findings import BROKEN, CAUGHT, HOLDS, SOUND
 from simulations.audit.noise_record import noise_record
 from simulations.audit.noise_tests import require_entropy, test_noise, test_repeats
@@ -167,6 +169,20 @@ def test_a_planted_fault_is_caught(variant: str) -> None:
     """Those that exact checks catch at once; `privity-sim audit` tries all."""
     (check,) = TELLING[variant]
     (found,) = check(VARIANTS[variant], QUICK, 1)
+    assert found.verdict == CAUGHT
+
+
+def fixed_size(size: int, rate: float, random: Random) -> list[int]:
+    return np.argsort(words(size, random))[: round(size * rate)].tolist()
+
+
+def higher_rate(size: int, rate: float, random: Random) -> list[int]:
+    return poisson_batch(size, 1.2 * rate, random)
+
+
+@pytest.mark.parametrize("sampled", [fixed_size, higher_rate])
+def test_other_batches_than_the_ledgers_are_caught(sampled: Callable[..., list[int]]) -> None:
+    (found,) = sampling(fault_inside("other-batches", sampled=sampled), QUICK, 0)
     assert found.verdict == CAUGHT
 
 
