@@ -78,11 +78,14 @@ def influence(system: System, scale: Scale, seed: int) -> list[Finding]:
 
 
 def _data(backbone: Backbone) -> tuple[list[Prepared], list[Prepared]]:
-    """The examples without and with the record."""
-    chance = talk(0, "influence")
-    usual, other = (backbone.task.made_up(chance, words) for words in (USUAL, OTHER))
-    often = backbone.prepared([usual] * EXAMPLES)
-    return often, [*often, *backbone.prepared([other])]
+    """The examples without and with the record.
+
+    Of a task with labels the same words have any of them: what a personal adapter would learn by
+    heart has no gradient left that the record could move.
+    """
+    chance, task = talk(0, "influence"), backbone.task
+    often = backbone.prepared([task.made_up(chance, USUAL) for _ in range(EXAMPLES)])
+    return often, [*often, *backbone.prepared([task.made_up(chance, OTHER)])]
 
 
 def _settings() -> Settings:

@@ -31,7 +31,7 @@ def sampling(system: System, _scale: Scale, seed: int) -> list[Finding]:
         "ffa", STEPS, sample_rate=RATE, rounds=ROUNDS, examples=PROBES, rank=4, epsilon=60.0
     )
     probing = Probing.of(system, settings)
-    backbone = probing.backbone
+    settings, backbone = probing.settings, probing.backbone
     train = []
     for number in range(PROBES):
         gradient = np.zeros(backbone.size)

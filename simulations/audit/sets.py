@@ -77,6 +77,7 @@ def _window(evidence: Evidence, system: System, seed: int) -> None:
     """Who is in each round's window, by the difference that gradients make under the same noise."""
     settings = settings_for("ffa", 1, rounds=ROUNDS, examples=WINDOW, epsilon=EPSILON)
     probing = Probing.of(system, settings)
+    settings = probing.settings
     backbone, train, none = probing.backbone, list[Example](), np.zeros(probing.backbone.size)
     for number in range(HELD):
         gradient = none.copy()
