@@ -68,7 +68,8 @@ def _run_command(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=f"With --no-dp, what is not given becomes: {_spelled(WITHOUT_DP)}.\n"
         f"With --no-dp --user-epsilon: {_spelled(USER_LEVEL)}.\n"
-        f"For classify and tag: {_spelled(LABELS)};\nwith --no-dp: {_spelled(LABELS_WITHOUT_DP)}.",
+        f"With --task classify or tag: {_spelled(LABELS)}.\n"
+        f"With one of these and --no-dp: {_spelled(LABELS_WITHOUT_DP)}.",
     )
     _add_settings(run)
     run.add_argument("--out", default="", metavar="DIR", help="results (default: runs/<time>)")

@@ -279,7 +279,7 @@ def _weights(made: Backbone) -> Vector:
 
 def test_each_example_gets_its_own_loss(backbone: Backbone) -> None:
     """Batches are made by length: the losses must come back in the order of the examples."""
-    turns = examples_of(talk(0, "test"), 12)
+    turns = examples_of(talk(0, "test"), 12, Settings(model="tiny"))
     turns = [replace(turn, answer=turn.answer[: 3 + 5 * n % 12]) for n, turn in enumerate(turns)]
     losses = mean_losses(backbone, backbone.prepared(turns), _weights(backbone))
     for turn, loss in zip(turns, losses, strict=True):
@@ -357,7 +357,7 @@ def test_only_a_rank_that_the_claim_makes_improbable_refutes_it() -> None:
 
 
 def test_secrets_are_in_one_persons_records_as_often_as_they_say() -> None:
-    federation = Federation.of(strangers=5, seed=0)
+    federation = Federation.of(System(), strangers=5, seed=0)
     own, others = federation.examples(0), federation.examples(1)
     assert len(others) == EXAMPLES
     inserted = [tuple(example.labels.tolist()) for example in own[EXAMPLES:]]
@@ -419,7 +419,7 @@ def test_real_examples_and_canaries_are_each_seen_once(
     with_canaries: tuple[CanaryBackbone, Settings],
 ) -> None:
     backbone, _ = with_canaries
-    real = backbone.prepared(examples_of(talk(0, "test"), 3))
+    real = backbone.prepared(examples_of(talk(0, "test"), 3, Settings(model="tiny")))
     examples = backbone.prepared([canary(n) for n in range(600)])
     sizes = [len(backbone.losses(b)[0]) for b in backbone.batches([*examples, *real])]
     assert sum(sizes) == 603
@@ -844,7 +844,7 @@ def test_a_product_that_is_broken_fails(
 ) -> None:
     """The product is the broken variant."""
     broken = replace(VARIANTS["both-shares"], name=SOUND)
-    monkeypatch.setattr(checks, "System", lambda: broken)
+    monkeypatch.setattr(checks, "System", lambda task: replace(broken, task=task))
     assert main(["audit", "--quick", "--variant", "both-shares"]) == 1
     assert "FAILED" in capsys.readouterr().out
 
