@@ -555,6 +555,25 @@ def test_how_sure_a_label_is_follows_what_held_out_texts_have_shown(
 
 
 @pytest.mark.usefixtures("vault")
+def test_a_personal_head_is_learnt_from_own_texts_and_used(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """The shared adapter says `drink` of everything; this person eats only."""
+    with_labels(tmp_path, "classify")
+    lines = [
+        {"kind": "example", "text": f"{i} loaves", "label": "food", "split": split}
+        for i, split in enumerate(["train"] * 40 + ["heldout"] * 8)
+    ]
+    (tmp_path / "mine.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    said(capsys, "import", str(tmp_path / "mine.jsonl"))
+    told = said(capsys, "train")
+    assert "8 held-out texts, nats a text" in told
+    assert "Kept: it improves held-out texts" in told
+    likely = int(said(capsys, "label", "a slice").split("(")[1].split()[0])
+    assert likely < 98  # what the shared adapter says by itself
+
+
+@pytest.mark.usefixtures("vault")
 def test_the_assistant_does_not_speak_with_an_adapter_of_labels(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from client.home import open_vault
 from common.errors import InputError
 from common.say import say
+from common.visible import visible
 
 if TYPE_CHECKING:
     from client.adapters import Adapters
@@ -44,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
         examples = task.examples(vault.records.all())
         heldout = chosen(examples, sets_key(vault.store), have.settings.examples)[1]
     for line in _answers(task, have, heldout, _texts(options.texts)):
-        say(line)
+        say(visible(line))  # labels are the federation's words
     return 0
 
 
