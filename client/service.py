@@ -152,7 +152,7 @@ class Service:
     def _failed(self, error: BaseException) -> None:
         """The person learns that some or all of their answers have no part in the rounds."""
         when = time.strftime("%Y-%m-%d %H:%M")
-        self.note(failed=f"{when}: left answers out of a round: {client_app.in_words(error)}")
+        self.note(failed=f"{when}: left examples out of a round: {client_app.in_words(error)}")
 
     def _consent(self, asked: Asked) -> None:
         store = self.vault.store

@@ -163,7 +163,7 @@ class Settings:
     )
 
     evaluation_epsilon: float = _setting(
-        0.0, "ε of one held-out answer for all evaluations of the run; 0: no evaluation", low=0
+        0.0, "ε of one held-out example for all evaluations of the run; 0: no evaluation", low=0
     )
     evaluation_range: float = _setting(
         2.0, "most that one held-out example counts in an evaluation, in nats", above=0, high=1e6

@@ -274,8 +274,9 @@ def _intentions(settings: Settings) -> Iterator[Cell]:
             "it on."
         )
     if settings.evaluation_epsilon:
+        task = task_of(settings)
         yield (
-            f"Evaluation: ε = {settings.evaluation_epsilon:g} of one held-out answer for all of "
-            f"them, noise ± {device_std(settings):.2f} {task_of(settings).unit} on each device."
+            f"Evaluation: ε = {settings.evaluation_epsilon:g} of one held-out {task.one} for all of"
+            f" them, noise ± {device_std(settings):.2f} {task.unit} on each device."
         )
     yield secure_sum(graph_for(settings, settings.cohort or settings.users))

@@ -182,7 +182,7 @@ def test_a_device_that_cannot_learn_from_its_records_sends_its_noise(
     assert list(answer) == ["body"]
     assert len(answer["body"]) > world.plan.dimension * bits // 8
     assert len(world.person.vault.store.ledger.trainings()) == 1
-    assert "left answers out" in world.person._notes["failed"]
+    assert "left examples out" in world.person._notes["failed"]
     if not isinstance(error, PrivityError):  # those promise to quote nobody
         assert SECRET not in str(world.person._notes)
 
@@ -209,7 +209,7 @@ def test_an_answer_that_cannot_be_read_is_left_out_alone(
     readable = len(world.person._divided(SETTINGS)[0]) - 1
     assert list(world.update()) == ["body"]
     assert seen == [readable]
-    assert "left answers out" in world.person._notes["failed"]
+    assert "left examples out" in world.person._notes["failed"]
 
 
 class Panic(BaseException):

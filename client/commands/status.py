@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from client.vault import Vault
 
 NOTES = "status.json"  # what the running process says of itself
-NO_ANSWERS = (
-    "none to learn from: a message of yours counts when one of somebody else's is before it"
-)
 
 
 def add(commands: Any) -> None:
@@ -46,6 +43,7 @@ def run(options: argparse.Namespace) -> int:
 def _found(vault: Vault, folder: Path) -> dict[str, Any]:
     """What is known now; ε that has no bound is null."""
     from client import watermark
+    from client.in_use import settings_in_use
     from client.policy import KEY, decode, reasons_to_decline, unknowns
     from client.prospects import so_far, standing
     from client.surroundings import surroundings
@@ -56,6 +54,7 @@ def _found(vault: Vault, folder: Path) -> dict[str, Any]:
     return {
         "vault": {"folder": str(folder), "opened_by": vault.kept},
         "records": vault.records.counts(),
+        "task": settings_in_use(vault.store).task,
         "answers": _answers(vault),
         "federation": _federation(store),
         "enrolled": _enrolled(store),
@@ -75,12 +74,15 @@ def _found(vault: Vault, folder: Path) -> dict[str, Any]:
 
 
 def _lines(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    from common.tasks import TASKS
+
     vault, sent, spent = found["vault"], found["sent"], found["spent"]
     yield "vault", f"{vault['folder']}, opened by {vault['opened_by']}"
     counts = ", ".join(f"{count} {kind}" for kind, count in found["records"].items())
     yield "records", counts or "none; `privity-client import FILE`"
-    answers = f"{found['answers']:,}, about a fifth of them held out"
-    yield "answers", answers if found["answers"] else NO_ANSWERS
+    task, count = TASKS[found["task"]], found["answers"]
+    held_out = f"{count:,}, about a fifth of them held out"
+    yield task.several, held_out if count else f"none to learn from. {task.rule}."
     if known := found["federation"]:
         yield "federation", f"{known['name']} at {known['url']}, as member {known['member']}"
     else:

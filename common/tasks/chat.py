@@ -90,6 +90,7 @@ class Chat(LanguageTask):
     kinds = frozenset({Message.kind})
     source = "messages"
     one, several = "answer", "answers"
+    hidden = "one answer with the message before it"
     overlapping = True
     rule = "An answer is a message of the person directly after one of somebody else"
 

@@ -113,6 +113,7 @@ class Classify(LabelTask):
     source = "labelled texts"
     one, several = "text", "texts"
     rule = "A text is an `example` record with one of the federation's labels"
+    hidden = "one text with its label"
     least = 2
 
     @property

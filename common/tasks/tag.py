@@ -98,6 +98,7 @@ class Tag(LabelTask):
     source = "tagged sentences"
     one, several = "sentence", "sentences"
     rule = "A sentence is a `tagged` record with at least one word"
+    hidden = "one sentence with its tags"
     least = 1
 
     @property

@@ -123,6 +123,7 @@ class Task(ABC):
         source: What a person calls its records.
         one, several: What a person calls an example, and several.
         rule: One sentence that says what makes an example.
+        hidden: What one example is where it is said what ε is about; empty: no more than that.
         overlapping: Whether one record can be part of two examples, and so costs more than one.
         labels: What the learnt head tells apart; of each task that has one, `among` gives a copy.
     """
@@ -136,6 +137,7 @@ class Task(ABC):
     one: ClassVar[str]
     several: ClassVar[str]
     rule: ClassVar[str]
+    hidden: ClassVar[str] = ""
     overlapping: ClassVar[bool] = False
     labels: tuple[str, ...] = ()
 

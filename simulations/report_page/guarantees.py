@@ -9,6 +9,7 @@ from typing import Any
 from common.page.drawing import svg_of
 from common.page.markup import facts_of, section
 from common.promises import odds
+from common.tasks import TASKS
 from simulations.report_page.plots import draw_epsilons
 from simulations.report_page.words import delta, finite, is_number, or_none, plural, upload
 
@@ -17,8 +18,9 @@ def privacy(report: dict[str, Any]) -> str:
     """What the run promises at each level, and the ε that each person spent."""
     record, user = report["privacy"]["record"], report["privacy"].get("user")
     example = "one example"
-    if report["task"] == "chat":
-        example += " (one answer with the message before it)"
+    task = TASKS.get(report["task"])
+    if task and task.hidden:
+        example += f" ({task.hidden})"
     cards = _guarantee(
         "Record level", record,
         f"This level is about {example} on its device, and holds against everybody: the server, "
