@@ -1,7 +1,6 @@
 """The same model, trained in as many steps on everybody's examples in one place, without privacy.
 
-What a federation is measured against: nobody would pool these data, but nobody learns more from
-them with this adapter and these steps.
+What a federation is measured against. Here every text counts the same, there every person.
 """
 
 from __future__ import annotations
