@@ -30,6 +30,19 @@ def write_people(folder: Path, count: int, *, answers: int = 10, seed: int = 0) 
     return folder
 
 
+def write_labelled(folder: Path, count: int) -> Path:
+    """Synthetic people again: texts of random words, each with one of two labels."""
+    folder.mkdir(parents=True)
+    for number in range(count):
+        chance, lines = random.Random(number), []
+        for turn in range(10):
+            record = {"kind": "example", "text": " ".join(chance.choices(WORDS, k=3))}
+            record |= {"label": ("card", "cash")[turn % 2]}
+            lines.append(json.dumps(record | {"split": "heldout" if turn > 7 else "train"}))
+        (folder / f"desk{number}.jsonl").write_text("\n".join(lines) + "\n")
+    return folder
+
+
 def write_conversations(cache: Path, people: int, answers: int) -> None:
     """Pairs of people who talk to each other, where the wheel of the scenario is unpacked."""
     folder = cache / "wheels" / "chitchat-dataset-0.9.0" / "chitchat_dataset"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_up_people import write_conversations, write_people
+from made_up_people import write_conversations, write_labelled, write_people
 
 import client.cli
 import server.cli
@@ -113,6 +113,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 @pytest.mark.long
 def test_a_researchers_commands_run(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_people(elsewhere / "my-people", 3)
+    write_labelled(elsewhere / "desks", 3)
     runs = arguments_of("privity-sim", "run")
     assert len(runs) > 5
     for arguments in runs:
