@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -12,11 +12,10 @@ from client.store import Store
 from common.adapter.plan import Vector
 from common.adapter.state import Personal, Shared, decode_shared, encode_shared
 from common.backbone import adapter_plans
-from common.config import Settings
+from common.settings import Settings
 from common.tasks import task_of
 
 SHARED, PERSONAL = "adapter/shared", "adapter/personal/"
-OWN = "personal_"  # how the settings begin that are never a federation's
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +56,9 @@ def speaking(store: Store, model: str = "") -> Adapters:
         model: As in `load`.
     """
     settings = settings_in_use(store, model)
-    if task_of(settings).speaks:
+    if task_of(settings.task).speaks:
         return load(store, model)
-    return Adapters(replace(Settings(), model=model) if model else Settings())
+    return Adapters(Settings.of(model=model) if model else Settings())
 
 
 def shared_in_use(store: Store) -> Shared | None:
@@ -93,9 +92,8 @@ def keep_personal(store: Store, settings: Settings, personal: Personal) -> None:
 
 def with_own(settings: Settings, own: Settings) -> Settings:
     """A federation's settings with what concerns the personal adapter from the device's own."""
-    names = [f.name for f in fields(Settings) if f.name.startswith(OWN)]
-    return replace(settings, **{name: getattr(own, name) for name in names})
+    return replace(settings, personal=own.personal)
 
 
 def _personal_key(settings: Settings) -> str:
-    return f"{PERSONAL}{settings.model}/{adapter_plans(settings)[1].digest()}"
+    return f"{PERSONAL}{settings.model.name}/{adapter_plans(settings)[1].digest()}"

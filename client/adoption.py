@@ -11,7 +11,7 @@ from client.store import Store
 from common.adapter.plan import Vector
 from common.adapter.state import Shared, whole
 from common.backbone import Backbone, Prepared, backbone_for
-from common.config import Settings
+from common.settings import Settings
 from common.tasks import task_of
 from common.tasks.task import Example, mean_loss
 
@@ -31,12 +31,12 @@ def adopt(store: Store, settings: Settings, published: Shared, heldout: Sequence
     name = published.digest()[:12]
     if not heldout:
         adapters.keep_shared(store, settings, published)
-        task = task_of(settings)
+        task = task_of(settings.task)
         return f"{name}, in use; there are no held-out {task.several} to try it on"
     now, mine = adapters.shared_in_use(store), settings_in_use(store)
     backbone = backbone_for(adapters.with_own(settings, mine))
     answers, kept = backbone.prepared(heldout), kept_here(store, published.plan)
-    same = now is not None and (mine.model, now.plan) == (settings.model, published.plan)
+    same = now is not None and (mine.model.name, now.plan) == (settings.model.name, published.plan)
     before = _loss(backbone, answers, now if same else None, kept)
     after = _loss(backbone, answers, published, kept)
     if after < before:

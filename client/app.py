@@ -24,7 +24,6 @@ from flwr.clientapp import ClientApp
 
 from client import participation
 from client.device import Device
-from common.config import Settings, from_mapping
 from common.errors import (
     BudgetExceededError,
     DeclinedError,
@@ -33,6 +32,7 @@ from common.errors import (
     ProtocolError,
 )
 from common.places import run_folder
+from common.settings import Settings, from_mapping
 from common.signals import ENDS
 
 app = ClientApp()

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from client.ledger import UNBOUNDED, Charge, Spent
 from common import releases
-from common.config import Settings
 from common.errors import BudgetExceededError
 from common.evaluation import release
 from common.planning import planned_rounds
 from common.privacy.accountant import Release, calibrate, epsilon
 from common.privacy.user_level import user_epsilon
 from common.secagg import RoundTerms
+from common.settings import Settings
 
 if TYPE_CHECKING:
     from client.device import Device
@@ -47,20 +47,20 @@ def next_release(
     fixed = [*past, *_to_come(evaluations, settings, number)]
     least = releases.planned_sigma(settings)
     planned = [*fixed, *releases.updates(settings, least, rounds)]
-    spent = epsilon(planned, settings.delta, settings.accountant)
-    if spent <= settings.epsilon * (1 + ROUNDING):
+    spent = epsilon(planned, settings.record.delta, settings.record.accountant)
+    if spent <= settings.record.epsilon * (1 + ROUNDING):
         return releases.training(settings, least)
     sigma = calibrate(
         fixed,
         releases.updates(settings, 1.0, rounds),
-        target=settings.epsilon,
-        delta=settings.delta,
-        accountant=settings.accountant,
+        target=settings.record.epsilon,
+        delta=settings.record.delta,
+        accountant=settings.record.accountant,
     )
     if sigma > MOST_NOISE * least:
         raise BudgetExceededError(
-            f"what is left of ε = {settings.epsilon:g} would pay for {sigma / least:.1f} times the "
-            f"planned noise, and more than {MOST_NOISE:g} times helps nobody."
+            f"what is left of ε = {settings.record.epsilon:g} would pay for "
+            f"{sigma / least:.1f} times the planned noise, and more than {MOST_NOISE:g} times helps nobody."
         )
     return releases.training(settings, max(least, sigma))
 
@@ -79,11 +79,15 @@ def next_evaluation(past: Sequence[Release], settings: Settings, number: int) ->
 
 def _to_come(past: Sequence[Release], settings: Settings, number: int) -> list[Release]:
     """The evaluations planned from round `number` on, as far as their own ε allows."""
-    if not settings.evaluation_epsilon:
+    if not settings.evaluation.epsilon:
         return []
     one, left = release(settings), planned_rounds(settings, number)
-    most = settings.evaluation_epsilon * (1 + ROUNDING)
-    while left and epsilon([*past, *[one] * left], settings.delta, settings.accountant) > most:
+    most = settings.evaluation.epsilon * (1 + ROUNDING)
+    while (
+        left
+        and epsilon([*past, *[one] * left], settings.record.delta, settings.record.accountant)
+        > most
+    ):
         left -= 1
     return [one] * left
 
@@ -94,11 +98,11 @@ def require_user_budget(past: Sequence[float], rho: float, settings: Settings) -
     Raises:
         BudgetExceededError: When it does not.
     """
-    spent = user_epsilon([*past, rho], settings.user_delta)
-    if spent > settings.user_epsilon * (1 + ROUNDING):
+    spent = user_epsilon([*past, rho], settings.user.delta)
+    if spent > settings.user.epsilon * (1 + ROUNDING):
         raise BudgetExceededError(
             f"another round would bring the person's ε to {spent:.2f}, beyond the budget of "
-            f"{settings.user_epsilon:g}."
+            f"{settings.user.epsilon:g}."
         )
 
 
@@ -114,17 +118,17 @@ def cost_of(device: Device, settings: Settings, terms: RoundTerms) -> Charge:
     record, count, example = releases.training(settings, 0.0), None, UNBOUNDED
     past = ledger.evaluations()
     scored = next_evaluation(past, settings, terms.round)
-    if settings.dp:
+    if settings.record.dp:
         record = steps.next_release(ledger.releases(), settings, terms.round, past)
         count = releases.count(record.noise_multiplier)
         all_of_it = [record, count, *([scored] if scored else [])]
         released = [*ledger.releases(), *all_of_it]
-        example = steps.epsilon(released, settings.delta, settings.accountant)
+        example = steps.epsilon(released, settings.record.delta, settings.record.accountant)
     rho = UNBOUNDED
     if terms.noise:
         rho = steps.user_rho(terms)
         require_user_budget(ledger.user_rhos(), rho, settings)
-    person = user_epsilon([*ledger.user_rhos(), rho], settings.user_delta)
+    person = user_epsilon([*ledger.user_rhos(), rho], settings.user.delta)
     return Charge(
         terms.run,
         terms.round,
@@ -132,8 +136,8 @@ def cost_of(device: Device, settings: Settings, terms: RoundTerms) -> Charge:
         record,
         rho,
         "",
-        Spent(example, settings.delta),
-        Spent(person, settings.user_delta),
+        Spent(example, settings.record.delta),
+        Spent(person, settings.user.delta),
         scored,
         count=count,
     )

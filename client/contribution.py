@@ -23,8 +23,8 @@ from client.training import Trained
 from common.adapter.plan import AdapterPlan, Vector
 from common.adapter.state import Shared
 from common.backbone import Backbone
-from common.config import Settings
 from common.secagg import RoundTerms, quantize
+from common.settings import Settings
 from common.signals import ENDS
 from common.tasks.task import Example
 
@@ -122,7 +122,7 @@ def summand(
     if terms.noise:
         if not np.isfinite(change).all():  # a refusal would tell something that no noise covers
             change = np.zeros_like(change)
-        bounded = steps.clip_norm(change, settings.user_clip)
+        bounded = steps.clip_norm(change, settings.user.clip)
         clipped = change.size if not np.array_equal(bounded, change) else 0
         both = np.concatenate([bounded, figure])
         exact = steps.quantize_towards_zero(both, terms.clip, terms.levels)
@@ -156,9 +156,9 @@ def _asked(settings: Settings, terms: RoundTerms, cost: Charge) -> Asked:
         record_epsilon=cost.record_spent.epsilon,
         user_epsilon=cost.user_spent.epsilon,
         upload_bytes=terms.dimension * terms.bits // 8,
-        model=settings.model,
-        record_delta=settings.delta,
-        user_delta=settings.user_delta,
+        model=settings.model.name,
+        record_delta=settings.record.delta,
+        user_delta=settings.user.delta,
     )
 
 
@@ -175,7 +175,10 @@ def _trained(device: Device, job: Job, answers: Sequence[Example]) -> Trained:
     """The weights after training on these answers."""
     steps, settings = device.steps, job.settings
     random = device.randomness.stream(purpose(job.terms, "noise"))
-    prepared, record = job.backbone.prepared(answers), job.charge.record if settings.dp else None
+    prepared, record = (
+        job.backbone.prepared(answers),
+        job.charge.record if settings.record.dp else None,
+    )
     found = steps.train_shared(
         job.backbone, job.published, job.kept, prepared, settings, record, random,
         steps=steps.private,

@@ -13,8 +13,8 @@ from client.enrolled import Enrolled
 from client.policy import Asked
 from client.store import Store
 from common.adapter.state import Shared
-from common.config import Settings
 from common.randomness import Random
+from common.settings import Settings
 from common.tasks.task import Example
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from common import evaluation
 from common.adapter.plan import Vector
 from common.adapter.state import Shared, whole
 from common.backbone import Backbone, Prepared
-from common.config import Settings
 from common.randomness import Random
+from common.settings import Settings
 from common.tasks.task import Example
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def gain(
 
     The sum over all answers, each clipped to ±R, divided by the K that are expected.
     """
-    limit, total = settings.evaluation_range, 0.0
+    limit, total = settings.evaluation.range, 0.0
     for batch in backbone.batches(answers):
         with backbone.using():
             before = _means(backbone.losses(batch))

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from client.device import Device, Randomness, SystemRandomness
 from client.store import Store
-from common.config import Settings
 from common.privacy.noise import gaussian
 from common.randomness import Random
+from common.settings import Settings
 from common.signals import ENDS
 from common.tasks.sets import KEY_BYTES, window, within
 from common.tasks.task import Example
@@ -71,6 +71,6 @@ def for_release(
     """
     held = len(device.train) + len(device.heldout)
     noise = gaussian(1, count.noise_multiplier, random)[0] if count else 0.0
-    share = window(settings.examples, held + noise)
+    share = window(settings.rounds.examples, held + noise)
     key = sets_key(device.store, device.randomness)
     return Chosen(within(device.train, key, share), within(device.heldout, key, share))

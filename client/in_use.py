@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 from client.store import Store
-from common.config import Settings, from_mapping
+from common.settings import Settings, from_mapping
 
 SETTINGS = "adapter/settings"
 
@@ -16,7 +15,7 @@ def settings_in_use(store: Store, model: str = "") -> Settings:
     known = store.get(SETTINGS)
     if known:
         return from_mapping(json.loads(known))
-    return replace(Settings(), model=model) if model else Settings()
+    return Settings.of(model=model) if model else Settings()
 
 
 def put_settings(store: Store, settings: Settings) -> None:

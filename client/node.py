@@ -19,7 +19,7 @@ from flwr.supercore.run import Run
 from client.app import FAILED
 from client.link import Link, RunOverError
 from common.bundle import bundle_hash
-from common.config import Settings
+from common.settings import Settings
 from common.signals import ENDS
 
 FIRST_LOOK_S, SLOW_LOOK_S, SLOWEST_LOOK_S = 0.1, 3.0, 15.0

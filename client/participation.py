@@ -20,9 +20,9 @@ from client.store import ASKED, OF_ROUNDS, STATE, TERMS, Upload
 from client.terms import check_terms
 from common.adapter.state import decode_shared
 from common.backbone import adapter_plans
-from common.config import MIN_COHORT, Settings
 from common.errors import ProtocolError
 from common.secagg import Floor, Participant, RoundTerms, to_ring
+from common.settings import MIN_COHORT, Settings
 
 DIGEST_BYTES = 32  # of what was asked; the answer follows
 FLOOR = Floor(cohort=MIN_COHORT)

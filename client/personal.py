@@ -17,16 +17,18 @@ from client.training import train_personal
 from common.adapter.plan import Vector
 from common.adapter.state import Personal, Shared, whole
 from common.backbone import Backbone, Prepared, backbone_for
-from common.config import Settings
 from common.errors import InputError
 from common.randomness import Random
 from common.records import Record
+from common.settings import Settings
 from common.tasks import task_of
 from common.tasks.sets import chosen
 from common.tasks.task import Score, Task
 
 MIN_TRAIN, MIN_HELD_OUT = 4, 4
-LEAST_LIMIT = Settings().examples  # answers; a federation's lower `examples` is for what it gets
+LEAST_LIMIT = (
+    Settings().rounds.examples
+)  # answers; a federation's lower `examples` is for what it gets
 CONFIDENCE = 0.95
 
 # What is being done, how much of it is done, and how much there is; units are examples.
@@ -87,8 +89,8 @@ def train(
     Raises:
         InputError: When there are too few answers, or the shared adapter is another model's.
     """
-    task = task_of(settings)
-    limit = max(settings.examples, LEAST_LIMIT)
+    task = task_of(settings.task)
+    limit = max(settings.rounds.examples, LEAST_LIMIT)
     training, heldout = chosen(task.examples(records), key, limit)
     _check(len(training), len(heldout), settings, task)
     backbone = backbone_for(settings)
@@ -100,7 +102,7 @@ def train(
     base = fit.scores(answers)
     if not math.isfinite(_mean(base)):
         raise InputError(
-            f"The loss of the base model {settings.model!r} on held-out {task.several} is "
+            f"The loss of the base model {settings.model.name!r} on held-out {task.several} is "
             f"{_mean(base):g}.",
             "Its weights are damaged; nothing was trained.",
         )
@@ -143,7 +145,7 @@ class _Fit:
     def fit(
         self, examples: Sequence[Prepared], random: Random, shared: Vector | None
     ) -> tuple[Personal, int]:
-        total = len(examples) * self._settings.personal_epochs
+        total = len(examples) * self._settings.personal.epochs
         seen = 0
 
         def step(count: int) -> None:
@@ -195,7 +197,7 @@ def _check(train: int, heldout: int, settings: Settings, task: Task) -> None:
             f"{MIN_TRAIN} and {MIN_HELD_OUT} are needed.",
             f"Import more {task.source}. {task.rule}.",
         )
-    if settings.personal_epochs == 0:
+    if settings.personal.epochs == 0:
         raise InputError("personal_epochs is 0: there is nothing to fit.", "Set at least 1.")
 
 

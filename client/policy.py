@@ -19,7 +19,7 @@ from common.errors import InputError
 
 ALWAYS, NONE = "always", "none"
 HOURS = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)")
-LEAST_COHORT = 3  # below it no secure sum hides anybody; common.config.MIN_COHORT, held by a test
+LEAST_COHORT = 3  # below it no secure sum hides anybody; common.settings.MIN_COHORT, held by a test
 KEY = "policy"  # under which a store keeps it
 ROUNDING = 1e-9  # relative; sums of the same numbers in another order
 

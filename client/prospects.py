@@ -31,7 +31,7 @@ from client.surroundings import Surroundings
 if TYPE_CHECKING:
     from client.ledger import Ledger
     from client.store import Store
-    from common.config import Settings
+    from common.settings import Settings
 
 SETTINGS, ASKED = KEPT = "federation/settings", "federation/asked"  # in a store
 EVERY, LATER = "every round", "later rounds"
@@ -74,47 +74,50 @@ def expected(settings: Settings, ledger: Ledger) -> Asked:
     from common.terms import graph_for
 
     record = person = math.inf
-    if settings.dp:
+    if settings.record.dp:
         past, scored = ledger.releases(), ledger.evaluations()
         sigma = next_release(past, settings, 1, scored).noise_multiplier
         figure = next_evaluation(scored, settings, 1)
         first = [*releases.updates(settings, sigma, 1), *([figure] if figure else [])]
-        record = epsilon([*past, *first], settings.delta, settings.accountant)
-    if settings.user_epsilon:
+        record = epsilon([*past, *first], settings.record.delta, settings.record.accountant)
+    if settings.user.epsilon:
         rhos, planned = ledger.user_rhos(), planned_rounds(settings, 1)
-        rho = calibrate_user(rhos, planned, settings.user_epsilon, settings.user_delta)
-        person = user_epsilon([*rhos, rho], settings.user_delta)
+        rho = calibrate_user(rhos, planned, settings.user.epsilon, settings.user.delta)
+        person = user_epsilon([*rhos, rho], settings.user.delta)
     return Asked(
-        cohort=graph_for(settings, settings.cohort or settings.users).least,
+        cohort=graph_for(settings, settings.rounds.cohort or settings.rounds.users).least,
         record_epsilon=record,
         user_epsilon=person,
         upload_bytes=0,
-        model=settings.model,
-        record_delta=settings.delta,
-        user_delta=settings.user_delta,
+        model=settings.model.name,
+        record_delta=settings.record.delta,
+        user_delta=settings.user.delta,
     )
 
 
 def rows(policy: Policy, settings: Settings, asked: Asked, spent: SoFar) -> list[Row]:
     """Everything that rounds ask against the policy."""
     before = spent.record_epsilon if asked.record_epsilon < math.inf else 0.0
-    adds, model = asked.record_epsilon - before, "".join(filter(str.isprintable, settings.model))
+    adds, model = (
+        asked.record_epsilon - before,
+        "".join(filter(str.isprintable, settings.model.name)),
+    )
     limits = (
-        (policy.record_epsilon, settings.delta), (policy.user_epsilon, settings.user_delta)
+        (policy.record_epsilon, settings.record.delta), (policy.user_epsilon, settings.user.delta)
     )  # fmt: skip
     counted = any(most < math.inf and delta > policy.delta for most, delta in limits)
-    delta = max(settings.delta, settings.user_delta)
+    delta = max(settings.record.delta, settings.user.delta)
     return [
-        _row(policy, "model", model[:40], "models", bool(about_model(policy, settings.model)),
-             _models(policy, settings.model)),
+        _row(policy, "model", model[:40], "models", bool(about_model(policy, settings.model.name)),
+             _models(policy, settings.model.name)),
         _row(policy, "devices in a sum", f"{asked.cohort} or more", "least_cohort",
              asked.cohort < policy.least_cohort, asked.cohort),
         _row(policy, "ε of an example, first round", number(adds), "record_epsilon_round",
              beyond(adds, policy.record_epsilon_round), _most(adds)),
         _total(policy, "ε of an example, in all", "record_epsilon", asked.record_epsilon,
-               settings.epsilon if settings.dp else math.inf),
+               settings.record.epsilon if settings.record.dp else math.inf),
         _total(policy, "ε of you as a whole, in all", "user_epsilon", asked.user_epsilon,
-               settings.user_epsilon or math.inf),
+               settings.user.epsilon or math.inf),
         _row(policy, "δ of these ε", f"{delta:g}", "delta", counted, delta),
         Row("update", "told in each round", f"{policy.upload_bytes:,} bytes"),
         Row("when", "any time", when(policy)),

@@ -32,9 +32,9 @@ from client.surroundings import surroundings
 from client.vault import Vault
 from common import files
 from common.adapter.state import Shared
-from common.config import Settings
 from common.enrolment_log import DAY_S, RENEWED_WITHIN_S
 from common.errors import DeclinedError, PrivityError
+from common.settings import Settings
 from common.signals import ENDS
 from common.tasks import task_of
 from common.tasks.sets import chosen, divide
@@ -109,7 +109,7 @@ class Service:
     def _device(self, settings: Settings, context: Context) -> Iterator[Device]:  # noqa: ARG002
         """This person's device, for one message; a model they do not allow is not looked for."""
         note_settings(self.vault.store, settings)
-        _decline_for(about_model(decode(self.vault.store.get(KEY)), settings.model))
+        _decline_for(about_model(decode(self.vault.store.get(KEY)), settings.model.name))
         train, heldout = self._divided(settings)
         try:
             yield self._of(train, heldout)
@@ -136,10 +136,10 @@ class Service:
         Either may be empty: then what is sent is noise, as it would be with few. A refusal would
         tell the federation something about the archive.
         """
-        known = (settings.task, settings.labels, *self.vault.records.state())
+        known = (settings.task.name, settings.task.labels, *self.vault.records.state())
         if known not in self._examples:
             try:
-                examples = task_of(settings).examples(self.vault.records.all())
+                examples = task_of(settings.task).examples(self.vault.records.all())
                 found = divide(examples, sets_key(self.vault.store))
             except ENDS:
                 raise
@@ -165,8 +165,8 @@ class Service:
     def _adopt(self, settings: Settings, published: Shared) -> None:
         """Try what was published, and say whether it helps this person."""
         store = self.vault.store
-        examples = task_of(settings).examples(self.vault.records.all())
-        heldout = chosen(examples, sets_key(store), settings.examples)[1]
+        examples = task_of(settings.task).examples(self.vault.records.all())
+        heldout = chosen(examples, sets_key(store), settings.rounds.examples)[1]
         self.note(adapter=adopt(store, settings, published, heldout))
         store.journal_other("adopt", 0)
 

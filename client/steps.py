@@ -19,13 +19,13 @@ from client.ledger import Charge
 from client.training import Trained, train_shared
 from common.adapter.plan import Vector
 from common.backbone import Backbone, Prepared, backbone_for
-from common.config import Settings
 from common.privacy import training
 from common.privacy.accountant import Release, epsilon
 from common.privacy.noise import discrete_gaussian, gaussian
 from common.randomness import Random
 from common.secagg import Participant, RoundTerms
 from common.secagg.quantize import clip_norm, quantize_towards_zero
+from common.settings import Settings
 from common.terms import user_rho
 
 if TYPE_CHECKING:

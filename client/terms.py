@@ -6,9 +6,9 @@ from dataclasses import replace
 from math import isqrt
 
 from common.backbone import adapter_plans
-from common.config import MIN_COHORT, MOST_COHORT, Settings
 from common.errors import ProtocolError
 from common.secagg import RoundTerms
+from common.settings import MIN_COHORT, MOST_COHORT, Settings
 from common.terms import noise_multiplier, round_terms
 
 MOST_ATTEMPTS = 2**31  # at one round
@@ -25,12 +25,12 @@ def check_terms(terms: RoundTerms, settings: Settings) -> None:
     terms.validate()
     for name, least, most in (
         ("cohort", MIN_COHORT, MOST_COHORT),  # before the graph of a million members is computed
-        ("round", 1, settings.rounds),
+        ("round", 1, settings.rounds.count),
         ("attempt", 0, MOST_ATTEMPTS),
     ):
         if not least <= (value := getattr(terms, name)) <= most:
             raise ProtocolError(f"the terms' {name} is {value}, not in {least} to {most}.")
-    if bool(terms.noise) != bool(settings.user_epsilon):
+    if bool(terms.noise) != bool(settings.user.epsilon):
         raise ProtocolError(f"user-level noise is {terms.noise:g} levels, against the settings.")
     dimension = adapter_plans(settings)[0].dimension
     place = (terms.run, terms.round, terms.attempt, terms.cohort)

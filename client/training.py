@@ -16,11 +16,11 @@ from common.adapter import lora
 from common.adapter.plan import BOTH, Vector, kept_parts
 from common.adapter.state import Personal, Shared, whole
 from common.backbone import Backbone, Batch, Prepared
-from common.config import Settings
 from common.privacy.accountant import Release
 from common.privacy.noise import poisson_batch
 from common.privacy.training import SOUND, DPSettings, StepParts, plain_steps, private_steps
 from common.randomness import Random
+from common.settings import Settings
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -57,7 +57,7 @@ def train_shared(
         steps: What a noisy step is made of.
     """
     plan, model = published.plan, backbone.model
-    stays = kept_parts(settings.sharing)
+    stays = kept_parts(settings.adapter.sharing)
     with (
         backbone.using(whole(published, kept)),
         lora.trainable(model, lora.SHARED, plan) as layers,
@@ -101,7 +101,9 @@ def train_personal(
         lora.trainable(model, lora.PERSONAL, plan, BOTH) as layers,
     ):
         optimizer = torch.optim.AdamW(
-            layers.parameters(), lr=settings.personal_rate, weight_decay=settings.weight_decay
+            layers.parameters(),
+            lr=settings.personal.rate,
+            weight_decay=settings.training.weight_decay,
         )
         schedule = _epochs(examples, settings, random)
         loss = LossSum(backbone)
@@ -144,8 +146,8 @@ class LossSum:
 
 
 def _optimizer(settings: Settings, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
-    rate, decay = settings.learning_rate, settings.weight_decay
-    if settings.optimizer == "sgd":
+    rate, decay = settings.training.learning_rate, settings.training.weight_decay
+    if settings.training.optimizer == "sgd":
         return torch.optim.SGD(parameters, lr=rate, weight_decay=decay)
     return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
 
@@ -153,10 +155,10 @@ def _optimizer(settings: Settings, parameters: list[torch.nn.Parameter]) -> torc
 def _dp_settings(release: Release, settings: Settings) -> DPSettings:
     return DPSettings(
         noise_multiplier=release.noise_multiplier,
-        max_grad_norm=settings.max_grad_norm,
+        max_grad_norm=settings.record.max_grad_norm,
         sample_rate=release.sample_rate,
         steps=release.steps,
-        divisor=release.sample_rate * settings.examples,
+        divisor=release.sample_rate * settings.rounds.examples,
     )
 
 
@@ -165,8 +167,8 @@ def _poisson_schedule(
 ) -> list[list[Prepared]]:
     """The batches that DP-SGD would draw, for the comparison without privacy."""
     drawn = []
-    for _ in range(settings.local_steps):
-        chosen = poisson_batch(len(examples), settings.sample_rate, random)
+    for _ in range(settings.training.local_steps):
+        chosen = poisson_batch(len(examples), settings.record.sample_rate, random)
         if chosen:
             drawn.append([examples[i] for i in chosen])
     return drawn
@@ -177,8 +179,8 @@ def _epochs(
 ) -> list[list[Prepared]]:
     generator = torch.Generator().manual_seed(int.from_bytes(random(8), "little") >> 1)
     batches = []
-    for _ in range(settings.personal_epochs):
+    for _ in range(settings.personal.epochs):
         order = torch.randperm(len(examples), generator=generator).tolist()
-        for start in range(0, len(order), settings.personal_batch):
-            batches.append([examples[i] for i in order[start : start + settings.personal_batch]])
+        for start in range(0, len(order), settings.personal.batch):
+            batches.append([examples[i] for i in order[start : start + settings.personal.batch]])
     return batches

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from common.adapter import lora
 from common.adapter.plan import BOTH, AdapterPlan, Vector
 from common.body import Body, DecoderBody, EncoderBody
-from common.config import Settings
 from common.errors import InputError
 from common.models import (
     chosen_device,
@@ -28,6 +27,7 @@ from common.models import (
     require_speaking,
     skeleton,
 )
+from common.settings import Settings
 from common.tasks import task_of
 from common.tasks.task import NOTHING, Encoded, Example, Head, Score, Task
 
@@ -303,9 +303,11 @@ def _backbone(
 
 def backbone_for(settings: Settings) -> Backbone:
     """This process's one backbone, loaded on first use."""
-    device = chosen_device(settings.device)
+    device = chosen_device(settings.model.device)
     plans = adapter_plans(settings)
-    return _backbone(task_of(settings), settings.model, *plans, settings.dtype, device)
+    return _backbone(
+        task_of(settings.task), settings.model.name, *plans, settings.model.dtype, device
+    )
 
 
 def adapter_plans(settings: Settings) -> tuple[AdapterPlan, AdapterPlan]:
@@ -314,26 +316,26 @@ def adapter_plans(settings: Settings) -> tuple[AdapterPlan, AdapterPlan]:
     Raises:
         InputError: The task's labels are not known.
     """
-    task = task_of(settings)
+    task = task_of(settings.task)
     task.require_labels()
     if task.speaks:
-        require_speaking(settings.model)
-    head = (len(task.classes), settings.head_rank)
+        require_speaking(settings.model.name)
+    head = (len(task.classes), settings.adapter.head_rank)
     shared = _plan(
-        settings.model,
-        settings.module_names,
-        settings.layers,
-        settings.rank,
-        settings.seed,
-        settings.sharing,
+        settings.model.name,
+        settings.adapter.module_names,
+        settings.adapter.layers,
+        settings.adapter.rank,
+        settings.rounds.seed,
+        settings.adapter.sharing,
         *head,
     )
     personal = _plan(
-        settings.model,
-        settings.personal_module_names,
-        settings.layers,
-        settings.personal_rank,
-        settings.seed,
+        settings.model.name,
+        settings.personal.module_names,
+        settings.adapter.layers,
+        settings.personal.rank,
+        settings.rounds.seed,
         "lora",
         *head,
     )

@@ -12,7 +12,7 @@ import json
 import zipfile
 from functools import lru_cache
 
-from common.config import Scalar, Settings
+from common.settings import Scalar, Settings
 
 FIRST_DAY = (1980, 1, 1, 0, 0, 0)  # as Flower dates what it packs
 

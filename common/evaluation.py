@@ -17,10 +17,10 @@ from math import hypot, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from common.config import Settings
 from common.planning import planned_rounds
 from common.privacy.accountant import Release, calibrate
 from common.secagg import RoundTerms
+from common.settings import Settings
 from common.tasks.sets import expected_held_out
 
 SHARE = 0.5  # κ: the figure's largest size beside the bound of a whole update, at user level
@@ -29,12 +29,12 @@ TAILS = 6.0  # standard deviations of a device's noise for which there is room: 
 
 def coordinates(settings: Settings) -> int:
     """How many coordinates the evaluation adds to the update: 1, or 0 where there is none."""
-    return 1 if settings.evaluation_epsilon else 0
+    return 1 if settings.evaluation.epsilon else 0
 
 
 def counted_answers(settings: Settings) -> int:
     """K: how many held-out answers of one person a figure expects; the divisor for everybody."""
-    return expected_held_out(settings.examples)
+    return expected_held_out(settings.rounds.examples)
 
 
 def planned_evaluations(settings: Settings) -> int:
@@ -51,32 +51,32 @@ def release(settings: Settings) -> Release:
     sigma = calibrate(
         (),
         [Release(1.0, 1.0, planned_evaluations(settings))],
-        target=settings.evaluation_epsilon,
-        delta=settings.delta,
-        accountant=settings.accountant,
+        target=settings.evaluation.epsilon,
+        delta=settings.record.delta,
+        accountant=settings.record.accountant,
     )
     return Release(sigma, 1.0, 1)
 
 
 def device_std(settings: Settings) -> float:
     """Standard deviation of the noise in one device's figure, in nats a token."""
-    sensitivity = settings.evaluation_range / counted_answers(settings)
+    sensitivity = settings.evaluation.range / counted_answers(settings)
     return release(settings).noise_multiplier * sensitivity
 
 
 def figure_range(settings: Settings) -> float:
     """The largest figure with its noise, in nats a token; beyond it is clipped."""
-    return settings.evaluation_range + TAILS * device_std(settings)
+    return settings.evaluation.range + TAILS * device_std(settings)
 
 
 def coordinate_range(settings: Settings) -> float:
     """What `figure_range` becomes in the vector that is summed, in units of the parameter."""
-    return SHARE * settings.user_clip if settings.user_epsilon else settings.update_range
+    return SHARE * settings.user.clip if settings.user.epsilon else settings.sum.update_range
 
 
 def joint_clip(settings: Settings) -> float:
     """The L2 bound of update and figure together, with the user-level guarantee."""
-    return settings.user_clip * (hypot(1, SHARE) if coordinates(settings) else 1.0)
+    return settings.user.clip * (hypot(1, SHARE) if coordinates(settings) else 1.0)
 
 
 def nats(settings: Settings) -> float:

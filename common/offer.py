@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from common.config import Settings, from_mapping
 from common.enrolment import MAX_BYTES, MAX_NAME
 from common.errors import DecodeError, InputError
+from common.settings import Settings, from_mapping
 
 VERSION = 1
 PATH = "/v1/terms"

@@ -8,10 +8,10 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from common import files
-from common.config import Settings
 from common.enrolment_log import EnrolmentLog, opened
 from common.errors import InputError, ProtocolError
 from common.secagg.identity import device_key
+from common.settings import Settings
 from common.wheels import cache_dir
 
 PUBLIC, LOG = "authority.pub", "enrolment.log"
@@ -22,7 +22,11 @@ def run_folder(settings: Settings, run_id: int) -> Path:
     """The run's folder: a deployment's own, `--out`, or one in the cache named after the run."""
     if deployed := os.environ.get(FEDERATION):
         return Path(deployed)
-    return Path(settings.out) if settings.out else cache_dir() / "flower-runs" / str(run_id)
+    return (
+        Path(settings.simulation.out)
+        if settings.simulation.out
+        else cache_dir() / "flower-runs" / str(run_id)
+    )
 
 
 def keep(folder: Path, name: str, authority_seed: bytes) -> None:

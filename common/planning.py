@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import ceil
 
-from common.config import Settings
+from common.settings import Settings
 
 UNPLANNED_ROUNDS_CHANCE = 0.05  # that a sampled device is asked more often than it planned for
 
@@ -14,8 +14,8 @@ def planned_rounds(settings: Settings, number: int) -> int:
 
     All that are left, or the 95 % quantile of how often it will be drawn under Poisson sampling.
     """
-    following = max(0, settings.rounds - number)
-    rate = settings.cohort_rate
+    following = max(0, settings.rounds.count - number)
+    rate = settings.rounds.cohort_rate
     if rate >= 1.0:
         return 1 + following
     from scipy.stats import binom

@@ -13,18 +13,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
-from common.config import Settings
 from common.evaluation import planned_evaluations
 from common.evaluation import release as evaluation
 from common.planning import planned_rounds
 from common.privacy.accountant import Release, calibrate
+from common.settings import Settings
 
 COUNT_NOISE = 5.0  # of the count, in units of σ: it takes 4 % of a step's privacy, and counts well
 
 
 def training(settings: Settings, sigma: float, rounds: int = 1) -> Release:
     """The steps of so many rounds."""
-    return Release(sigma, settings.sample_rate, settings.local_steps * rounds)
+    return Release(sigma, settings.record.sample_rate, settings.training.local_steps * rounds)
 
 
 def count(sigma: float, rounds: int = 1) -> Release:
@@ -39,7 +39,7 @@ def updates(settings: Settings, sigma: float, rounds: int) -> list[Release]:
 
 def evaluations(settings: Settings, rounds: int) -> list[Release]:
     """The evaluations in so many rounds: no more than are planned."""
-    if not settings.evaluation_epsilon:
+    if not settings.evaluation.epsilon:
         return []
     return [evaluation(settings)] * min(rounds, planned_evaluations(settings))
 
@@ -63,7 +63,7 @@ def _sigma(planned: Sequence[Release], beside: Sequence[Release], settings: Sett
     return calibrate(
         beside,
         planned,
-        target=settings.epsilon,
-        delta=settings.delta,
-        accountant=settings.accountant,
+        target=settings.record.epsilon,
+        delta=settings.record.delta,
+        accountant=settings.record.accountant,
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import astuple
 from math import log2, sqrt
 
-from common.config import MIN_COHORT, MOST_COHORT, Settings
 from common.errors import RoundAbandonedError
 from common.evaluation import coordinates, joint_clip
 from common.privacy.user_level import rho
@@ -18,6 +17,7 @@ from common.secagg.parameters import (
     honest_in_sum,
     privacy_failure,
 )
+from common.settings import MIN_COHORT, MOST_COHORT, Settings
 
 
 def graph_for(settings: Settings, cohort: int) -> Graph:
@@ -32,7 +32,9 @@ def graph_for(settings: Settings, cohort: int) -> Graph:
     if cohort > MOST_COHORT:
         problem = f"a cohort of {cohort} is above the most of {MOST_COHORT:,}."
         raise RoundAbandonedError(problem, "Draw fewer: lower `cohort` in the settings.")
-    return choose(cohort, corrupt=settings.tolerated_corrupt, losses=settings.tolerated_losses)
+    return choose(
+        cohort, corrupt=settings.sum.tolerated_corrupt, losses=settings.sum.tolerated_losses
+    )
 
 
 def failures(graph: Graph) -> tuple[float, float]:
@@ -67,7 +69,7 @@ def round_terms(
     graph = graph_for(settings, cohort)
     dimension += coordinates(settings)
     share = noise_multiplier / sqrt(_honest(graph))
-    bits = settings.modulus_bits
+    bits = settings.sum.modulus_bits
     levels = (
         levels_with_noise(cohort, bits, dimension, share) if share else levels_for(cohort, bits)
     )
@@ -75,9 +77,9 @@ def round_terms(
         run=run,
         round=number,
         attempt=attempt,
-        seed=settings.seed,
+        seed=settings.rounds.seed,
         dimension=dimension,
-        clip=joint_clip(settings) if share else settings.update_range,
+        clip=joint_clip(settings) if share else settings.sum.update_range,
         bits=bits,
         levels=levels,
         noise=share * levels,

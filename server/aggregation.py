@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from common.adapter.plan import Vector
-from common.config import Settings
+from common.settings import Settings
 
 BETA_1, BETA_2, TAU = 0.9, 0.99, 1e-8
 
@@ -35,8 +35,8 @@ def apply(
     settings: Settings, state: RuleState, current: Vector, mean_update: Vector
 ) -> tuple[Vector, RuleState]:
     """The next shared vector and the rule's next state."""
-    if settings.rule == "fedavg":
-        return current + np.float32(settings.server_rate) * mean_update, state
+    if settings.training.rule == "fedavg":
+        return current + np.float32(settings.training.server_rate) * mean_update, state
     return _fedadam(settings, state, current, mean_update)
 
 
@@ -48,6 +48,6 @@ def _fedadam(
     second = BETA_2 * state.second + (1 - BETA_2) * mean_update**2
     unbiased_first = first / (1 - BETA_1**steps)
     unbiased_second = second / (1 - BETA_2**steps)
-    step = settings.server_rate * unbiased_first / (np.sqrt(unbiased_second) + TAU)
+    step = settings.training.server_rate * unbiased_first / (np.sqrt(unbiased_second) + TAU)
     following = (current + step).astype(np.float32)
     return following, RuleState(steps, first.astype(np.float32), second.astype(np.float32))

@@ -13,10 +13,10 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from common.backbone import adapter_plans
-from common.config import Settings, from_mapping
 from common.errors import disk_is_full
 from common.outcomes import HELD
 from common.places import authority, kept_log, run_folder, run_name
+from common.settings import Settings, from_mapping
 from server.cohort import REGISTRATION_DEADLINE_S, Messenger, wait_for_nodes
 from server.hold import on_hold
 from server.plan import last_asked, making_rounds, one_round, read_plan, rounds_done
@@ -51,7 +51,9 @@ def main(grid: Grid, context: Context) -> None:
             online=lambda: sorted(grid.get_node_ids()),
             log=lambda: kept_log(folder),
             last=lambda: _without_pause(settings, folder),
-            messenger=Messenger(grid, settings.deadline_s, again=read_plan(folder) is not None),
+            messenger=Messenger(
+                grid, settings.rounds.deadline_s, again=read_plan(folder) is not None
+            ),
         )
         _rounds(federation, grid, folder)
 
@@ -62,13 +64,13 @@ def _rounds(federation: Federation, grid: Grid, folder: Path) -> None:
     A hold is for an operator to end. A simulation has none: it goes on from where it went back to.
     """
     settings, prepared = federation.settings, None
-    while (number := rounds_done(folder) + 1) <= last_asked(folder, settings.rounds):
+    while (number := rounds_done(folder) + 1) <= last_asked(folder, settings.rounds.count):
         if read_plan(folder) and on_hold(folder):
             return
         begin, asked = time.monotonic(), read_plan(folder)
         if prepared is None:
             patience = None if asked else REGISTRATION_DEADLINE_S
-            wait_for_nodes(grid, settings.users, patience)
+            wait_for_nodes(grid, settings.rounds.users, patience)
         try:
             federation.registry.reserve(number)
             with one_round(folder):
@@ -81,8 +83,13 @@ def _rounds(federation: Federation, grid: Grid, folder: Path) -> None:
             continue
         log.info(
             "round %d of %d: %s, %d of %d devices, %.1f s",
-            number, settings.rounds, entry.status, entry.survivors, entry.cohort, entry.seconds,
-        )  # fmt: skip
+            number,
+            settings.rounds.count,
+            entry.status,
+            entry.survivors,
+            entry.cohort,
+            entry.seconds,
+        )
         if asked and entry.status == HELD:
             prepared = None
         if asked and prepared is None:
@@ -93,7 +100,7 @@ def _pause(federation: Federation, folder: Path, until: float) -> None:
     """Between a round and one that was not set up along with it: devices get what came of it."""
 
     def more() -> bool:
-        last = last_asked(folder, federation.settings.rounds)
+        last = last_asked(folder, federation.settings.rounds.count)
         return rounds_done(folder) < last and not on_hold(folder)
 
     def wanted() -> bool:
@@ -122,4 +129,4 @@ def _without_pause(settings: Settings, folder: Path) -> int:
     asked = read_plan(folder)
     if asked and asked.every_s:
         return rounds_done(folder) + 1
-    return last_asked(folder, settings.rounds)
+    return last_asked(folder, settings.rounds.count)

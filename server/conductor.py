@@ -14,9 +14,9 @@ from pathlib import Path
 
 import psutil
 
-from common.config import Settings
 from common.errors import PrivityError
 from common.places import FEDERATION
+from common.settings import Settings
 from server.flower import Control
 from server.hold import on_hold
 from server.plan import last_asked, left_unspent, maker_of_rounds, read_plan, rounds_done
@@ -66,7 +66,7 @@ class Conductor:
         """
         asked, done = read_plan(self.folder), rounds_done(self.folder)
         settings, outcomes = self.settings(), done + left_unspent(self.folder)
-        enough = done >= last_asked(self.folder, settings.rounds)
+        enough = done >= last_asked(self.folder, settings.rounds.count)
         if not asked or enough or on_hold(self.folder):
             self._all_is_well()
             self._forget_if_over()

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from common import evaluation
-from common.config import Settings
 from common.errors import PrivityError
 from common.files import write
 from common.outcomes import DONE, HELD
 from common.secagg import RoundTerms
+from common.settings import Settings
 from common.tasks import task_of
 
 FOLDER = "evaluations"
@@ -81,9 +81,9 @@ def people_std(settings: Settings, cohort: int, survivors: int) -> float:
     A gain is between -R and R, so its variance among people is R² at most (Popoviciu); of N people
     n were drawn without replacement, which leaves R² / n · (1 - n / N). 0 when all were there.
     """
-    everybody = cohort / settings.cohort_rate
+    everybody = cohort / settings.rounds.cohort_rate
     missing = max(0.0, 1 - survivors / everybody)
-    return settings.evaluation_range * sqrt(missing / survivors)
+    return settings.evaluation.range * sqrt(missing / survivors)
 
 
 def judged(
@@ -113,7 +113,7 @@ def judged(
         people_std=people_std(settings, terms.cohort, survivors),
         devices=survivors,
         parent=parent,
-        unit=task_of(settings).unit,
+        unit=task_of(settings.task).unit,
     )
     before = latest(known).get(parent) if parent != BASE else None
     other = parent if before else BASE

@@ -27,9 +27,9 @@ from flwr.supercore.interceptors.http.runtime_version import RuntimeVersionHttpI
 
 from common import quiet
 from common.bundle import bundle, bundle_hash
-from common.config import Settings
 from common.errors import PrivityError
 from common.processes import environment, script
+from common.settings import Settings
 from server.nodes import DirectControl, Nodes
 from server.place import Place
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from shlex import quote
@@ -24,7 +24,6 @@ from shlex import quote
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from common import files, fingerprints
-from common.config import Settings
 from common.enrolment import Authorities
 from common.errors import InputError
 from common.places import (
@@ -35,6 +34,7 @@ from common.places import (
     run_seed,
     trusted,
 )
+from common.settings import Settings
 from server import certificates
 from server.certificates import Keyed
 from server.enrolment import Enrolment
@@ -121,7 +121,7 @@ class Place:
         Raises:
             InputError: Naming what is wrong with privity.toml.
         """
-        return replace(self.settings().run, seed=run_seed(self.federation))
+        return self.settings().run.but(seed=run_seed(self.federation))
 
     def authority(self) -> Ed25519PrivateKey:
         """The enrolment authority's key.

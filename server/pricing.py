@@ -10,9 +10,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from common.config import Settings
 from common.errors import InputError, PrivityError
 from common.files import write
+from common.settings import Settings
 
 FILE = "priced.json"
 NAMES = (
@@ -51,4 +51,5 @@ def require_price(folder: Path, settings: Settings) -> None:
 
 
 def _of(settings: Settings) -> dict[str, Any]:
-    return {name: getattr(settings, name) for name in NAMES}
+    values = settings.to_dict() | {"cohort_rate": settings.rounds.cohort_rate}
+    return {name: values[name] for name in NAMES}

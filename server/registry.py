@@ -22,10 +22,10 @@ import numpy as np
 
 from common.adapter.plan import AdapterPlan
 from common.adapter.state import Shared
-from common.config import Settings
 from common.errors import InputError, PrivityError
 from common.files import release, reserve, write, write_reserved
 from common.outcomes import ABANDONED, DONE
+from common.settings import Settings
 from server.aggregation import RuleState
 from server.evaluations import Evaluation, note, read
 from server.pricing import note_price

@@ -119,7 +119,7 @@ def _found(federation: Federation, setup: Setup, total: SecureSum) -> Evaluation
     if total.gain is None or version == START:
         return None
     attempts = len(registry.user_rhos())
-    if settings.cohort_rate >= 1 and attempts > planned_evaluations(settings):
+    if settings.rounds.cohort_rate >= 1 and attempts > planned_evaluations(settings):
         log.info("round %d: the evaluations of this run are spent", setup.terms.round)
         return None
     known = registry.evaluations()

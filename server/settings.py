@@ -1,15 +1,13 @@
 """privity.toml: every setting an operator has, from one table each.
 
 The file that `init` writes and the check of what a person made of it come from the same fields,
-help texts and bounds: the run's from `common.config.Settings`, the gateway's from `Limits`.
+help texts and bounds: the run's from `common.settings.Settings`, the gateway's from `Limits`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import ipaddress
-import math
-import operator
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -17,16 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.config import Settings, from_mapping
 from common.enrolment import MAX_NAME
 from common.errors import InputError
+from common.settings import TABLE, Settings, from_mapping
+from common.settings.field import require_within
 from server.certificates import require_name
 from server.gateway.limits import Limits
 
-# Settings that only a simulation has, or that each device chooses for itself.
-NOT_THE_OPERATORS = (
-    "scenario", "data", "device", "engine", "seed", "dropout", "out", "personal_",
-)  # fmt: skip
 TYPE_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 MAX_FILE_BYTES = 256 * 1024
 
@@ -123,8 +118,9 @@ def text(federation: FederationSettings, gateway: GatewaySettings) -> str:
     lines = ["# The settings of this federation. Changes count from the next start of `up`."]
     for section, values in parts.items():
         lines += ["", f"# {HEADS[section]}", f"[{section}]"]
-        for field in _fields(type(values)):
-            lines += _entry(field, getattr(values, field.name))
+        known = values.to_dict() if isinstance(values, Settings) else dataclasses.asdict(values)
+        for name, field in _fields(type(values)).items():
+            lines += _entry(name, field, known[name])
     return "\n".join(lines) + "\n"
 
 
@@ -160,19 +156,19 @@ def load(path: Path) -> OperatorSettings:
     )
 
 
-def _fields(kind: type) -> Iterable[dataclasses.Field[Any]]:
-    own = dataclasses.fields(kind)
-    return [
-        one for one in own if kind is not Settings or not one.name.startswith(NOT_THE_OPERATORS)
-    ]
+def _fields(kind: type) -> dict[str, dataclasses.Field[Any]]:
+    if kind is Settings:
+        fields = {name: place.field for name, place in TABLE.items()}
+        return {name: one for name, one in fields.items() if one.metadata["operators"]}
+    return {field.name: field for field in dataclasses.fields(kind)}
 
 
-def _entry(field: dataclasses.Field[Any], value: Any) -> list[str]:
+def _entry(name: str, field: dataclasses.Field[Any], value: Any) -> list[str]:
     rules = field.metadata
     words = [re.sub("--[a-z-]+", _as_key, str(rules["help"]))]
     if rules["choices"]:
         words.append(" | ".join(_toml(choice) for choice in rules["choices"]))
-    return [f"# {': '.join(words)}", f"{field.name} = {_toml(value)}"]
+    return [f"# {': '.join(words)}", f"{name} = {_toml(value)}"]
 
 
 def _as_key(option: re.Match[str]) -> str:
@@ -193,7 +189,7 @@ def _toml(value: Any) -> str:
 
 
 def _checked(section: str, kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    fields = {field.name: field for field in _fields(kind)}
+    fields = _fields(kind)
     checked = {}
     for name, value in values.items():
         if name not in fields:
@@ -210,7 +206,7 @@ def _nearest(name: str, fields: Iterable[str]) -> str:
 
 
 def _value(name: str, field: dataclasses.Field[Any], value: Any) -> Any:
-    default = field.default
+    default: Any = field.default
     if isinstance(default, tuple):
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise InputError(f'{name} must be a list of texts, like ["one", "two"].')
@@ -220,22 +216,5 @@ def _value(name: str, field: dataclasses.Field[Any], value: Any) -> Any:
     if type(value) is not type(default):
         words = TYPE_WORDS[type(default)]
         raise InputError(f"{name} must be {words}, not {str(value)[:100]!r}.")
-    _require_within(name, field.metadata, value)
+    require_within(name, field.metadata, value)
     return value
-
-
-def _require_within(name: str, rules: Mapping[str, Any], value: Any) -> None:
-    if rules["choices"] and value not in rules["choices"]:
-        known = ", ".join(str(choice) for choice in rules["choices"])
-        raise InputError(f"{name} cannot be {str(value)[:100]!r}.", f"Choose one of: {known}.")
-    if isinstance(value, str | bool):
-        return
-    if not math.isfinite(value):
-        raise InputError(f"{name} must be a finite number.")
-    for key, holds, words in (
-        ("above", operator.gt, "greater than"),
-        ("low", operator.ge, "at least"),
-        ("high", operator.le, "at most"),
-    ):
-        if rules[key] is not None and not holds(value, rules[key]):
-            raise InputError(f"{name} must be {words} {rules[key]:g}, not {value:g}.")

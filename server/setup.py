@@ -13,10 +13,10 @@ from dataclasses import dataclass, field, replace
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from common.config import Settings
 from common.enrolment_log import DAY_S, EnrolmentLog
 from common.errors import InputError, ProtocolError, RoundAbandonedError
 from common.secagg import Aggregator, RoundTerms
+from common.settings import Settings
 from common.terms import round_terms
 from server.cohort import Ask, Cohort, Content, Messenger, poisson_sample, simulated_losses
 from server.registry import Registry
@@ -105,8 +105,12 @@ def draw(federation: Federation, number: int) -> Cohort:
     """A new attempt at round `number`, with a Poisson sample of the nodes."""
     settings, nodes = federation.settings, enrolled(federation.log(), federation.online())
     attempt = federation.registry.open_attempt(number)
-    members = poisson_sample(nodes, settings.cohort_rate, settings.seed, number, attempt)
-    lost = simulated_losses(settings.dropout, settings.seed, number, attempt, nodes)
+    members = poisson_sample(
+        nodes, settings.rounds.cohort_rate, settings.rounds.seed, number, attempt
+    )
+    lost = simulated_losses(
+        settings.simulation.dropout, settings.rounds.seed, number, attempt, nodes
+    )
     return Cohort(number, attempt, members, lost)
 
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import isfinite
 
-from common.config import Settings
 from common.errors import BudgetExceededError
 from common.privacy.accountant import Release, epsilon, epsilon_of_two
 from common.privacy.gaussian import gaussian_epsilon, gaussian_mu
 from common.privacy.user_level import user_epsilon
 from common.releases import evaluations, planned_sigma, updates
+from common.settings import Settings
 from common.tasks import task_of
 from server.provenance import Guarantee, Spending
 
@@ -28,23 +28,29 @@ def spent_after(settings: Settings, rhos: Sequence[float]) -> Spending:
     so the lesser of both is the bound, also where cohorts are sampled.
     """
     record = user = None
-    if settings.dp:
+    if settings.record.dp:
         record = _record_level(settings, len(rhos))
-    if settings.user_epsilon:
-        spent = user_epsilon(rhos, settings.user_delta)
-        budget = settings.user_epsilon
-        user = Guarantee(min(spent, budget), settings.user_delta, budget)
+    if settings.user.epsilon:
+        spent = user_epsilon(rhos, settings.user.delta)
+        budget = settings.user.epsilon
+        user = Guarantee(min(spent, budget), settings.user.delta, budget)
     return Spending(record, user)
 
 
 def _record_level(settings: Settings, attempts: int) -> Guarantee:
     released = _released(settings, attempts)
-    budget, delta, accountant = settings.epsilon, settings.delta, settings.accountant
+    budget, delta, accountant = (
+        settings.record.epsilon,
+        settings.record.delta,
+        settings.record.accountant,
+    )
     spent = min(epsilon(released, delta, accountant), budget)
-    if not task_of(settings).overlapping:
+    if not task_of(settings.task).overlapping:
         return Guarantee(spent, delta, budget)
     message = epsilon_of_two(released, delta, accountant)
-    if settings.sample_rate == 1:  # then what a device releases within its budget is one Gaussian
+    if (
+        settings.record.sample_rate == 1
+    ):  # then what a device releases within its budget is one Gaussian
         message = min(message, gaussian_epsilon(2 * gaussian_mu(budget, delta), delta))
     return Guarantee(spent, delta, budget, message if isfinite(message) else None)
 

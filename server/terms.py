@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from math import sqrt
 from typing import TypeVar
 
-from common.config import MIN_COHORT, Settings
 from common.errors import BudgetExceededError, InputError, ProtocolError, RoundAbandonedError
 from common.evaluation import release
 from common.planning import planned_rounds
 from common.privacy.noise import SIGMA_RANGE
 from common.privacy.user_level import calibrate_user
 from common.releases import planned_sigma
+from common.settings import MIN_COHORT, Settings
 from common.terms import graph_for, round_terms
 
 Found = TypeVar("Found")
@@ -27,12 +27,14 @@ def plan_noise(settings: Settings, spent: Sequence[float], number: int) -> float
     Raises:
         RoundAbandonedError: When nothing is left of the budget.
     """
-    if not settings.user_epsilon:
+    if not settings.user.epsilon:
         return 0.0
-    if settings.cohort_rate < 1:  # who was in which round differs; each device stops for itself
+    if (
+        settings.rounds.cohort_rate < 1
+    ):  # who was in which round differs; each device stops for itself
         spent, number = (), 1
     releases = planned_rounds(settings, number)
-    target, delta = settings.user_epsilon, settings.user_delta
+    target, delta = settings.user.epsilon, settings.user.delta
     try:
         rho = calibrate_user(spent, releases, target, delta)
     except BudgetExceededError as error:
@@ -46,16 +48,16 @@ def check_reachable(settings: Settings, dimension: int) -> None:
     Raises:
         InputError: Naming the setting at fault.
     """
-    expected = settings.cohort or settings.users
+    expected = settings.rounds.cohort or settings.rounds.users
     if expected < MIN_COHORT:
         problem = f"A cohort of {expected} is too small for a secure sum."
         raise InputError(problem, f"Take at least {MIN_COHORT} (users and cohort of the run).")
     least = _possible(lambda: graph_for(settings, expected)).least
-    survivors = expected * (1 - settings.dropout)
+    survivors = expected * (1 - settings.simulation.dropout)
     if survivors < least:
         problem = (
             f"No round can finish: of {expected} clients {survivors:.3g} are left with --dropout "
-            f"{settings.dropout:g}, and {least} are needed."
+            f"{settings.simulation.dropout:g}, and {least} are needed."
         )
         raise InputError(problem, "Lower --dropout, raise --tolerated-losses, or take more users.")
     try:
@@ -87,22 +89,22 @@ def _possible(plan: Callable[[], Found]) -> Found:
 
 def _check_record_level(settings: Settings) -> None:
     """A device's whole plan must fit its ε; otherwise every device would decline every round."""
-    if not settings.dp:
+    if not settings.record.dp:
         return
     try:
         planned_sigma(settings)
     except BudgetExceededError:
-        problem = f"No amount of noise that is tried keeps --epsilon {settings.epsilon:g}."
+        problem = f"No amount of noise that is tried keeps --epsilon {settings.record.epsilon:g}."
         raise InputError(problem, "Raise it, or plan fewer rounds.") from None
 
 
 def _check_evaluation(settings: Settings) -> None:
-    if not settings.evaluation_epsilon:
+    if not settings.evaluation.epsilon:
         return
     try:
         release(settings)
     except BudgetExceededError:
         problem = (
-            f"No noise that is tried keeps --evaluation-epsilon {settings.evaluation_epsilon:g}."
+            f"No noise that is tried keeps --evaluation-epsilon {settings.evaluation.epsilon:g}."
         )
         raise InputError(problem, "Raise it, or set it to 0 for no evaluation.") from None

@@ -10,19 +10,20 @@ from collections.abc import Sequence
 from typing import Any
 
 from common.command_line import Parser, run_command
-from common.config import (
+from common.errors import InputError
+from common.say import say, say_aside
+from common.settings import (
     GROUPS,
     LABELS,
     LABELS_WITHOUT_DP,
+    TABLE,
     USER_LEVEL,
     WITHOUT_DP,
     Settings,
     defaults,
     from_mapping,
-    group_of,
 )
-from common.errors import InputError
-from common.say import say, say_aside
+from common.settings.field import option
 from common.tasks import TASKS
 from common.visible import visible
 
@@ -138,7 +139,7 @@ def _audit_command(commands: Any) -> None:
         help="one system broken on purpose, `all` of them, or `none` (default: %(default)s)",
     )  # fmt: skip
     audit.add_argument(
-        "--task", default=Settings().task, metavar="NAME",
+        "--task", default=Settings().task.name, metavar="NAME",
         help="what the audited devices learn (default: %(default)s)",
     )  # fmt: skip
     audit.add_argument("--seed", type=int, default=0, metavar="INT", help="default: %(default)s")
@@ -148,23 +149,22 @@ def _audit_command(commands: Any) -> None:
 
 
 def _add_settings(parser: argparse.ArgumentParser, without: tuple[str, ...] = ()) -> None:
-    groups = {about: parser.add_argument_group(about) for about in GROUPS.values()}
-    for field in dataclasses.fields(Settings):
-        if field.name not in ("dp", "out", *without):
-            _add_setting(groups[group_of(field.name)], field)
+    groups = {name: parser.add_argument_group(kind.ABOUT) for name, kind in GROUPS.items()}
+    for name, place in TABLE.items():
+        if name not in ("dp", "out", *without):
+            _add_setting(groups[place.group], name, place.field)
     if "dp" not in without:
         help_ = "switch record-level privacy off"
-        groups[group_of("dp")].add_argument("--no-dp", action="store_true", help=help_)
+        groups[TABLE["dp"].group].add_argument("--no-dp", action="store_true", help=help_)
 
 
-def _add_setting(parser: Any, field: dataclasses.Field[Any]) -> None:
+def _add_setting(parser: Any, name: str, field: dataclasses.Field[Any]) -> None:
     if isinstance(field.default, bool):
-        name = "--" + field.name.replace("_", "-")
-        parser.add_argument(name, action="store_const", const=True, help=_described(field))
+        parser.add_argument(option(name), action="store_const", const=True, help=_described(field))
         return
     shown = f" (default: {field.default})" if field.default != "" else ""
     parser.add_argument(
-        "--" + field.name.replace("_", "-"),
+        option(name),
         type=type(field.default),
         default=None,
         metavar=type(field.default).__name__.upper(),
@@ -179,17 +179,14 @@ def _described(field: dataclasses.Field[Any]) -> str:
 
 
 def _spelled(values: dict[str, Any]) -> str:
-    words = {f"--{name.replace('_', '-')}": value for name, value in values.items()}
     return ", ".join(
-        f"{option} {value}" if value != "" else f"{option}=" for option, value in words.items()
+        f"{option(name)} {value}" if value != "" else f"{option(name)}="
+        for name, value in values.items()
     )
 
 
 def _given(options: argparse.Namespace) -> dict[str, Any]:
-    names = [
-        field.name for field in dataclasses.fields(Settings) if field.name not in ("dp", "out")
-    ]
-    found = {name: getattr(options, name, None) for name in names}
+    found = {name: getattr(options, name, None) for name in TABLE if name not in ("dp", "out")}
     return {name: value for name, value in found.items() if value is not None}
 
 
@@ -200,7 +197,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         raise InputError(problem, "Give one or the other.")
     _one_source(given)
     _none_in_vain(given, dp=not options.no_dp)
-    dp, task = not options.no_dp, given.get("task", Settings().task)
+    dp, task = not options.no_dp, given.get("task", Settings().task.name)
     if task in TASKS:  # else it is refused with those that there are
         basis = defaults(task=task, dp=dp, user_epsilon=given.get("user_epsilon", 0.0))
         given = basis | given
@@ -217,9 +214,12 @@ def _none_in_vain(given: dict[str, Any], *, dp: bool) -> None:
     needs["evaluation_range"] = "evaluation_epsilon"
     for name, other in needs.items():
         if name in given and not given.get(other):
-            shown, wanted = (f"--{one.replace('_', '-')}" for one in (name, other))
-            raise InputError(f"{shown} changes nothing without {wanted}.", f"Add {wanted}.")
-    if "head_rank" in given and TASKS.get(given.get("task", ""), TASKS[Settings().task]).speaks:
+            problem = f"{option(name)} changes nothing without {option(other)}."
+            raise InputError(problem, f"Add {option(other)}.")
+    if (
+        "head_rank" in given
+        and TASKS.get(given.get("task", ""), TASKS[Settings().task.name]).speaks
+    ):
         problem = "--head-rank changes nothing for a task that is answered in words."
         raise InputError(problem, "Leave it out, or give another --task.")
     if not dp and "max_grad_norm" in given:
@@ -250,7 +250,7 @@ def _run(options: argparse.Namespace) -> int:
     else:
         settings = runs.resolve(_settings(options))  # first: who is refused leaves no folder
         out = Path(options.out or runs.fresh_folder()).absolute()
-        settings = dataclasses.replace(settings, out=str(out))
+        settings = settings.but(out=str(out))
     return _execute(settings, options)
 
 
@@ -262,9 +262,10 @@ def _resumed(options: argparse.Namespace, stored: Settings) -> Settings:
     """
     given = _given(options) | ({"dp": False} if options.no_dp else {})
     _one_source(given)
+    values = stored.to_dict()
     for name, value in given.items():
-        if getattr(stored, name) != value and (name, value) != ("users", 0):
-            problem = f"The run in {options.out} has {name} {getattr(stored, name)}, not {value}."
+        if values[name] != value and (name, value) != ("users", 0):
+            problem = f"The run in {options.out} has {name} {values[name]}, not {value}."
             raise InputError(problem, "Resume it with the settings it was started with.")
     return stored
 
@@ -281,7 +282,7 @@ def _execute(settings: Settings, options: argparse.Namespace) -> int:
     display.unread(unread_kinds(settings))
     display.unlearnt(own_labels(settings))
     report = runs.run(settings, display)
-    display.closing(report, settings.out)
+    display.closing(report, settings.simulation.out)
     return _said_if_nothing_came_of_it(report["rounds_log"])
 
 

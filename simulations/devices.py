@@ -17,12 +17,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from client.device import Device, Identity
 from client.store import Store
-from common.config import Settings
 from common.errors import InputError
 from common.places import authority_key
 from common.randomness import Random
 from common.records import Record
 from common.secagg import certify
+from common.settings import Settings
 from common.tasks import labels, task_of
 from common.tasks.sets import KEY_BYTES, chosen, divide
 from common.tasks.task import Example
@@ -71,21 +71,27 @@ def people(settings: Settings) -> dict[str, list[Record]]:
     Raises:
         InputError: For an unknown scenario, or data that is not there.
     """
-    if settings.data:
-        return folder.people(settings.data, settings.users, settings.seed)
-    if settings.scenario not in SCENARIOS:
-        problem = f"There is no scenario {settings.scenario!r}."
+    if settings.simulation.data:
+        return folder.people(settings.simulation.data, settings.rounds.users, settings.rounds.seed)
+    if settings.simulation.scenario not in SCENARIOS:
+        problem = f"There is no scenario {settings.simulation.scenario!r}."
         raise InputError(problem, f"`privity-sim scenarios` lists them: {', '.join(SCENARIOS)}.")
-    scenario, task = SCENARIOS[settings.scenario], task_of(settings)
+    scenario, task = SCENARIOS[settings.simulation.scenario], task_of(settings.task)
     if scenario.KINDS.isdisjoint(task.kinds):
-        problem = f"The scenario {settings.scenario!r} has nothing for --task {task.name}."
+        problem = (
+            f"The scenario {settings.simulation.scenario!r} has nothing for --task {task.name}."
+        )
         hint = f"Give --data a folder of people with {' or '.join(sorted(task.kinds))} records."
         raise InputError(problem, hint)
 
     def fits(number: int, records: list[Record]) -> bool:
-        return all(chosen(task.examples(records), _key_of(settings, number), settings.examples))
+        return all(
+            chosen(task.examples(records), _key_of(settings, number), settings.rounds.examples)
+        )
 
-    return scenario.people(settings.users, settings.examples, settings.seed, fits)
+    return scenario.people(
+        settings.rounds.users, settings.rounds.examples, settings.rounds.seed, fits
+    )
 
 
 def common_labels(settings: Settings) -> str:
@@ -94,7 +100,7 @@ def common_labels(settings: Settings) -> str:
     Raises:
         InputError: There is no such label, though the task needs one.
     """
-    task, everyone = task_of(settings), people(settings).values()
+    task, everyone = task_of(settings.task), people(settings).values()
     used = Counter(label for records in everyone for label in task.labels_of(records))
     common = labels.joined(sorted(label for label, count in used.items() if count > 1))
     if used and not common:
@@ -105,7 +111,7 @@ def common_labels(settings: Settings) -> str:
 
 def own_labels(settings: Settings) -> int:
     """How many labels there are that the task of these settings does not learn."""
-    task, everyone = task_of(settings), people(settings).values()
+    task, everyone = task_of(settings.task), people(settings).values()
     used = {label for records in everyone for label in task.labels_of(records)}
     return len(used - set(task.labels))
 
@@ -113,7 +119,7 @@ def own_labels(settings: Settings) -> int:
 def unread_kinds(settings: Settings) -> Counter[str]:
     """How many records of kinds that the task does not read there are, by kind."""
     records = (record for person in people(settings).values() for record in person)
-    read = task_of(settings).kinds
+    read = task_of(settings.task).kinds
     return Counter(record.kind for record in records if record.kind not in read)
 
 
@@ -124,7 +130,7 @@ def everything(settings: Settings, user: str) -> tuple[list[Example], list[Examp
 
 
 def _of(settings: Settings, user: str) -> Sequence[Example]:
-    return task_of(settings).examples(people(settings)[user])
+    return task_of(settings.task).examples(people(settings)[user])
 
 
 @lru_cache(maxsize=4096)
@@ -134,8 +140,10 @@ def examples(settings: Settings, user: str) -> tuple[list[Example], list[Example
     Raises:
         InputError: When there are none of one or the other.
     """
-    task = task_of(settings)
-    train, heldout = chosen(_of(settings, user), _sets_key(settings, user), settings.examples)
+    task = task_of(settings.task)
+    train, heldout = chosen(
+        _of(settings, user), _sets_key(settings, user), settings.rounds.examples
+    )
     if not train or not heldout:
         problem = (
             f"User {user} has {len(train)} training and {len(heldout)} held-out {task.several}."
@@ -154,7 +162,7 @@ def _sets_key(settings: Settings, user: str) -> bytes:
 
 
 def _key_of(settings: Settings, number: int) -> bytes:
-    return SeededRandomness(settings.seed, number).stream("sets")(KEY_BYTES)
+    return SeededRandomness(settings.rounds.seed, number).stream("sets")(KEY_BYTES)
 
 
 def data_digest(settings: Settings) -> str:
@@ -171,7 +179,7 @@ def open_device(settings: Settings, run: Path, number: int, member: int) -> Devi
     """The device of client `number`, with `member` as its id in this run."""
     user = list(people(settings))[number]
     train, heldout = everything(settings, user)
-    randomness = SeededRandomness(settings.seed, number)
+    randomness = SeededRandomness(settings.rounds.seed, number)
     key = Ed25519PrivateKey.from_private_bytes(randomness.stream("identity")(32))
     trusted = authority_key(run)
     certificate = certify(trusted, member, key.public_key())

@@ -19,10 +19,10 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from common.config import Settings
 from common.evaluation import device_std
 from common.models import warn_if_slow
 from common.outcomes import ABANDONED, DONE, HELD
+from common.settings import Settings
 from common.tasks import metric_named, task_of
 from common.terminal import Cell, console, show_table
 from common.terms import graph_for
@@ -59,19 +59,24 @@ class Display:
     def opening(self, settings: Settings) -> None:
         """What is about to happen, loudly when privacy is off, and whether it could be faster."""
         who, model, out = map(
-            visible, (settings.data or settings.scenario, settings.model, settings.out)
+            visible,
+            (
+                settings.simulation.data or settings.simulation.scenario,
+                settings.model.name,
+                settings.simulation.out,
+            ),
         )
         self.errors.print(
             Text.assemble(
                 ("Privity", "bold"),
-                f" · {settings.users} people ({who}) · {model} · {settings.rounds} rounds · "
-                f"seed {settings.seed} · results in {out}",
+                f" · {settings.rounds.users} people ({who}) · {model} · "
+                f"{settings.rounds.count} rounds · seed {settings.rounds.seed} · results in {out}",
             )
         )
         for line in _intentions(settings):
             self.errors.print(line)
         if not self.quiet:
-            warn_if_slow(settings.dtype, settings.device)
+            warn_if_slow(settings.model.dtype, settings.model.device)
 
     def unread(self, kinds: Counter[str]) -> None:
         """Records that the task passes over, by kind."""
@@ -112,7 +117,7 @@ class Display:
         self, entry: RoundEntry, settings: Settings, loss: float | None, spent: str
     ) -> None:
         """One line for a finished round."""
-        unit, rounds = task_of(settings).unit, settings.rounds
+        unit, rounds = task_of(settings.task).unit, settings.rounds.count
         trained = "" if loss is None else f"training loss {loss:.3f} {unit} · "
         if entry.status == ABANDONED:
             why = getattr(entry, "why", "") or "too few stayed"
@@ -249,10 +254,10 @@ def _loud(words: str) -> Text:
 
 def _intentions(settings: Settings) -> Iterator[Cell]:
     """Both guarantees that a run aims at, and the graph of its secure sum."""
-    if settings.dp:
+    if settings.record.dp:
         yield (
-            f"Record level: ε = {settings.epsilon:g}, δ = {settings.delta:g} for each example on "
-            "its device, over the whole run."
+            f"Record level: ε = {settings.record.epsilon:g}, δ = {settings.record.delta:g} for "
+            "each example on its device, over the whole run."
         )
     else:
         yield (
@@ -260,12 +265,12 @@ def _intentions(settings: Settings) -> Iterator[Cell]:
             + " (--no-dp): a device's own update hides no single example. Updates are still "
             "summed securely."
         )
-    if settings.user_epsilon:
+    if settings.user.epsilon:
         yield (
-            f"User level: ε = {settings.user_epsilon:g}, δ = {settings.user_delta:g} for all that "
+            f"User level: ε = {settings.user.epsilon:g}, δ = {settings.user.delta:g} for all that "
             "one person contributes, over the whole run."
         )
-    elif settings.dp:
+    elif settings.record.dp:
         yield "User level: off (--user-epsilon switches it on)."
     else:
         yield (
@@ -273,10 +278,10 @@ def _intentions(settings: Settings) -> Iterator[Cell]:
             + " too: the shared adapter may remember what people wrote. --user-epsilon switches "
             "it on."
         )
-    if settings.evaluation_epsilon:
-        task = task_of(settings)
+    if settings.evaluation.epsilon:
+        task = task_of(settings.task)
         yield (
-            f"Evaluation: ε = {settings.evaluation_epsilon:g} of one held-out {task.one} for all of"
+            f"Evaluation: ε = {settings.evaluation.epsilon:g} of one held-out {task.one} for all of"
             f" them, noise ± {device_std(settings):.2f} {task.unit} on each device."
         )
-    yield secure_sum(graph_for(settings, settings.cohort or settings.users))
+    yield secure_sum(graph_for(settings, settings.rounds.cohort or settings.rounds.users))

@@ -19,10 +19,10 @@ from common import files, strict_json
 from common.adapter.peft_io import save_vector
 from common.adapter.state import Shared, whole
 from common.backbone import Backbone, backbone_for
-from common.config import Settings
 from common.errors import InputError
 from common.privacy.accountant import Release, epsilon, epsilon_of_two
 from common.privacy.user_level import user_epsilon
+from common.settings import Settings
 from common.tasks import task_of
 from common.tasks.tables import Counts
 from common.tasks.task import Example, Score, mean_loss
@@ -76,7 +76,7 @@ def score_base(settings: Settings, run: Path, done: Callable[[], None]) -> None:
             metrics = score.metrics()
             if not _usable(metrics):
                 raise InputError(
-                    f"The loss of the base model {settings.model!r} on the held-out "
+                    f"The loss of the base model {settings.model.name!r} on the held-out "
                     f"{backbone.task.several} of {user} is {mean_loss(score):g}.",
                     "Its weights are damaged or do not suit this --dtype; nothing was trained.",
                 )
@@ -102,7 +102,7 @@ def _checked(score: Score, settings: Settings, arm: str, user: str) -> dict[str,
     if not _usable(metrics):
         raise InputError(
             f"Training diverged: the loss of {arm!r} on the held-out "
-            f"{task_of(settings).several} of {user} is {mean_loss(score):g}.",
+            f"{task_of(settings.task).several} of {user} is {mean_loss(score):g}.",
             "Lower --learning-rate or --server-rate, or --personal-rate for the personal adapter.",
         )
     return metrics
@@ -136,7 +136,7 @@ def _person(settings: Settings, run: Path, shared: Shared, number: int, user: st
         scores, tokens = _arms(
             settings, run / "devices" / f"{number:05d}", backbone, device, shared, both
         )
-        if settings.pooled:
+        if settings.simulation.pooled:
             scores["pooled"] = _pooled(settings, run, backbone, both)
         arms = {arm: _checked(score, settings, arm, user) for arm, score in scores.items()}
         releases = device.store.ledger.releases()
@@ -148,13 +148,13 @@ def _person(settings: Settings, run: Path, shared: Shared, number: int, user: st
             "heldout": len(both[1]),
             "base": base["metrics"],
             **arms,
-            "epsilon": epsilon(releases, settings.delta, settings.accountant)
-            if settings.dp
+            "epsilon": epsilon(releases, settings.record.delta, settings.record.accountant)
+            if settings.record.dp
             else None,
             "epsilon_message": _of_message(releases, settings),
-            "noise_multiplier": min(noises) if settings.dp and noises else None,
-            "user_epsilon": user_epsilon(rhos, settings.user_delta)
-            if settings.user_epsilon
+            "noise_multiplier": min(noises) if settings.record.dp and noises else None,
+            "user_epsilon": user_epsilon(rhos, settings.user.delta)
+            if settings.user.epsilon
             else None,
         }
         counts = {"base": base["counts"], **{arm: s.counts() for arm, s in scores.items()}}
@@ -165,9 +165,9 @@ def _person(settings: Settings, run: Path, shared: Shared, number: int, user: st
 
 def _of_message(releases: Sequence[Release], settings: Settings) -> float | None:
     """What a record costs that can be in two examples; None where it cannot, or has no bound."""
-    if not settings.dp or not task_of(settings).overlapping:
+    if not settings.record.dp or not task_of(settings.task).overlapping:
         return None
-    spent = epsilon_of_two(releases, settings.delta, settings.accountant)
+    spent = epsilon_of_two(releases, settings.record.delta, settings.record.accountant)
     return spent if math.isfinite(spent) else None
 
 
@@ -205,8 +205,7 @@ _ALONE: dict[tuple[object, ...], tuple[Score, int]] = {}
 
 def _alone(backbone: Backbone, device: Device, settings: Settings, both: Both) -> tuple[Score, int]:
     """The personal adapter without the federation; the same for all runs of one person."""
-    names = ("personal_epochs", "personal_rate", "personal_batch", "weight_decay", "dtype")
-    chosen = tuple(getattr(settings, name) for name in names)
+    chosen = settings.personal, settings.training.weight_decay, settings.model.dtype
     seed = int.from_bytes(device.randomness.stream(PERSONAL)(8), "little")
     key = (backbone.personal, *map(tuple, both), chosen, seed)
     if key not in _ALONE:

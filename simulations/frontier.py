@@ -6,15 +6,14 @@ seeds. An interrupted frontier continues where it stopped when the command is gi
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 from common import files, strict_json
-from common.config import Settings, defaults, from_mapping
 from common.errors import InputError
+from common.settings import Settings, defaults, from_mapping
 from common.tasks import metric_named, task_of
 from simulations import run as runs
 from simulations.display import Display
@@ -67,7 +66,7 @@ def frontier(
             folder = out / f"seed-{seed}" / f"epsilon-{NONE if level is None else f'{level:g}'}"
             settings = _settings(given, seed, level, folder, guarantee)
             reports[level].append(_report(settings, display))
-            found = summary(reports, task_of(settings).primary.name, guarantee)
+            found = summary(reports, task_of(settings.task).primary.name, guarantee)
             _write(out, found)
     return found
 
@@ -79,7 +78,7 @@ def _settings(
     training without it.
     """
     chosen: dict[str, Any] = dict(given, seed=seed)
-    task, user = chosen.get("task", Settings().task), guarantee == "user"
+    task, user = chosen.get("task", Settings().task.name), guarantee == "user"
     if user:
         basis = defaults(task=task, dp=False, user_epsilon=1.0)
         chosen = basis | chosen | {"dp": False, "user_epsilon": level or 0.0}
@@ -87,11 +86,11 @@ def _settings(
         basis = defaults(task=task, dp=level is not None, user_epsilon=0.0)
         chosen = basis | chosen | {"dp": level is not None}
         chosen |= {} if level is None else {"epsilon": level}
-    return dataclasses.replace(from_mapping(chosen), out=str(folder.absolute()))
+    return from_mapping(chosen).but(out=str(folder.absolute()))
 
 
 def _report(settings: Settings, display: Display) -> dict[str, Any]:
-    folder = Path(settings.out)
+    folder = Path(settings.simulation.out)
     file = folder / "report.json"
     if not file.exists():
         settings = runs.resolve(settings)
@@ -113,7 +112,7 @@ def _report(settings: Settings, display: Display) -> dict[str, Any]:
 def _check_same(settings: Settings, stored: Settings) -> None:
     differing = [k for k, v in stored.to_dict().items() if settings.to_dict()[k] != v]
     if differing:
-        problem = f"{settings.out} was started with another {', '.join(differing)}."
+        problem = f"{settings.simulation.out} was started with another {', '.join(differing)}."
         raise InputError(problem, "Give the same settings again, or another --out.")
 
 

@@ -15,7 +15,7 @@ from common import files
 from common.adapter.plan import Vector
 from common.adapter.state import Shared, whole
 from common.backbone import backbone_for
-from common.config import Settings
+from common.settings import Settings
 from server import aggregation
 from server.aggregation import RuleState
 from simulations import devices
@@ -42,10 +42,10 @@ def _trained(settings: Settings) -> Vector:
     examples = backbone.prepared(
         [one for user in people for one in devices.examples(settings, user)[0]]
     )
-    random = devices.SeededRandomness(settings.seed, POOLED).stream("batches")
+    random = devices.SeededRandomness(settings.rounds.seed, POOLED).stream("batches")
     shared, state = Shared(plan, plan.initial(plan.sent)), RuleState.fresh(plan.dimension)
     kept = None
-    for _ in range(settings.rounds):
+    for _ in range(settings.rounds.count):
         learnt = train_shared(backbone, shared, kept, examples, settings, None, random)
         vector, state = aggregation.apply(
             settings, state, shared.vector, learnt.sent - shared.vector

@@ -16,9 +16,9 @@ import numpy as np
 from client.contribution import CLIPPED, COORDINATES, TOKENS
 from client.store import Store
 from common.backbone import adapter_plans
-from common.config import MIN_COHORT, Settings
 from common.evaluation import release
 from common.outcomes import ABANDONED, DONE
+from common.settings import MIN_COHORT, Settings
 from common.tasks import tables, task_of
 from common.terms import failures, graph_for
 from server.registry import Registry, RoundEntry, evaluations
@@ -46,18 +46,18 @@ def build_report(
 ) -> dict[str, Any]:
     """The whole report as plain JSON types."""
     people = [result.entry for result in results]
-    more = settings.pooled
+    more = settings.simulation.pooled
     arms, pairs = [*ARMS, *["pooled"] * more], [*PAIRS, *[POOLED] * more]
-    primary = task_of(settings).primary
+    primary = task_of(settings.task).primary
     return {
-        "scenario": "folder" if settings.data else settings.scenario,
-        "task": settings.task,
-        "model": settings.model,
-        "engine": settings.engine,
-        "seed": settings.seed,
+        "scenario": "folder" if settings.simulation.data else settings.simulation.scenario,
+        "task": settings.task.name,
+        "model": settings.model.name,
+        "engine": settings.simulation.engine,
+        "seed": settings.rounds.seed,
         "users": len(people),
-        "rounds": settings.rounds,
-        "sharing": settings.sharing,
+        "rounds": settings.rounds.count,
+        "sharing": settings.adapter.sharing,
         "version": version("privity"),
         "settings": {k: v for k, v in settings.to_dict().items() if k not in PLACES},
         "metrics": {arm: _means([person[arm] for person in people]) for arm in arms},
@@ -109,8 +109,8 @@ def _means(rows: Sequence[dict[str, float]]) -> dict[str, float]:
 
 def _privacy(settings: Settings, run: Path, people: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {
-        "record": _record_level(settings, people) if settings.dp else None,
-        "user": _user_level(settings, run, people) if settings.user_epsilon else None,
+        "record": _record_level(settings, people) if settings.record.dp else None,
+        "user": _user_level(settings, run, people) if settings.user.epsilon else None,
     }
 
 
@@ -120,20 +120,20 @@ def _record_level(settings: Settings, people: Sequence[dict[str, Any]]) -> dict[
     return {
         "epsilon": max(person["epsilon"] for person in people),
         "epsilon_message": None if None in messages else max(messages),
-        "delta": settings.delta,
+        "delta": settings.record.delta,
         "noise_multiplier": min(noises) if noises else None,
-        "max_grad_norm": settings.max_grad_norm,
-        "accountant": settings.accountant,
+        "max_grad_norm": settings.record.max_grad_norm,
+        "accountant": settings.record.accountant,
         **_evaluation(settings),
     }
 
 
 def _evaluation(settings: Settings) -> dict[str, Any]:
     """What of ε is the evaluations' own, and how noisy each is in units of R / K."""
-    if not settings.evaluation_epsilon:
+    if not settings.evaluation.epsilon:
         return {}
     return {
-        "evaluation_epsilon": settings.evaluation_epsilon,
+        "evaluation_epsilon": settings.evaluation.epsilon,
         "evaluation_noise_multiplier": release(settings).noise_multiplier,
     }
 
@@ -142,9 +142,9 @@ def _user_level(settings: Settings, run: Path, people: Sequence[dict[str, Any]])
     rhos = Registry(run / "server", adapter_plans(settings)[0]).user_rhos()
     return {
         "epsilon": max(person["user_epsilon"] for person in people),
-        "delta": settings.user_delta,
+        "delta": settings.user.delta,
         "noise_multiplier": (2 * max(rhos)) ** -0.5 if rhos else None,
-        "clip_norm": settings.user_clip,
+        "clip_norm": settings.user.clip,
         "mechanism": "distributed discrete Gaussian",
     }
 
@@ -158,7 +158,7 @@ def _secure_aggregation(
     return {
         "enabled": True,
         **_graph(settings, cohort),
-        "modulus_bits": settings.modulus_bits,
+        "modulus_bits": settings.sum.modulus_bits,
         "dropped": sum(entry.cohort - entry.survivors for entry in done),
         "upload_bytes_per_client_round": _upload_bytes(run),
         "clipped_share": clipped / coordinates if coordinates else 0.0,

@@ -12,10 +12,10 @@ from typing import Any
 
 from common import files, strict_json
 from common.backbone import adapter_plans
-from common.config import Settings, from_mapping
 from common.errors import InputError, PrivityError
 from common.models import chosen_device
 from common.places import keep
+from common.settings import Settings, from_mapping
 from server.registry import Registry, history
 from server.terms import check_reachable
 from simulations import devices
@@ -34,9 +34,9 @@ def resolve(settings: Settings) -> Settings:
         InputError: When data, users, model, device or threshold cannot work, before anything is
             trained.
     """
-    chosen_device(settings.device)
+    chosen_device(settings.model.device)
     everyone = devices.people(settings)
-    labels = settings.labels or devices.common_labels(settings)
+    labels = settings.task.labels or devices.common_labels(settings)
     values = settings.to_dict() | {"users": len(everyone), "labels": labels}
     resolved = from_mapping(values)
     check_reachable(resolved, adapter_plans(resolved)[0].dimension)
@@ -51,7 +51,7 @@ def prepare(settings: Settings) -> None:
     Raises:
         InputError: When there is something in it.
     """
-    folder = Path(settings.out)
+    folder = Path(settings.simulation.out)
     unfinished = folder.exists() and {f.name for f in folder.iterdir()} - {PEOPLE_FILE}
     if unfinished:
         problem = f"{folder} is not empty."
@@ -82,7 +82,7 @@ def stored_settings(folder: Path) -> Settings:
 
 def run(settings: Settings, display: Display) -> dict[str, Any]:
     """Run what is left of a prepared run; returns the report, which is also written."""
-    folder = Path(settings.out)
+    folder = Path(settings.simulation.out)
     with _alone_in(folder):
         return _run(settings, folder, display)
 
@@ -108,11 +108,11 @@ def _run(settings: Settings, folder: Path, display: Display) -> dict[str, Any]:
 
     check_intact(folder)
     _check_people(settings, folder)
-    keys = devices.SeededRandomness(settings.seed, devices.AUTHORITY)
-    keep(folder, f"simulated-{settings.seed}", keys.stream("authority")(32))
+    keys = devices.SeededRandomness(settings.rounds.seed, devices.AUTHORITY)
+    keep(folder, f"simulated-{settings.rounds.seed}", keys.stream("authority")(32))
     begin, before = time.monotonic(), _earlier_seconds(folder)
     try:
-        with display.bar("base model", settings.users) as tick:
+        with display.bar("base model", settings.rounds.users) as tick:
             score_base(settings, folder, lambda: tick(""))
         _rounds(settings, display)
         return _finish(settings, folder, display, lambda: before + time.monotonic() - begin)
@@ -132,7 +132,7 @@ def _check_people(settings: Settings, folder: Path) -> None:
 
 
 def _rounds(settings: Settings, display: Display) -> None:
-    if settings.engine == "local":
+    if settings.simulation.engine == "local":
         from simulations.engines.local import simulate_in_process
 
         simulate_in_process(settings, display)
@@ -151,10 +151,10 @@ def _finish(settings: Settings, folder: Path, display: Display, seconds: Any) ->
 
     registry = Registry(folder / "server", adapter_plans(settings)[0])
     rounds = history(folder / "server")
-    if len(rounds) < settings.rounds:
-        raise PrivityError(f"Only {len(rounds)} of {settings.rounds} rounds took place.")
+    if len(rounds) < settings.rounds.count:
+        raise PrivityError(f"Only {len(rounds)} of {settings.rounds.count} rounds took place.")
     shared = registry.latest()[0]
-    with display.evaluating(settings.users) as tick:
+    with display.evaluating(settings.rounds.users) as tick:
         results = evaluate(settings, folder, shared, tick)
     save_vector(shared.plan, whole(shared), folder / "adapter")
     report = build_report(settings, folder, rounds, results, seconds())

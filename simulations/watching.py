@@ -10,7 +10,7 @@ from statistics import mean
 from client.contribution import LOSS
 from client.ledger import RECORD, USER
 from client.store import Store
-from common.config import Settings
+from common.settings import Settings
 from server.registry import history
 from simulations.display import LEG_WORDS, Display
 
@@ -30,7 +30,7 @@ def round_watch(
 ) -> Iterator[Callable[[int, str], None]]:
     """A watcher of answers (node, message type) that advances a bar and reports each round."""
     exchanges = left * RIDDEN_EXCHANGES + len(LEG_WORDS) - RIDDEN_EXCHANGES
-    expected = exchanges * (settings.cohort or settings.users)
+    expected = exchanges * (settings.rounds.cohort or settings.rounds.users)
     shown, before = attempts_made(settings), ""
 
     def report() -> None:
@@ -53,7 +53,7 @@ def round_watch(
 
 
 def _place(settings: Settings) -> Path:
-    return Path(settings.out) / "server"
+    return Path(settings.simulation.out) / "server"
 
 
 def _progress(settings: Settings, number: int) -> tuple[float | None, str]:
@@ -62,7 +62,7 @@ def _progress(settings: Settings, number: int) -> tuple[float | None, str]:
     As they were after round `number`: some devices are in the next one already.
     """
     losses, spent = [], {RECORD: 0.0, USER: 0.0}
-    for file in sorted((Path(settings.out) / "devices").glob("*.db"))[:PEOPLE_READ]:
+    for file in sorted((Path(settings.simulation.out) / "devices").glob("*.db"))[:PEOPLE_READ]:
         store = Store.open(file)
         entries, loss = store.ledger.entries(), store.get(LOSS)
         store.close()
@@ -71,7 +71,11 @@ def _progress(settings: Settings, number: int) -> tuple[float | None, str]:
         for entry in entries:
             if entry.round <= number and entry.spent:
                 spent[entry.guarantee] = max(spent[entry.guarantee], entry.spent.epsilon)
-    words = [f"ε {spent[RECORD]:.2f} of {settings.epsilon:g} an example"] if settings.dp else []
-    if settings.user_epsilon:
-        words.append(f"ε {spent[USER]:.2f} of {settings.user_epsilon:g} a person")
+    words = (
+        [f"ε {spent[RECORD]:.2f} of {settings.record.epsilon:g} an example"]
+        if settings.record.dp
+        else []
+    )
+    if settings.user.epsilon:
+        words.append(f"ε {spent[USER]:.2f} of {settings.user.epsilon:g} a person")
     return (mean(losses) if losses else None), ", ".join(words) or "no DP"

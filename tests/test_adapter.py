@@ -16,15 +16,15 @@ from common.adapter.peft_io import save_adapter
 from common.adapter.plan import BOTH, AdapterPlan, Site, seeded_a
 from common.adapter.state import Personal, Shared, decode_shared, encode_shared
 from common.backbone import Backbone, adapter_plans, backbone_for
-from common.config import Settings
 from common.errors import DecodeError
 from common.models import load_base
 from common.privacy.accountant import Release
+from common.settings import Settings
 from common.tasks import TASKS
 from common.tasks.chat import Turn, tokenize
 from simulations.devices import SeededRandomness
 
-SETTINGS = Settings(model="tiny", users=5, examples=8, modules="q_proj,v_proj", rank=2, layers=1)
+SETTINGS = Settings.of(model="tiny", users=5, examples=8, modules="q_proj,v_proj", rank=2, layers=1)
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ PINNED = [0.06562896072864532, 0.03537414222955704, -0.0168017391115427]
 @settings(deadline=None, max_examples=10)
 @given(st.integers(1, 4), st.integers(0, 3))
 def test_vectors_come_back_as_they_went_in(rank: int, seed: int) -> None:
-    plans = adapter_plans(Settings(model="tiny", modules="q_proj,v_proj", rank=rank))
+    plans = adapter_plans(Settings.of(model="tiny", modules="q_proj,v_proj", rank=rank))
     backbone = Backbone(TASKS["chat"], "tiny", *plans)
     vector = random_vector(plans[0], BOTH, seed)
     lora.write(backbone.model, lora.SHARED, plans[0], BOTH, vector)
@@ -157,7 +157,7 @@ def test_per_sample_gradients_through_the_model_are_those_of_one_example_alone(
     plan, examples = backbone.shared, prepared(backbone)
     clip = 0.25
     start = Shared(plan, random_vector(plan, plan.sent, 4))
-    chosen = Settings(
+    chosen = Settings.of(
         model="tiny", users=5, examples=9, modules="q_proj,v_proj", rank=2, layers=1,
         max_grad_norm=clip, learning_rate=1.0,
     )  # fmt: skip

@@ -33,17 +33,17 @@ from client.store import Store
 from client.surroundings import Surroundings
 from common.adapter.state import Personal, Shared, encode_shared
 from common.backbone import adapter_plans
-from common.config import Settings
 from common.errors import DeclinedError, InputError, PrivityError, ProtocolError
 from common.privacy.accountant import Release
 from common.records import Record, record_of
 from common.secagg import Aggregator, certify
 from common.secagg.quantize import from_ring
+from common.settings import Settings
 from common.tasks.chat import Turn, turns
 from common.tasks.sets import chosen
 from common.terms import round_terms
 
-SETTINGS = Settings(model="tiny", users=3, examples=4, layers=1)
+SETTINGS = Settings.of(model="tiny", users=3, examples=4, layers=1)
 MEMBERS = (1, 2, 3)
 ANSWERS = tuple(Turn(f"and what of {n}?", f"the garden, {n} times") for n in range(4))
 
@@ -68,7 +68,7 @@ class Federation:
 
     def prepared(self, number: int) -> tuple[Aggregator, dict[int, bytes]]:
         """Legs 1 and 2 of a round: what each device gets with leg 3."""
-        multiplier = 2.0 if self.settings.user_epsilon else 0.0
+        multiplier = 2.0 if self.settings.user.epsilon else 0.0
         terms = round_terms(self.settings, self.plan.dimension, "run", number, 0, 3, multiplier)
         self.terms = terms
         server = Aggregator(terms, self.authority.public_key())
@@ -121,7 +121,7 @@ def test_a_bound_so_small_that_rounding_passes_it_is_refused(name: str) -> None:
 def test_what_is_left_of_the_policys_budget_is_asked_when_it_is_spent(tmp_path: Path) -> None:
     """Two rounds that were prepared before either update: the second knows of the first."""
     policy = Policy(record_epsilon=8.0, least_cohort=3, models=("tiny",))
-    settings = dataclasses.replace(SETTINGS, epsilon=12.0)
+    settings = SETTINGS.but(epsilon=12.0)
 
     def consent(asked: Asked) -> None:
         spent = made.devices[1].store.ledger.spent("record")
@@ -145,7 +145,7 @@ def test_a_person_who_is_hidden_in_the_sum_never_refuses_because_of_their_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An update that is not finite counts as zero and is sent with its noise like any other."""
-    settings = dataclasses.replace(SETTINGS, dp=False, user_epsilon=8.0)
+    settings = SETTINGS.but(dp=False, user_epsilon=8.0)
     with_steps(monkeypatch, train_shared=lambda *given, **_: trained(*given))
     made = Federation(tmp_path, settings)
     server, inboxes = made.prepared(1)
@@ -164,19 +164,19 @@ def test_a_person_who_is_hidden_in_the_sum_never_refuses_because_of_their_data(
     revealed = {m: participation.reveal(made.devices[m], 1, asked[m]) for m in MEMBERS}
     total = from_ring(server.unmask(revealed), terms.bits)
     noise = terms.noise * math.sqrt(3)
-    assert np.abs(total).max() < 1e-4 / settings.user_clip * levels + 8 * noise
+    assert np.abs(total).max() < 1e-4 / settings.user.clip * levels + 8 * noise
     assert np.std(total) > noise / 5  # of eight draws: a chance of 10^-4 to be below
 
 
 def test_what_a_device_keeps_of_a_shared_adapter_belongs_to_its_plan(tmp_path: Path) -> None:
     """FedSA's B of one rank is not taken for that of another."""
-    first = dataclasses.replace(SETTINGS, sharing="fedsa", rank=1)
+    first = SETTINGS.but(sharing="fedsa", rank=1)
     made = Federation(tmp_path / "one", first)
     made.update(1, first, 1, made.prepared(1)[1][1])
     store = made.devices[1].store
     kept = kept_here(store, made.plan)
     assert kept is not None
-    second = dataclasses.replace(first, rank=2)
+    second = first.but(rank=2)
     wider = Federation(tmp_path / "two", second)
     wider.devices[1] = dataclasses.replace(made.devices[1], identity=wider.devices[1].identity)
     _, inboxes = wider.prepared(2)
@@ -206,7 +206,7 @@ def said(count: int) -> list[Record]:
 
 
 def context(**settings: Any) -> Any:
-    return SimpleNamespace(run_config=Settings(**settings).to_dict(), run_id=1, node_config={})
+    return SimpleNamespace(run_config=Settings.of(**settings).to_dict(), run_id=1, node_config={})
 
 
 @pytest.mark.parametrize("leg", ["advertise", "update", "adopt"])
@@ -228,7 +228,7 @@ def test_a_model_that_the_policy_does_not_allow_is_not_even_looked_for(
 def test_new_records_count_from_the_next_message_on(tmp_path: Path) -> None:
     records = said(10)
     person = service(tmp_path, Policy(models=("tiny",)), records)
-    settings = Settings(model="tiny")
+    settings = Settings.of(model="tiny")
     with person._device(settings, None) as device:  # type: ignore[arg-type]
         before = [*device.train, *device.heldout]
         sides = set(device.train)
@@ -243,7 +243,7 @@ def test_a_device_without_answers_takes_part_as_any_other(tmp_path: Path) -> Non
     with service(tmp_path, Policy(models=("tiny",)), [])._device(SETTINGS, None) as device:  # type: ignore[arg-type]
         assert (list(device.train), list(device.heldout)) == ([], [])
     (tmp_path / "made").mkdir()
-    settings = dataclasses.replace(SETTINGS, evaluation_epsilon=2.0)
+    settings = SETTINGS.but(evaluation_epsilon=2.0)
     made = Federation(tmp_path / "made", settings)
     made.devices[1] = dataclasses.replace(made.devices[1], train=(), heldout=())
     inboxes = made.prepared(1)[1]
@@ -265,15 +265,15 @@ def test_a_device_whose_records_grew_takes_part(tmp_path: Path) -> None:
 def test_a_federations_settings_do_not_touch_the_persons_own(tmp_path: Path) -> None:
     """A personal adapter outlives another rank, and another model, which it does not fit."""
     store = Store.open(tmp_path / "device.db")
-    mine = Settings(model="tiny", personal_rate=0.5)
+    mine = Settings.of(model="tiny", personal_rate=0.5)
     plan = adapter_plans(mine)[1]
     vector = np.arange(sum(rows * columns for rows, columns in shapes(plan)), dtype=np.float32)
     adapters.keep_personal(store, mine, Personal(plan, vector))
-    theirs = dataclasses.replace(SETTINGS, personal_rank=9, personal_rate=7.0, layers=0)
+    theirs = SETTINGS.but(personal_rank=9, personal_rate=7.0, layers=0)
     shared = adapter_plans(theirs)[0]
     adapters.keep_shared(store, theirs, Shared(shared, shared.initial(shared.sent)))
     now = adapters.load(store)
-    assert (now.settings.personal_rank, now.settings.personal_rate) == (8, 0.5)
+    assert (now.settings.personal.rank, now.settings.personal.rate) == (8, 0.5)
     assert now.shared is not None
     adapters.keep_shared(store, mine, Shared(adapter_plans(mine)[0], start_of(mine)))
     back = adapters.load(store).personal
@@ -296,11 +296,11 @@ def test_an_adapter_is_used_only_if_it_helps(
     person = service(tmp_path, Policy(models=("tiny",)), said(20))
     looked, real = set[str](), common.backbone.skeleton
     monkeypatch.setattr(common.backbone, "skeleton", lambda name: (looked.add(name), real(name))[1])
-    settings = dataclasses.replace(SETTINGS, examples=48)  # so that some are held out
+    settings = SETTINGS.but(examples=48)  # so that some are held out
     plan, store = adapter_plans(settings)[0], person.vault.store
     store.put(sets.KEY, b"\3" * 32)  # a fifth of them is held out
     answers = chosen(
-        turns(person.vault.records.all()), sets_key(person.vault.store), settings.examples
+        turns(person.vault.records.all()), sets_key(person.vault.store), settings.rounds.examples
     )[1]
     random = np.random.default_rng(0)
     noise = random.normal(0, 0.3, plan.dimension).astype(np.float32)
@@ -326,9 +326,7 @@ def trained(person: Service, plan: Any) -> tuple[Any, float]:
     from client.training import train_shared
     from common.backbone import backbone_for
 
-    settings = dataclasses.replace(
-        SETTINGS, dp=False, optimizer="adamw", local_steps=20, learning_rate=1e-2
-    )
+    settings = SETTINGS.but(dp=False, optimizer="adamw", local_steps=20, learning_rate=1e-2)
     backbone = backbone_for(settings)
     start = Shared(plan, plan.initial(plan.sent))
     examples = backbone.prepared(person._divided(SETTINGS)[0])

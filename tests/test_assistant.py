@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +25,10 @@ from client.personal import paired_gain, train
 from common.adapter.plan import BOTH
 from common.adapter.state import Personal, Shared
 from common.backbone import adapter_plans
-from common.config import Settings
 from common.errors import InputError
 from common.models import load_base, load_tokenizer, model_files
 from common.records import Record, record_of
+from common.settings import Settings
 from common.tasks.language import LanguageScore
 
 HELLO: list[Message] = [{"role": "user", "content": "hello"}]
@@ -46,7 +45,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def settings_for(model: str, **changes: Any) -> Settings:
-    return Settings(model=model, layers=0, users=3, examples=16, personal_epochs=3, **changes)
+    return Settings.of(model=model, layers=0, users=3, examples=16, personal_epochs=3, **changes)
 
 
 def adapters(settings: Settings) -> tuple[Shared, Personal]:
@@ -587,7 +586,7 @@ def test_too_few_answers_are_said() -> None:
 
 def test_a_federation_of_few_examples_leaves_enough_to_learn_alone() -> None:
     """Where there are too few answers importing more helps, whatever a federation's `examples`."""
-    settings = replace(settings_for("tiny"), examples=12)
+    settings = settings_for("tiny").but(examples=12)
     with pytest.raises(InputError, match="Import more messages"):
         train(records(3), None, settings, key=KEY, random=random())
     result = train(records(30), None, settings, key=KEY, random=random())

@@ -31,7 +31,6 @@ from common.adapter import lora
 from common.adapter.plan import BOTH, Vector
 from common.adapter.state import Shared, whole
 from common.backbone import Backbone, adapter_plans
-from common.config import Settings
 from common.errors import InputError
 from common.models import load_tokenizer
 from common.privacy.accountant import Release, epsilon
@@ -39,6 +38,7 @@ from common.privacy.user_level import user_epsilon
 from common.secagg import Participant
 from common.secagg.quantize import clip_norm, quantize_towards_zero
 from common.secagg.sealing import Sealer
+from common.settings import Settings
 from common.tasks import TASKS
 from common.tasks.chat import Turn, tokenize
 from common.tasks.task import Encoded
@@ -266,7 +266,7 @@ def test_a_claim_is_refuted_by_auc_or_by_low_false_alarms_and_by_nothing_less() 
 @pytest.fixture(scope="module")
 def backbone() -> Backbone:
     """The tiny model with a shared adapter that does something."""
-    settings = Settings(model="tiny", modules="q_proj,v_proj", rank=4, layers=0)
+    settings = Settings.of(model="tiny", modules="q_proj,v_proj", rank=4, layers=0)
     made = Backbone(TASKS["chat"], "tiny", *adapter_plans(settings))
     lora.write(made.model, lora.SHARED, made.shared, BOTH, _weights(made))
     return made
@@ -279,7 +279,7 @@ def _weights(made: Backbone) -> Vector:
 
 def test_each_example_gets_its_own_loss(backbone: Backbone) -> None:
     """Batches are made by length: the losses must come back in the order of the examples."""
-    turns = examples_of(talk(0, "test"), 12, Settings(model="tiny"))
+    turns = examples_of(talk(0, "test"), 12, Settings.of(model="tiny"))
     turns = [replace(turn, answer=turn.answer[: 3 + 5 * n % 12]) for n, turn in enumerate(turns)]
     losses = mean_losses(backbone, backbone.prepared(turns), _weights(backbone))
     for turn, loss in zip(turns, losses, strict=True):
@@ -371,7 +371,7 @@ def test_secrets_are_in_one_persons_records_as_often_as_they_say() -> None:
 @pytest.fixture(scope="module")
 def with_canaries() -> tuple[CanaryBackbone, Settings]:
     settings = record.canary_settings(FULL)
-    made = CanaryBackbone(settings, STRENGTH * settings.max_grad_norm)
+    made = CanaryBackbone(settings, STRENGTH * settings.record.max_grad_norm)
     assert made.shared.dimension >= FULL.canaries
     return made, settings
 
@@ -403,13 +403,15 @@ def test_the_private_step_clips_every_canary_by_itself(
     backbone, settings = with_canaries
     plan, present = backbone.shared, [3, 7, 7, 300, 301]
     published = Shared(plan, plan.initial(plan.sent))
-    loose = replace(settings, max_grad_norm=bound * settings.max_grad_norm)
+    loose = settings.but(max_grad_norm=bound * settings.record.max_grad_norm)
     random = SeededRandomness(0, 0).stream("noise")
     examples = backbone.prepared([canary(coordinate) for coordinate in present])
     sent = train_shared(
         backbone, published, None, examples, loose, Release(0.0, 1.0, 1), random
     ).sent  # fmt: skip
-    unit = settings.learning_rate * settings.max_grad_norm / settings.examples
+    unit = (
+        settings.training.learning_rate * settings.record.max_grad_norm / settings.rounds.examples
+    )
     wanted = np.zeros(plan.dimension)
     np.subtract.at(wanted, present, moved * unit)
     assert np.allclose(sent - published.vector, wanted, rtol=1e-5, atol=1e-9)
@@ -419,7 +421,7 @@ def test_real_examples_and_canaries_are_each_seen_once(
     with_canaries: tuple[CanaryBackbone, Settings],
 ) -> None:
     backbone, _ = with_canaries
-    real = backbone.prepared(examples_of(talk(0, "test"), 3, Settings(model="tiny")))
+    real = backbone.prepared(examples_of(talk(0, "test"), 3, Settings.of(model="tiny")))
     examples = backbone.prepared([canary(n) for n in range(600)])
     sizes = [len(backbone.losses(b)[0]) for b in backbone.batches([*examples, *real])]
     assert sum(sizes) == 603
@@ -532,7 +534,7 @@ def _without_noise(function: Callable[..., Any]) -> Callable[..., Any]:
 def _without_past(function: Callable[..., Any]) -> Callable[..., Any]:
     def cost(device: Any, settings: Settings, terms: Any) -> Any:
         new = replace(device, store=new_device(System(), OneStream(bytes)).store)
-        forgotten = next_release([], replace(settings, rounds=1), 1)
+        forgotten = next_release([], settings.but(rounds=1), 1)
         return replace(function(new, settings, terms), record=forgotten)
 
     return cost
@@ -540,7 +542,7 @@ def _without_past(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _without_share(function: Callable[..., Any]) -> Callable[..., Any]:
     def sent(device: Any, settings: Settings, terms: Any, *vectors: Any) -> Any:
-        exact = replace(settings, user_epsilon=0.0), replace(terms, noise=0.0)
+        exact = settings.but(user_epsilon=0.0), replace(terms, noise=0.0)
         return function(device, *exact, *vectors)
 
     return sent
@@ -592,7 +594,7 @@ def test_a_ledger_that_forgets_shows_when_rounds_are_repeated(check: Check) -> N
 def quiet_summand(
     _device: Any, settings: Settings, terms: Any, change: Any, figure: Any
 ) -> np.typing.NDArray[np.int64]:
-    bounded = np.concatenate([clip_norm(change, settings.user_clip), figure])
+    bounded = np.concatenate([clip_norm(change, settings.user.clip), figure])
     return quantize_towards_zero(bounded, terms.clip, terms.levels).astype(np.int64)
 
 
@@ -639,7 +641,7 @@ def test_a_ledger_that_forgets_is_broken(
 def test_the_sum_is_what_the_devices_contribute_and_the_rest_adds_nothing() -> None:
     """Without noise: minus one clip norm, exactly, in the canary's coordinate; zeros elsewhere."""
     settings = on_two_devices._settings()
-    backbone = CanaryBackbone(settings, STRENGTH * settings.user_clip)
+    backbone = CanaryBackbone(settings, STRENGTH * settings.user.clip)
     quiet = fault("quiet", noise_share=VARIANTS["noise-off"].steps.noise_share)
     people = [Person([canary(7)]), Person()]
     cohort = Cohort(quiet.on(backbone), settings, people, 0, "test")
@@ -654,7 +656,7 @@ def test_the_sum_is_what_the_devices_contribute_and_the_rest_adds_nothing() -> N
 def test_a_sound_device_answers_what_its_ledger_allows_and_no_more() -> None:
     """Three planned rounds; asked for 25 times, they stay within what is claimed."""
     settings = on_one_device._settings(replace(ASKED, canaries=10))
-    backbone = CanaryBackbone(settings, STRENGTH * settings.max_grad_norm)
+    backbone = CanaryBackbone(settings, STRENGTH * settings.record.max_grad_norm)
     people = [Person([canary(n) for n in range(10)])]
     cohort = Cohort(System().on(backbone), settings, people, 0, "test")
     assert len(list(cohort.sums(25))) == on_one_device.ROUNDS

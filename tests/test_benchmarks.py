@@ -90,7 +90,9 @@ def test_a_release_clips_and_adds_noise_and_none_is_plain() -> None:
     step = dp.Step(dp.Case("tiny", examples=3))
     noiseless = dp.Release(noise_multiplier=0.0, sample_rate=1.0, steps=1)
     plain, clipped, private = (_after(step, kind) for kind in (None, noiseless, dp.RELEASE))
-    bound = dp.DEFAULTS.learning_rate * dp.DEFAULTS.max_grad_norm  # a mean of clipped gradients
+    bound = (
+        dp.DEFAULTS.training.learning_rate * dp.DEFAULTS.record.max_grad_norm
+    )  # a mean of clipped gradients
     assert 0 < np.linalg.norm(clipped) <= bound * 1.0001
     assert np.array_equal(plain, _after(step, None))
     assert not np.allclose(private, clipped)
@@ -266,7 +268,7 @@ def tiny_crowd(tmp_path: Path) -> tuple[Any, list[Any]]:
     """Two people and their adapters on the tiny model, which gets a GGUF."""
     from made_up_people import write_people
 
-    from common.config import from_mapping
+    from common.settings import from_mapping
     from simulations.benchmarks import chat_data
 
     folder = tmp_path / "tiny"

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 
 import pytest
 
 from client.budget import next_evaluation, next_release
-from common.config import Settings
 from common.errors import BudgetExceededError
 from common.privacy.accountant import Release, epsilon
 from common.privacy.gaussian import gaussian_epsilon
 from common.releases import COUNT_NOISE, count, planned_sigma
+from common.settings import Settings
 from server.spending import spent_after
 
-SETTINGS = Settings(users=5, rounds=3)
+SETTINGS = Settings.of(users=5, rounds=3)
 INF = float("inf")
 
 
@@ -39,7 +38,7 @@ class Ledger:
 
     @property
     def epsilon(self) -> float:
-        return epsilon(self.everything, self.settings.delta, self.settings.accountant)
+        return epsilon(self.everything, self.settings.record.delta, self.settings.record.accountant)
 
 
 def stated(settings: Settings, attempts: int) -> float:
@@ -51,7 +50,7 @@ def stated(settings: Settings, attempts: int) -> float:
 
 @pytest.mark.parametrize("rate", [1.0, 0.3])
 def test_rounds_share_the_budget_and_the_last_one_ends_it(rate: float) -> None:
-    ledger = Ledger(replace(SETTINGS, epsilon=4.0, sample_rate=rate))
+    ledger = Ledger(SETTINGS.but(epsilon=4.0, sample_rate=rate))
     sigmas = {ledger.take_part(number) for number in (1, 2, 3)}
     assert len(sigmas) == 1
     assert 3.9 < ledger.epsilon <= 4.0 * (1 + 1e-9)
@@ -68,12 +67,12 @@ def test_whoever_joins_late_or_declines_spends_no_more_than_the_server_states(
     rounds: tuple[int, ...], evaluations: float
 ) -> None:
     """A device that found two of three rounds unused used all of its ε for the third."""
-    settings = replace(SETTINGS, evaluation_epsilon=evaluations)
+    settings = SETTINGS.but(evaluation_epsilon=evaluations)
     ledger = Ledger(settings)
     for number in rounds:
         assert ledger.take_part(number) >= planned_sigma(settings)
     assert ledger.epsilon <= stated(settings, len(rounds)) * (1 + 1e-9)
-    assert stated(settings, len(rounds)) <= settings.epsilon
+    assert stated(settings, len(rounds)) <= settings.record.epsilon
 
 
 def test_a_round_of_three_costs_what_its_gaussians_are() -> None:
@@ -86,7 +85,7 @@ def test_a_round_of_three_costs_what_its_gaussians_are() -> None:
 
 
 def test_sampled_cohorts_are_charged_by_the_attempt_too() -> None:
-    settings = Settings(users=100, cohort=10, rounds=50)
+    settings = Settings.of(users=100, cohort=10, rounds=50)
     ledger = Ledger(settings)
     said = [stated(settings, attempts) for attempts in (1, 2, 3)]
     for number, most in zip((30, 48, 50), said, strict=True):
@@ -98,7 +97,7 @@ def test_sampled_cohorts_are_charged_by_the_attempt_too() -> None:
 
 def test_after_a_run_with_a_small_budget_one_with_a_large_uses_what_fits() -> None:
     """It kept σ = 18.8 where 1.05 fits, because that fitted too."""
-    small = Ledger(replace(SETTINGS, epsilon=1.0))
+    small = Ledger(SETTINGS.but(epsilon=1.0))
     for number in (1, 2, 3):
         small.take_part(number)
     large = Ledger(SETTINGS)
@@ -122,7 +121,7 @@ def test_round_one_asked_six_times_costs_what_arithmetic_says() -> None:
 @pytest.mark.parametrize("delta", [1e-5, 1e-15])
 def test_small_evaluation_budgets_work(delta: float) -> None:
     """ε = 0.1 was "no amount of noise"."""
-    settings = replace(SETTINGS, evaluation_epsilon=0.1, delta=delta)
+    settings = SETTINGS.but(evaluation_epsilon=0.1, delta=delta)
     ledger = Ledger(settings)
     for number in (1, 2, 3):
         ledger.take_part(number)
@@ -133,7 +132,7 @@ def test_small_evaluation_budgets_work(delta: float) -> None:
 
 def test_a_large_budget_is_used() -> None:
     """ε = 500 quietly became 68.5."""
-    ledger = Ledger(replace(SETTINGS, epsilon=500.0))
+    ledger = Ledger(SETTINGS.but(epsilon=500.0))
     for number in (1, 2, 3):
         ledger.take_part(number)
     assert 499 < ledger.epsilon <= 500 * (1 + 1e-9)

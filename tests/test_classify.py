@@ -20,7 +20,7 @@ COLOURS = ("blue", "green", "red")
 
 @pytest.fixture
 def task() -> Classify:
-    found = task_of(SimpleNamespace(task="classify", labels="blue|green|red"))
+    found = task_of(SimpleNamespace(name="classify", labels="blue|green|red"))
     assert isinstance(found, Classify)
     return found
 
@@ -137,12 +137,12 @@ def test_an_answer_that_is_not_likely_is_unsure(task: Classify) -> None:
 )
 def test_labels_that_cannot_be_are_refused(setting: str, words: str) -> None:
     with pytest.raises(InputError, match=words.replace("|", r"\|")):
-        task_of(SimpleNamespace(task="classify", labels=setting))
+        task_of(SimpleNamespace(name="classify", labels=setting))
 
 
 def test_a_task_without_labels_has_no_use_for_them() -> None:
     with pytest.raises(InputError, match="--labels changes nothing with --task chat"):
-        task_of(SimpleNamespace(task="chat", labels="red|blue"))
+        task_of(SimpleNamespace(name="chat", labels="red|blue"))
 
 
 def test_a_label_with_the_sign_that_parts_labels_is_refused() -> None:

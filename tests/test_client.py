@@ -22,10 +22,10 @@ from client.ledger import Charge
 from client.store import Store, Upload
 from client.terms import check_terms
 from common.backbone import adapter_plans
-from common.config import Settings, from_mapping
 from common.errors import InputError, PrivityError, ProtocolError
 from common.privacy.accountant import Release
 from common.secagg import RoundTerms
+from common.settings import Settings, from_mapping
 from common.terms import round_terms
 from simulations.cli import main
 
@@ -235,7 +235,7 @@ def test_asked_for_the_same_round_with_another_adapter_a_device_drops_out(
     ],
 )
 def test_terms_that_a_device_refuses(change: dict[str, Any]) -> None:
-    settings = Settings(model="tiny", users=5)
+    settings = Settings.of(model="tiny", users=5)
     terms = round_terms(settings, adapter_plans(settings)[0].dimension, "r", 1, 0, 5)
     check_terms(terms, settings)
     changed = dataclasses.replace(terms, **change)
@@ -258,7 +258,7 @@ def test_terms_that_a_device_refuses(change: dict[str, Any]) -> None:
 def test_absurd_terms_are_refused_before_anything_is_computed_from_them(
     change: dict[str, Any], match: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = Settings(model="tiny", users=5, user_epsilon=8.0)
+    settings = Settings.of(model="tiny", users=5, user_epsilon=8.0)
     dimension = adapter_plans(settings)[0].dimension
     good = round_terms(settings, dimension, "r", 1, 2**31, 5, noise_multiplier=2.0)
     check_terms(good, settings)
@@ -285,7 +285,7 @@ def test_settings_that_would_keep_a_device_busy_for_days_are_refused(name: str) 
 
 
 def test_terms_without_the_promised_user_level_noise_are_refused() -> None:
-    settings = Settings(model="tiny", users=5, user_epsilon=8.0)
+    settings = Settings.of(model="tiny", users=5, user_epsilon=8.0)
     dimension = adapter_plans(settings)[0].dimension
     good = round_terms(settings, dimension, "r", 1, 0, 5, noise_multiplier=2.0)
     check_terms(good, settings)

@@ -319,8 +319,8 @@ def test_keys_that_another_invite_enrolled_are_made_anew(
     """After a join whose answer was lost, or a leaving that was interrupted."""
     from client import joining
     from client.joining import KnownKeysError, Membership
-    from common.config import Settings
     from common.offer import Offer
+    from common.settings import Settings
 
     shown: list[bytes] = []
 
@@ -508,11 +508,11 @@ def with_labels(tmp_path: Path, task: str) -> Any:
     from client import adapters
     from common.adapter.state import Shared
     from common.backbone import adapter_plans
-    from common.config import Settings
+    from common.settings import Settings
 
     labels = {"classify": "food|drink", "tag": "PER"}[task]
     bare = {"modules": "", "personal_modules": "", "model": "tiny-bert"}
-    settings = Settings(task=task, labels=labels, **bare)
+    settings = Settings.of(task=task, labels=labels, **bare)
     plan = adapter_plans(settings)[0]
     head = plan.initial(plan.sent).reshape(-1, plan.sites[0].d_in)
     head[1, -1] = 4.0  # the second class, whatever is read
@@ -583,5 +583,5 @@ def test_the_assistant_does_not_speak_with_an_adapter_of_labels(
     with_labels(tmp_path, "tag")
     with opened(tmp_path) as vault:
         have = adapters.speaking(vault.store, "tiny")
-    assert (have.settings.task, have.settings.model) == ("chat", "tiny")
+    assert (have.settings.task.name, have.settings.model.name) == ("chat", "tiny")
     assert have.shared is None and have.personal is None

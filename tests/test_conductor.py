@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from common.config import Settings
 from common.places import FEDERATION
+from common.settings import Settings
 from server import conductor, figures
 from server.commands.run import _tell_why_not
 from server.conductor import Conductor, server_app_lives

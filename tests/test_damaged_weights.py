@@ -13,10 +13,10 @@ from made_up_people import Runner
 from client.personal import train
 from client.store import Store
 from common import strict_json
-from common.config import Settings
 from common.errors import InputError
 from common.models import load_base, load_tokenizer
 from common.records import record_of
+from common.settings import Settings
 from common.tasks.language import LanguageScore
 
 
@@ -60,7 +60,7 @@ def test_damaged_weights_fit_no_personal_adapter(damaged: Path) -> None:
         for author in ("other", "me")
     ]
     with pytest.raises(InputError, match="weights are damaged"):
-        train(records, None, Settings(model=str(damaged)), key=bytes(32))
+        train(records, None, Settings.of(model=str(damaged)), key=bytes(32))
 
 
 def test_a_perplexity_beyond_all_numbers_is_infinite() -> None:

@@ -325,7 +325,7 @@ def test_another_bundle_is_refused_by_everybody(
     from flwr.cli.build import build_fab_from_files
 
     from common.bundle import manifest
-    from common.config import from_mapping
+    from common.settings import from_mapping
     from server import flower
     from server.plan import Plan, making_rounds, write_plan
 

@@ -20,16 +20,16 @@ from client.membership import keep, keys
 from client.service import Service
 from client.store import Store
 from common.backbone import adapter_plans
-from common.config import Settings
 from common.enrolment_log import DAY_S, EnrolmentLog, Entry, Kind
 from common.errors import ProtocolError
 from common.secagg import Aggregator, RoundTerms, certify
+from common.settings import Settings
 from common.tasks.chat import Turn
 from common.terms import round_terms
 from server.cohort import Cohort
 from server.setup import Drawn, enrolled
 
-SETTINGS = Settings(model="tiny", users=3, examples=4, layers=1)
+SETTINGS = Settings.of(model="tiny", users=3, examples=4, layers=1)
 AUTHORITY = Ed25519PrivateKey.from_private_bytes(b"\x07" * 32)
 MEMBERS = (1, 2, 3)
 ANSWERS = (Turn("and what of it?", "the garden"),)

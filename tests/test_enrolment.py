@@ -25,7 +25,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common import fingerprints
-from common.config import Settings
 from common.enrolment import (
     MAX_BYTES,
     Authorities,
@@ -40,6 +39,7 @@ from common.enrolment import (
 from common.errors import DecodeError, InputError, PrivityError, ProtocolError
 from common.places import authority
 from common.secagg import verify_certificate
+from common.settings import Settings
 from server import certificates, place, settings
 from server.enrolment import Enrolment, EnrolmentRefused
 from server.enrolment_desk import MAX_WRONG, Desk

@@ -27,12 +27,12 @@ from common import evaluation
 from common.adapter.plan import AdapterPlan, Site
 from common.adapter.state import Shared
 from common.backbone import adapter_plans
-from common.config import Settings
 from common.errors import InputError, ProtocolError
 from common.privacy.accountant import Release, epsilon
 from common.privacy.noise import gaussian
 from common.releases import count
 from common.secagg.quantize import clip_norm, quantize_towards_zero
+from common.settings import Settings
 from common.terms import round_terms
 from server.aggregation import RuleState
 from server.cli import main as operate
@@ -48,7 +48,7 @@ from server.spending import spent_after
 from server.versions import export, roll_back
 
 ON = ("--evaluation-epsilon", "4")
-SMALL = Settings(model="tiny", users=8, examples=8, rounds=3, evaluation_epsilon=4.0)
+SMALL = Settings.of(model="tiny", users=8, examples=8, rounds=3, evaluation_epsilon=4.0)
 PLAN = AdapterPlan("toy", (Site("layer", 3, 4),), 2, 2.0, 0, "ffa")
 
 
@@ -80,7 +80,7 @@ def test_the_sum_holds_the_mean_gain_of_the_devices(
     options = ("--no-dp", "--rounds", "3", "--sharing", sharing, "--learning-rate", "0.02")
     report = run(people, "run", *ON, *options)
     first, second = report["evaluations"]
-    settings = replace(SMALL, users=5, dp=False, update_range=0.5)
+    settings = SMALL.but(users=5, dp=False, update_range=0.5)
     terms = round_terms(settings, 1, "r", 1, 0, 5)
     step = evaluation.figure_range(settings) / terms.levels
     assert first["version"] == 1
@@ -105,7 +105,7 @@ def test_the_noise_is_what_is_stated(
     heard = Heard(monkeypatch)
     report = run(people, "run", *ON, "--rounds", "2")
     (found,) = report["evaluations"]
-    settings = replace(SMALL, users=5, rounds=2)
+    settings = SMALL.but(users=5, rounds=2)
     wanted = np.mean(heard.figures[5:]) + np.mean(heard.noise[5:])
     assert abs(found["gain"] - wanted) < 1e-4
     assert found["noise_std"] == pytest.approx(evaluation.device_std(settings) / 5**0.5)
@@ -115,7 +115,7 @@ def test_the_noise_is_what_is_stated(
 @pytest.mark.parametrize("user_epsilon", [0.0, 8.0])
 def test_the_moments_of_the_noise_in_a_mean(user_epsilon: float) -> None:
     """500 sums of eight devices' figures: the variance within five standard errors, and a KS."""
-    settings = replace(SMALL, user_epsilon=user_epsilon)
+    settings = SMALL.but(user_epsilon=user_epsilon)
     terms = round_terms(settings, 1, "r", 1, 0, 8, noise_multiplier=2.0 if user_epsilon else 0)
     chance = np.random.default_rng(0)
     random = chance.bytes
@@ -163,12 +163,12 @@ def test_no_contribution_is_longer_than_its_rho_says(
     values: list[float], figure: float, clip: float, limit: float
 ) -> None:
     """User level: update and figure together, as integers, are never longer than `levels`."""
-    settings = replace(SMALL, dp=False, user_epsilon=4.0, user_clip=clip, evaluation_range=limit)
+    settings = SMALL.but(dp=False, user_epsilon=4.0, user_clip=clip, evaluation_range=limit)
     terms = round_terms(settings, len(values), "r", 1, 0, 8, noise_multiplier=1.0)
-    change = clip_norm(np.array(values, np.float32), settings.user_clip)
+    change = clip_norm(np.array(values, np.float32), settings.user.clip)
     both = np.concatenate([change, on_device.scaled(np.array([figure]), settings)])
     assert terms.dimension == both.size
-    assert terms.clip == pytest.approx(settings.user_clip * hypot(1, evaluation.SHARE))
+    assert terms.clip == pytest.approx(settings.user.clip * hypot(1, evaluation.SHARE))
     exact = quantize_towards_zero(both, terms.clip, terms.levels).astype(object)
     assert int(np.dot(exact, exact)) <= terms.levels**2
 
@@ -195,7 +195,7 @@ def test_one_answer_moves_a_figure_by_no_more_than_its_share() -> None:
             nlls = self.next.pop(0)
             return 4 * nlls, torch.full_like(nlls, 4.0)
 
-    k, limit = evaluation.counted_answers(SMALL), SMALL.evaluation_range
+    k, limit = evaluation.counted_answers(SMALL), SMALL.evaluation.range
     for nlls, clipped in (
         ((9.0,), limit), ((-9.0,), -limit), ((0.5, -7.0), 0.5 - limit),
         ((float("nan"), 1.0), 1.0 - limit), ((float("-inf"),), -limit),
@@ -215,11 +215,11 @@ def test_all_evaluations_of_a_run_stay_within_their_epsilon_and_all_within_epsil
         trained.append(release)
         counts.append(count(release.noise_multiplier))
         scored.append(one)
-    assert 3.9 < epsilon(scored, SMALL.delta) <= 4.0
-    assert 7.9 < epsilon([*trained, *counts, *scored], SMALL.delta) <= 8.0 * (1 + 1e-9)
+    assert 3.9 < epsilon(scored, SMALL.record.delta) <= 4.0
+    assert 7.9 < epsilon([*trained, *counts, *scored], SMALL.record.delta) <= 8.0 * (1 + 1e-9)
     assert len(set(trained)) == len(set(scored)) == 1
     assert next_evaluation(scored, SMALL, 3) is None  # a repeated round: noise alone
-    plain = next_release([], replace(SMALL, evaluation_epsilon=0.0), 1)
+    plain = next_release([], SMALL.but(evaluation_epsilon=0.0), 1)
     assert trained[0].noise_multiplier > plain.noise_multiplier
 
 
@@ -234,7 +234,7 @@ def test_a_repeated_round_uses_up_an_evaluation_and_more_training_noise() -> Non
             scored.append(one)
     assert len(scored) == 3
     assert trained[1].noise_multiplier > first.noise_multiplier
-    assert 7.9 < epsilon([*trained, *counts, *scored], SMALL.delta) <= 8.0 * (1 + 1e-9)
+    assert 7.9 < epsilon([*trained, *counts, *scored], SMALL.record.delta) <= 8.0 * (1 + 1e-9)
 
 
 def test_the_ledger_is_charged_before_anything_of_the_answers_is_looked_at(
@@ -254,7 +254,7 @@ def test_the_ledger_is_charged_before_anything_of_the_answers_is_looked_at(
     assert charged == [1] * 5 + [2] * 5
     store = Store.open(tmp_path / "run/devices/00000.db")
     ledger = store.ledger
-    settings = replace(SMALL, users=5, rounds=2)
+    settings = SMALL.but(users=5, rounds=2)
     assert ledger.evaluations() == [evaluation.release(settings)] * 2
     together = epsilon(ledger.releases(), 1e-5)
     spent = ledger.spent("record")
@@ -284,9 +284,9 @@ def test_a_charge_names_the_answers_it_is_about(tmp_path: Path) -> None:
 def test_nothing_is_added_where_no_evaluation_is_asked_for(
     run: Runner, people: Path, tmp_path: Path
 ) -> None:
-    settings = replace(SMALL, evaluation_epsilon=0.0)
+    settings = SMALL.but(evaluation_epsilon=0.0)
     assert round_terms(settings, 10, "r", 1, 0, 8).dimension == 10
-    assert round_terms(settings, 10, "r", 1, 0, 8, 2.0).clip == settings.user_clip
+    assert round_terms(settings, 10, "r", 1, 0, 8, 2.0).clip == settings.user.clip
     sound = steps.SOUND
     assert on_device.coordinate(sound, settings, None, None, None, bytes).size == 0  # type: ignore[arg-type]
     report = run(people, "run", "--rounds", "2")
@@ -304,7 +304,7 @@ def test_a_device_derives_the_evaluation_from_the_settings_itself() -> None:
     dimension = adapter_plans(SMALL)[0].dimension
     terms = round_terms(SMALL, dimension, "r", 1, 0, 8)
     check_terms(terms, SMALL)
-    for settings in (SMALL, replace(SMALL, evaluation_epsilon=0.0)):
+    for settings in (SMALL, SMALL.but(evaluation_epsilon=0.0)):
         for size in (dimension - 1, dimension, dimension + 1, dimension + 2):
             asked = replace(terms, dimension=size, training=settings.digest())
             if size == dimension + evaluation.coordinates(settings):
@@ -316,8 +316,8 @@ def test_a_device_derives_the_evaluation_from_the_settings_itself() -> None:
 
 def test_an_evaluation_that_takes_all_of_epsilon_is_refused() -> None:
     with pytest.raises(InputError, match="leaves nothing"):
-        Settings(evaluation_epsilon=8.0)
-    Settings(evaluation_epsilon=8.0, dp=False)
+        Settings.of(evaluation_epsilon=8.0)
+    Settings.of(evaluation_epsilon=8.0, dp=False)
 
 
 def evaluated(version: int, round_: int, gain: float, std: float = 0.01, parent: int = 0) -> Any:
@@ -338,14 +338,14 @@ def evaluated(version: int, round_: int, gain: float, std: float = 0.01, parent:
 def test_a_version_is_worse_only_by_more_than_chance(
     gain: float, lineage: tuple[int, int], known: list[Any], worse_than: int | None
 ) -> None:
-    settings = replace(SMALL, examples=64)
+    settings = SMALL.but(examples=64)
     terms = round_terms(settings, 10, "r", 4, 0, 8)
     found = judged(settings, terms, 8, gain, lineage, known)
     assert found.worse_than == worse_than
 
 
 def test_the_rule_is_three_standard_deviations_of_the_difference() -> None:
-    settings = replace(SMALL, examples=64)
+    settings = SMALL.but(examples=64)
     terms, known = round_terms(settings, 10, "r", 4, 0, 8), [evaluated(1, 2, 0.5, 0.2)]
     limit = 0.5 - 3 * hypot(evaluation.mean_std(settings, terms, 8), 0.2)
     assert judged(settings, terms, 8, limit - 1e-9, (2, 1), known).worse_than == 1
@@ -533,7 +533,7 @@ def test_rounds_stop_at_a_hold_and_devices_get_what_was_gone_back_to(
     from server.conductor import Conductor
     from server.plan import Plan, rounds_done, write_plan
 
-    federation, settings = operators / "federation", replace(SMALL, rounds=9)
+    federation, settings = operators / "federation", SMALL.but(rounds=9)
     registry, handed = Registry(federation / "server", PLAN), []
 
     def make(_: Any, number: int, prepared: Any) -> tuple[RoundEntry, Any]:

@@ -33,10 +33,10 @@ from client.vault import Vault
 from common.adapter.plan import AdapterPlan, Site
 from common.adapter.state import Shared, encode_shared
 from common.backbone import adapter_plans
-from common.config import Settings
 from common.errors import InputError
 from common.records import record_of
 from common.secagg import Aggregator, certify
+from common.settings import Settings
 from common.tasks.chat import Turn
 from common.terms import round_terms
 from server import app
@@ -47,7 +47,7 @@ from server.registry import Registry, RoundEntry
 DISK_BYTES, PAGE = 2 << 20, 4096
 WORDS = "correct horse battery"
 PLAN = AdapterPlan("toy", (Site("layer", 3, 4),), 2, 2.0, 0, "ffa")
-SETTINGS = Settings(
+SETTINGS = Settings.of(
     model="tiny", users=3, examples=8, rounds=1, layers=1, rank=1, modules="q_proj", task="chat"
 )
 
@@ -340,7 +340,7 @@ def test_a_process_that_makes_rounds_waits_for_room(
         return entry, None
 
     registry = Registry(disk / "server", PLAN)
-    federation = SimpleNamespace(registry=registry, settings=Settings(rounds=2))
+    federation = SimpleNamespace(registry=registry, settings=Settings.of(rounds=2))
     monkeypatch.setattr("server.app.time", SimpleNamespace(sleep=looked, monotonic=lambda: 0.0))
     monkeypatch.setattr("server.app.wait_for_nodes", lambda *_: None)
     monkeypatch.setattr("server.app._pause", lambda *_: None)

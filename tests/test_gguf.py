@@ -24,9 +24,9 @@ from common.adapter.peft_io import save_adapter, save_vector
 from common.adapter.plan import BOTH, AdapterPlan, Site
 from common.adapter.state import Shared, whole
 from common.backbone import Backbone, adapter_plans
-from common.config import Settings
 from common.errors import InputError
 from common.models import gguf_file, load_base, load_tokenizer, skeleton
+from common.settings import Settings
 from common.tasks import TASKS
 from common.tasks.chat import Turn, tokenize
 from common.tasks.task import Encoded
@@ -42,7 +42,7 @@ TOLERANCE = 2e-4  # nats a token: float32 in two orders of summation, probabilit
 
 def settings_for(model: str) -> Settings:
     """Different ranks, so that alpha/r matters, and k_proj, which has fewer heads than q_proj."""
-    return Settings(
+    return Settings.of(
         model=model, modules=EVERYTHING, rank=3, layers=0, users=3,
         personal_modules="q_proj,k_proj,down_proj", personal_rank=2,
     )  # fmt: skip
@@ -186,7 +186,7 @@ def test_a_shared_adapter_is_saved_without_a_model_as_with_one(
     from peft import PeftModel
     from safetensors.numpy import load_file
 
-    settings = Settings(model="tiny", modules="q_proj,v_proj", rank=2, sharing=sharing, users=3)
+    settings = Settings.of(model="tiny", modules="q_proj,v_proj", rank=2, sharing=sharing, users=3)
     plan, personal = adapter_plans(settings)
     chance = np.random.default_rng(0)
     shared = Shared(plan, chance.normal(scale=0.3, size=plan.dimension).astype(np.float32))
@@ -229,7 +229,7 @@ def test_the_default_model_means_the_same_in_both_engines() -> None:
     from common.records import record_of
     from simulations.benchmarks.chat_agreement import llamacpp_differs
 
-    settings = Settings(users=3, examples=16, personal_epochs=2)
+    settings = Settings.of(users=3, examples=16, personal_epochs=2)
     records = []
     for number in range(20):
         for author, words in (("other", f"what about {number}?"), ("me", "arr, tea it be, matey")):
@@ -244,7 +244,7 @@ def test_the_default_model_means_the_same_in_both_engines() -> None:
     loaded = {"personal": Loaded(result.personal.plan, result.personal.vector)}
     truth = TorchEngine(settings, loaded)
     turns = [Turn(f"what about {word}?", "arr, tea it be, matey") for word in ("rain", "us", "it")]
-    assert not llamacpp_differs(settings.model, turns)
+    assert not llamacpp_differs(settings.model.name, turns)
     effects = []
     for engine in (native, truth):
         tokens = [tokenize(turn, engine.tokenizer) for turn in turns]

@@ -15,10 +15,10 @@ from common.adapter.peft_io import save_vector
 from common.adapter.plan import BOTH, AdapterPlan, HeadSite, Site
 from common.adapter.state import Shared, whole
 from common.backbone import Backbone, adapter_plans, backbone_for
-from common.config import Settings
 from common.errors import InputError
 from common.privacy.accountant import Release
 from common.records import record_of
+from common.settings import Settings
 from common.tasks import task_of
 from simulations.devices import SeededRandomness
 
@@ -32,22 +32,22 @@ MODELS = ("tiny", "tiny-bert")
 def settings(task: str, **more: object) -> Settings:
     labels = {"classify": "good|bad|so so", "tag": "PER|LOC"}[task]
     given = {"learning_rate": 1.0, "sample_rate": 1.0, "layers": 1, "model": "tiny", **more}
-    return Settings(task=task, labels=labels, users=3, examples=4, **given)  # type: ignore[arg-type]
+    return Settings.of(task=task, labels=labels, users=3, examples=4, **given)  # type: ignore[arg-type]
 
 
 def backbone(chosen: Settings) -> Backbone:
-    return Backbone(task_of(chosen), chosen.model, *adapter_plans(chosen))
+    return Backbone(task_of(chosen.task), chosen.model.name, *adapter_plans(chosen))
 
 
 def examples(chosen: Settings) -> list[object]:
     names = ("good", "bad", "so so", "good")
     records = [
         record_of("tagged", {"tokens": s.split(), "tags": t.split()})
-        if chosen.task == "tag"
+        if chosen.task.name == "tag"
         else record_of("example", {"text": s, "label": n})
         for s, t, n in zip(SENTENCES, TAGS, names, strict=True)
     ]
-    return list(task_of(chosen).examples(records))
+    return list(task_of(chosen.task).examples(records))
 
 
 def test_a_head_is_one_more_site_with_a_rank_of_its_own() -> None:
@@ -75,7 +75,9 @@ def test_a_new_head_knows_nothing(task: str, model_name: str) -> None:
     model, learnt = backbone(chosen), examples(chosen)
     with model.using():
         score = model.score(model.prepared(learnt))  # type: ignore[arg-type]
-    assert score.loss / score.count == pytest.approx(np.log(len(task_of(chosen).classes)), rel=1e-5)
+    assert score.loss / score.count == pytest.approx(
+        np.log(len(task_of(chosen.task).classes)), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("task", ["classify", "tag"])
@@ -152,16 +154,16 @@ def test_a_head_can_learn_alone_and_then_every_layer_is_cached() -> None:
     assert one.entry.is_floating_point()
     assert model.shortcut
     with pytest.raises(InputError, match="No module is named"):
-        adapter_plans(Settings(model="tiny", modules=""))
+        adapter_plans(Settings.of(model="tiny", modules=""))
 
 
 def test_without_labels_nothing_is_planned() -> None:
     with pytest.raises(InputError, match="needs to know its labels"):
-        adapter_plans(Settings(task="tag", model="tiny"))
+        adapter_plans(Settings.of(task="tag", model="tiny"))
 
 
 def test_labels_are_part_of_what_all_agree_on() -> None:
-    one, other = settings("tag"), replace(settings("tag"), labels="PER|ORG")
+    one, other = settings("tag"), settings("tag").but(labels="PER|ORG")
     assert one.digest() != other.digest()
     assert backbone_for(one).task.classes != backbone_for(other).task.classes
 

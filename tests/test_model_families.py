@@ -19,10 +19,10 @@ from common.adapter.peft_io import save_vector
 from common.adapter.plan import BOTH, AdapterPlan, Vector
 from common.adapter.state import Shared, whole
 from common.backbone import Backbone, adapter_plans
-from common.config import Settings
 from common.models import load_base, load_tokenizer
 from common.privacy.accountant import Release
 from common.quiet import no_warnings
+from common.settings import Settings
 from common.tasks import TASKS
 from common.tasks.chat import Turn, tokenize
 from common.tasks.task import Encoded
@@ -71,7 +71,7 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
             parameter.add_(0.1 * torch.randn_like(parameter))
     model.save_pretrained(folder)
     load_tokenizer("tiny").save_pretrained(folder)
-    return Settings(
+    return Settings.of(
         model=str(folder), modules=MODULES, personal_modules="q_proj,v_proj", layers=1, users=3,
         rank=2, examples=6,
     )  # fmt: skip
@@ -79,7 +79,7 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def backbone(settings: Settings) -> Backbone:
-    return Backbone(TASKS["chat"], settings.model, *adapter_plans(settings))
+    return Backbone(TASKS["chat"], settings.model.name, *adapter_plans(settings))
 
 
 def random_vector(plan: AdapterPlan, parts: tuple[str, ...]) -> Vector:
@@ -105,7 +105,7 @@ def test_losses_are_those_of_a_model_with_the_adapter_added_to_its_weights(
 ) -> None:
     """W + (α/r)·B·A by hand. GPT-2's Conv1D keeps its weights the other way round."""
     vector = random_vector(backbone.shared, BOTH)
-    merged = load_base(settings.model)
+    merged = load_base(settings.model.name)
     parts = {(site, part): place for site, part, place in backbone.shared.entries(BOTH)}
     with torch.no_grad():
         for site in backbone.shared.sites:
@@ -115,14 +115,14 @@ def test_losses_are_those_of_a_model_with_the_adapter_added_to_its_weights(
             )
             added = torch.tensor(backbone.shared.scaling * b @ a)
             weight = merged.get_submodule(site.module).weight
-            weight += added.T if "gpt2" in settings.model else added
+            weight += added.T if "gpt2" in settings.model.name else added
     encoded = examples(backbone)
     with backbone.using(vector):
         scores = [backbone.score(backbone.prepare([one])) for one in encoded]
     with torch.no_grad():
         theirs = [float(own_loss(merged, one)) for one in encoded]
     assert [s.loss / s.count for s in scores] == pytest.approx(theirs, rel=1e-4)
-    assert backbone.shortcut == SHORT[Path(settings.model).name]
+    assert backbone.shortcut == SHORT[Path(settings.model.name).name]
 
 
 def test_both_paths_give_equal_losses(backbone: Backbone) -> None:
@@ -151,7 +151,7 @@ def test_a_private_step_clips_the_gradient_of_each_example_alone(
     clip = float(np.median(norms))
     clipped = sum(g * min(1.0, clip / n) for g, n in zip(gradients, norms, strict=True))
 
-    chosen = Settings(**settings.to_dict() | {"max_grad_norm": clip})  # type: ignore[arg-type]
+    chosen = Settings.of(**settings.to_dict() | {"max_grad_norm": clip})  # type: ignore[arg-type]
     trained = train_shared(
         backbone, Shared(plan, start), None, backbone.prepare(encoded), chosen,
         Release(0.0, 1.0, 1), SeededRandomness(0, 0).stream("noise"),
@@ -169,7 +169,9 @@ def test_plain_peft_loads_what_is_published(
     vector = random_vector(backbone.shared, BOTH)
     save_vector(backbone.shared, vector, tmp_path / "published")
     with no_warnings("fan_in_fan_out"):
-        plain = PeftModel.from_pretrained(load_base(settings.model), str(tmp_path / "published"))
+        plain = PeftModel.from_pretrained(
+            load_base(settings.model.name), str(tmp_path / "published")
+        )
     ids = torch.arange(3, 40)[None]
     with torch.no_grad(), backbone.using(vector):
         ours = backbone.model(input_ids=ids).logits

@@ -11,10 +11,10 @@ from made_up_people import Runner
 
 from common.adapter import lora
 from common.backbone import backbone_for
-from common.config import Settings
 from common.errors import InputError
 from common.models import hub as models_hub
 from common.models import load_base, load_tokenizer, model_files
+from common.settings import Settings
 from common.tasks.chat import Turn, tokenize
 
 SMALL = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 3,
@@ -49,7 +49,7 @@ def modules(folder: Path) -> tuple[str, str]:
 def test_losses_are_those_of_the_model_itself(folder: Path) -> None:
     """With or without the short cut. Oracle: transformers' own loss."""
     shared, personal = modules(folder)
-    settings = Settings(
+    settings = Settings.of(
         model=str(folder), modules=shared, personal_modules=personal, layers=1, users=3
     )
     backbone = backbone_for(settings)

@@ -14,7 +14,6 @@ from client.assistant.engine import open_engine
 from common import wheels
 from common.adapter.lora import plan_adapter
 from common.backbone import adapter_plans, backbone_for
-from common.config import Settings
 from common.errors import InputError
 from common.models import (
     Kind,
@@ -28,6 +27,7 @@ from common.models import (
     skeleton,
 )
 from common.records import record_of
+from common.settings import Settings
 from simulations.cli import main
 
 BERT = {
@@ -142,7 +142,7 @@ def test_no_encoder_is_taken_for_a_conversation(
     people: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sentence = "The model 'tiny-bert' is of the BERT kind: it reads texts and cannot answer"
-    for use in (require_speaking, lambda name: open_engine(Settings(model=name))):
+    for use in (require_speaking, lambda name: open_engine(Settings.of(model=name))):
         with pytest.raises(InputError, match=rf"{sentence} in words\. .*smollm2-135m"):
             use("tiny-bert")
     require_speaking("tiny")
@@ -154,7 +154,7 @@ def test_no_encoder_is_taken_for_a_conversation(
 
 def sites(folder: str, modules: str) -> list[str]:
     named = {"modules": modules, "personal_modules": modules}
-    settings = Settings(task="classify", labels="a|b", model=folder, layers=1, **named)
+    settings = Settings.of(task="classify", labels="a|b", model=folder, layers=1, **named)
     return [site.module.split(".", 3)[-1] for site in adapter_plans(settings)[0].sites[:-1]]
 
 
@@ -198,7 +198,7 @@ def test_a_name_without_a_counterpart_is_refused(tmp_path: Path, name: str) -> N
 
 def test_conv1d_has_its_dimensions_the_other_way_round(tmp_path: Path) -> None:
     folder = made(tmp_path, "gpt2", n_embd=16, n_layer=2, n_head=2, vocab_size=300)
-    plan = adapter_plans(Settings(model=folder, personal_modules="q_proj"))[0]
+    plan = adapter_plans(Settings.of(model=folder, personal_modules="q_proj"))[0]
     assert [(site.d_in, site.d_out) for site in plan.sites] == [(16, 48)] * 2
 
 
@@ -232,10 +232,10 @@ def test_a_device_that_is_there_is_taken(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_devices_need_not_agree_on_what_they_compute_with() -> None:
-    digests = {Settings(device=device).digest() for device in ("auto", "cpu", "cuda")}
+    digests = {Settings.of(device=device).digest() for device in ("auto", "cpu", "cuda")}
     assert len(digests) == 1
     with pytest.raises(InputError, match=r"--device 'tpu'.*auto, cpu, cuda"):
-        Settings(device="tpu")
+        Settings.of(device="tpu")
 
 
 @pytest.mark.parametrize(("half_ms", "said"), [(3.04, True), (2.9, False), (1.0, False)])
@@ -276,7 +276,7 @@ def encoder(folder: Path, family: str, sizes: dict[str, int]) -> Settings:
     AutoModel.from_config(AutoConfig.for_model(family, **{**BERT, **sizes})).save_pretrained(folder)
     load_tokenizer("tiny-bert").save_pretrained(folder)
     head_alone = {"modules": "", "personal_modules": ""}
-    return Settings(task="classify", labels="a|b", model=str(folder), **head_alone)
+    return Settings.of(task="classify", labels="a|b", model=str(folder), **head_alone)
 
 
 @pytest.mark.parametrize(

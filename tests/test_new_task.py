@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from made_up_people import WORDS, Runner
 
-from common.config import Settings
 from common.errors import InputError
 from common.records import Record, record_of
+from common.settings import Settings
 from common.tasks import TASKS
 from common.tasks.language import LanguageTask
 from common.tasks.task import NOTHING, Encoded
@@ -95,9 +95,9 @@ def test_people_without_an_example_are_told_what_one_is(data: Path, run: Runner)
     from simulations import devices
 
     with pytest.raises(InputError, match=r"held-out facts\. .* A fact is a text of at least one"):
-        devices.examples(Settings(task="facts", data=str(data), users=5), "p0")
+        devices.examples(Settings.of(task="facts", data=str(data), users=5), "p0")
 
 
 def test_a_name_that_no_task_has_is_refused_with_those_there_are(data: Path) -> None:
     with pytest.raises(InputError, match="Choose one of: chat, classify, tag, facts"):
-        Settings(task="fact")
+        Settings.of(task="fact")

@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import common.terms
 from common.adapter.plan import AdapterPlan, Site
-from common.config import Settings
 from common.errors import InputError, ProtocolError, RoundAbandonedError
+from common.settings import Settings
 from server.cli import main
 from server.cohort import Cohort
 from server.place import create
@@ -34,7 +34,7 @@ def test_a_plan_that_cannot_work_is_refused_with_its_setting(
     values: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(InputError, match=words):
-        check_reachable(Settings(**values), 10)
+        check_reachable(Settings.of(**values), 10)
 
 
 def test_what_no_device_would_answer_is_the_settings_fault(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,7 +45,7 @@ def test_what_no_device_would_answer_is_the_settings_fault(monkeypatch: pytest.M
 
     monkeypatch.setattr(common.terms.RoundTerms, "validate", refused)
     with pytest.raises(InputError, match="No round can be made: Noise of 9e9"):
-        check_reachable(Settings(user_epsilon=8.0), 10)
+        check_reachable(Settings.of(user_epsilon=8.0), 10)
 
 
 def test_noise_that_cannot_be_drawn_is_refused_before_anybody_is_charged(

@@ -17,9 +17,9 @@ from client import policy as policies
 from client import surroundings as machine
 from client.policy import Asked, Policy, SoFar, reasons_to_decline, unknowns
 from client.surroundings import Surroundings
-from common.config import MIN_COHORT
 from common.errors import InputError
 from common.models import DEFAULT_MODEL
+from common.settings import MIN_COHORT
 
 NOON = Surroundings(12 * 60, idle=True, charging=True, unmetered=True)
 MODEST = Asked(10, 1.0, math.inf, 1000, DEFAULT_MODEL, 1e-5, 1e-5)

@@ -11,13 +11,13 @@ import torch
 from torch import nn
 
 from client.budget import next_release
-from common.config import Settings
 from common.errors import BudgetExceededError, PrivityError
 from common.planning import planned_rounds
 from common.privacy.accountant import Release, calibrate, epsilon
 from common.privacy.training import DPSettings, plain_steps, private_steps
 from common.randomness import Random
 from common.releases import count
+from common.settings import Settings
 from simulations.devices import SeededRandomness
 
 DELTA = 1e-5
@@ -78,7 +78,7 @@ def test_the_renyi_accountant_states_more_and_asks_for_more_noise(
     }
     assert sigmas["prv"] < sigmas["rdp"]
     assert epsilon([Release(sigmas["rdp"], rate, 6)], DELTA, "rdp") <= target
-    settings = Settings(users=5, rounds=3, epsilon=target, sample_rate=rate, accountant="rdp")
+    settings = Settings.of(users=5, rounds=3, epsilon=target, sample_rate=rate, accountant="rdp")
     ledger: list[Release] = []
     for number in (1, 2, 3):
         ledger += charged(next_release(ledger, settings, number))
@@ -102,10 +102,10 @@ def test_a_spent_budget_is_refused() -> None:
 
 
 def test_a_sampled_device_plans_for_more_rounds_than_it_expects() -> None:
-    settings = Settings(users=100, cohort=10, rounds=50)
+    settings = Settings.of(users=100, cohort=10, rounds=50)
     assert 6 < planned_rounds(settings, 1) < 15
     assert planned_rounds(settings, 50) == 1
-    assert planned_rounds(Settings(users=8, rounds=6), 1) == 6
+    assert planned_rounds(Settings.of(users=8, rounds=6), 1) == 6
 
 
 class Toy(nn.Module):

@@ -21,13 +21,13 @@ from client.prospects import EVERY, LATER, expected, rows
 from client.store import Store
 from client.surroundings import Surroundings
 from client.unlocking import Cost
-from common.config import Settings
 from common.errors import DecodeError
 from common.offer import Offer
+from common.settings import Settings
 
 INVITE = ("https://village:1", "CODE", "--ca-fingerprint", "AB", "--no-start")
 AUTHORITY = Ed25519PrivateKey.generate().public_key().public_bytes_raw()
-OTHERS = Offer("village", Settings(model="tiny", users=3))
+OTHERS = Offer("village", Settings.of(model="tiny", users=3))
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_who_joins_what_it_would_decline_is_told_so_and_what_changes_it(
 def test_nothing_is_said_where_nothing_is_declined(
     offered: list[Offer], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    offered[0] = Offer("town", Settings(users=8))
+    offered[0] = Offer("town", Settings.of(users=8))
     out, err = said(capsys, "join", *INVITE)
     assert err == "" and EVERY not in out
     assert status(capsys) == []
@@ -149,7 +149,7 @@ def test_the_table_says_every_round_exactly_where_the_policy_would(tmp_path: Pat
 
 
 def test_a_model_of_an_odd_name_is_shown_and_not_suggested(tmp_path: Path) -> None:
-    settings = Settings(model="evil\x1b[2J,model", users=3)
+    settings = Settings.of(model="evil\x1b[2J,model", users=3)
     asked = expected(settings, Store.open(tmp_path / "device.db").ledger)
     first = rows(Policy(), settings, asked, SoFar())[0]
     assert (first.asked, first.declined, first.changes) == ("evil[2J,model", EVERY, ())

@@ -17,7 +17,7 @@ import server.cli
 import simulations.cli
 from client import unlocking
 from client.unlocking import Cost
-from common.config import Settings
+from common.settings import Settings
 from simulations.scenarios import chat
 
 ROOT = Path(__file__).parents[1]

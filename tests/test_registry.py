@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import threading
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +14,12 @@ import pytest
 
 from common.adapter.plan import BOTH, AdapterPlan, Site
 from common.adapter.state import Shared, whole
-from common.config import Settings
 from common.errors import InputError, PrivityError
 from common.places import run_seed
 from common.privacy.accountant import Release, calibrate, epsilon
 from common.privacy.user_level import user_epsilon
 from common.promises import record_level
+from common.settings import Settings
 from server.aggregation import RuleState
 from server.cli import main
 from server.place import create
@@ -239,7 +239,7 @@ def test_a_round_whose_maker_was_killed_holds_nobody_up(tmp_path: Path) -> None:
 
 def test_what_was_spent_is_what_a_device_with_every_round_was_charged() -> None:
     """Oracles: the device's own plan, and dp-accounting's composition."""
-    settings = Settings(users=8, rounds=4, epsilon=4.0, user_epsilon=6.0)
+    settings = Settings.of(users=8, rounds=4, epsilon=4.0, user_epsilon=6.0)
     planned = [Release(1.0, 1.0, 4), Release(5.0, 1.0, 4)]  # training and count
     sigma = calibrate((), planned, target=4.0, delta=1e-5)
     after_two = spent_after(settings, [0.01, 0.01])
@@ -259,7 +259,7 @@ def test_what_was_spent_is_what_a_device_with_every_round_was_charged() -> None:
 def test_what_one_message_costs_is_stated_beside() -> None:
     """Two examples of everything: the Gaussian with twice the μ (2.15, 9.08 and 19.12 at 1e-5)."""
     for epsilon_, message in ((1.0, 2.155), (4.0, 9.085), (8.0, 19.121)):
-        settings = Settings(users=8, rounds=3, epsilon=epsilon_)
+        settings = Settings.of(users=8, rounds=3, epsilon=epsilon_)
         for attempts in (3, 7):
             found = spent_after(settings, [0.0] * attempts).record
             assert found
@@ -277,11 +277,11 @@ def test_what_one_message_costs_is_stated_beside() -> None:
 
 
 def test_what_is_not_promised_is_not_stated() -> None:
-    neither = spent_after(Settings(users=8, dp=False), [float("inf")])
+    neither = spent_after(Settings.of(users=8, dp=False), [float("inf")])
     assert neither == Spending(None, None)
 
 
-TINY = Settings(model="tiny", users=5, modules="q_proj,v_proj", rank=2, layers=1)
+TINY = Settings.of(model="tiny", users=5, modules="q_proj,v_proj", rank=2, layers=1)
 
 
 def tiny_registry(folder: Path, settings: Settings = TINY) -> Registry:
@@ -340,7 +340,7 @@ def test_an_export_overwrites_nothing_and_leaves_nothing_half_done(tmp_path: Pat
 
 
 def test_what_can_do_nothing_alone_is_not_exported(tmp_path: Path) -> None:
-    registry = tiny_registry(tmp_path, replace(TINY, sharing="fedsa"))
+    registry = tiny_registry(tmp_path, TINY.but(sharing="fedsa"))
     with pytest.raises(InputError, match="keeps its own B"):
         export(tmp_path, registry, "1", tmp_path / "out")
 
@@ -358,7 +358,7 @@ def operators(tmp_path: Path) -> Path:
     place.settings_file.write_text(text)
     from common.backbone import adapter_plans
 
-    settings = replace(place.settings().run, seed=run_seed(place.federation))
+    settings = place.settings().run.but(seed=run_seed(place.federation))
     registry = Registry(place.federation / "server", adapter_plans(settings)[0])
     registry.note_spent(SPENT)
     publish(registry, 1, 0.1)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from made_up_people import write_conversations
 
-from common.config import from_mapping
 from common.errors import InputError
+from common.settings import from_mapping
 from simulations import devices
 from simulations.scenarios import chat
 
@@ -33,14 +33,14 @@ def test_everybody_has_something_to_learn_from_and_something_held_out(wheel: Non
     few = {"examples": 4, "seed": 3}
     settings = from_mapping({"users": _half() - 10} | few)
     chosen = devices.people(settings)
-    assert len(chosen) == settings.users
+    assert len(chosen) == settings.rounds.users
     for user in chosen:
         train, heldout = devices.examples(settings, user)
         assert train
         assert heldout
 
     everyone = devices.people(from_mapping({"users": 0} | few))
-    assert settings.users < len(everyone) < _half()  # somebody had nothing held out
+    assert settings.rounds.users < len(everyone) < _half()  # somebody had nothing held out
 
 
 def test_too_many_people_are_refused_with_how_many_there_are(wheel: None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tomllib
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,10 +18,10 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from common.adapter.plan import AdapterPlan, Site
 from common.adapter.state import Shared
-from common.config import Settings, from_mapping
 from common.errors import InputError, PrivityError, RoundAbandonedError
 from common.places import FEDERATION
 from common.privacy.user_level import user_epsilon
+from common.settings import TABLE, Settings, from_mapping
 from common.terms import round_terms
 from server import aggregation, app
 from server.aggregation import RuleState
@@ -166,18 +166,18 @@ def test_attempts_are_counted(tmp_path: Path) -> None:
 def test_fedavg_adds_the_mean_and_fedadam_moves_by_its_rate() -> None:
     current, mean = np.zeros(3, np.float32), np.array([0.1, -0.2, 0.0], np.float32)
     average, _ = aggregation.apply(
-        Settings(rule="fedavg", server_rate=0.5), RuleState.fresh(3), current, mean
+        Settings.of(rule="fedavg", server_rate=0.5), RuleState.fresh(3), current, mean
     )
     assert np.allclose(average, [0.05, -0.1, 0.0])
     adam, state = aggregation.apply(
-        Settings(rule="fedadam", server_rate=0.5), RuleState.fresh(3), current, mean
+        Settings.of(rule="fedadam", server_rate=0.5), RuleState.fresh(3), current, mean
     )
     assert np.allclose(adam, [0.5, -0.5, 0.0], atol=1e-5)  # the first step is the sign
     assert state.steps == 1
 
 
 def test_terms_bind_the_settings_and_the_cohort() -> None:
-    settings = Settings(users=8)
+    settings = Settings.of(users=8)
     digests = {
         round_terms(chosen, 10, "r", number, attempt, cohort).digest()
         for chosen, number, attempt, cohort in [
@@ -185,40 +185,40 @@ def test_terms_bind_the_settings_and_the_cohort() -> None:
             (settings, 2, 0, 8),
             (settings, 1, 1, 8),
             (settings, 1, 0, 7),
-            (Settings(users=8, epsilon=9.0), 1, 0, 8),
+            (Settings.of(users=8, epsilon=9.0), 1, 0, 8),
         ]
     }
     assert len(digests) == 5
-    elsewhere = Settings(users=8, out="/elsewhere", engine="flower")
+    elsewhere = Settings.of(users=8, out="/elsewhere", engine="flower")
     assert elsewhere.digest() == settings.digest()
 
 
 def test_no_sum_of_a_whole_cohort_can_wrap() -> None:
     for cohort in (3, 8, 100, 1000):
-        terms = round_terms(Settings(users=cohort), 10, "r", 1, 0, cohort)
+        terms = round_terms(Settings.of(users=cohort), 10, "r", 1, 0, cohort)
         assert cohort * terms.levels < 2 ** (terms.bits - 1)
 
 
 def test_losses_that_no_round_survives_are_refused_beforehand() -> None:
-    check_reachable(Settings(users=8, dropout=0.25), 10)
+    check_reachable(Settings.of(users=8, dropout=0.25), 10)
     with pytest.raises(InputError, match="6 are needed"):
-        check_reachable(Settings(users=8, dropout=0.3), 10)
+        check_reachable(Settings.of(users=8, dropout=0.3), 10)
     with pytest.raises(InputError, match="modulus"):
-        check_reachable(Settings(users=200, user_epsilon=0.001, modulus_bits=16), 10)
+        check_reachable(Settings.of(users=200, user_epsilon=0.001, modulus_bits=16), 10)
 
 
 def test_user_level_noise_is_planned_to_the_budget_and_counts_what_was_spent() -> None:
     """k rounds of one ρ each, and after a lost attempt the rest share what is left."""
-    settings = Settings(users=8, rounds=4, user_epsilon=2.0)
+    settings = Settings.of(users=8, rounds=4, user_epsilon=2.0)
     noise = plan_noise(settings, (), 1)
     rho = 1 / (2 * noise**2)
-    assert user_epsilon([rho] * 4, settings.user_delta) == pytest.approx(2.0, rel=1e-3)
-    assert user_epsilon([rho] * 4, settings.user_delta) <= 2.0
+    assert user_epsilon([rho] * 4, settings.user.delta) == pytest.approx(2.0, rel=1e-3)
+    assert user_epsilon([rho] * 4, settings.user.delta) <= 2.0
     later = plan_noise(settings, [rho, rho], 2)  # round 1 took two attempts
     rest = 1 / (2 * later**2)
     assert later > noise
-    assert user_epsilon([rho, rho, *[rest] * 3], settings.user_delta) <= 2.0
-    assert plan_noise(Settings(users=8), (), 1) == 0.0
+    assert user_epsilon([rho, rho, *[rest] * 3], settings.user.delta) <= 2.0
+    assert plan_noise(Settings.of(users=8), (), 1) == 0.0
     with pytest.raises(RoundAbandonedError):
         plan_noise(settings, [rho] * 9, 4)
 
@@ -245,16 +245,16 @@ def test_the_run_configuration_in_pyproject_is_the_table_of_settings() -> None:
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
     config = project["tool"]["flwr"]["app"]["config"]
     assert from_mapping(config) == Settings()
-    assert list(config) == [field.name for field in fields(Settings)]
+    assert list(config) == list(TABLE)
 
 
 def test_every_setting_is_documented() -> None:
-    for field in fields(Settings):
-        assert len(field.metadata["help"]) > 10, field.name
+    for name, place in TABLE.items():
+        assert len(place.field.metadata["help"]) > 10, name
 
 
 def test_settings_survive_json() -> None:
-    settings = Settings(users=7, epsilon=3.0)
+    settings = Settings.of(users=7, epsilon=3.0)
     assert from_mapping(json.loads(json.dumps(settings.to_dict()))) == settings
     with pytest.raises(InputError, match="nonsense"):
         from_mapping({"nonsense": 1})

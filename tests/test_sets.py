@@ -23,10 +23,10 @@ from client.device import Device
 from client.examples import for_release, sets_key
 from client.store import Store
 from common import evaluation
-from common.config import Settings
 from common.privacy.accountant import Release
 from common.records import Record, record_of
 from common.releases import planned_sigma, updates
+from common.settings import Settings
 from common.tasks.chat import Turn, turns
 from common.tasks.sets import chosen, divide, expected_held_out, window, within
 from server.spending import spent_after
@@ -102,7 +102,7 @@ def _device(held: list[Turn]) -> Device:
 
 STORE = Store(sqlite3.connect(":memory:", isolation_level=None), "a store in memory")
 STORE.put(on_device.KEY, KEY)
-SETTINGS = Settings(model="tiny", examples=4, rounds=3, evaluation_epsilon=2.0)
+SETTINGS = Settings.of(model="tiny", examples=4, rounds=3, evaluation_epsilon=2.0)
 
 
 @given(archives, st.data(), st.floats(-5, 60))
@@ -222,7 +222,7 @@ def test_leaving_one_of_seventy_out_lets_no_other_slide_in(place: int) -> None:
     held = [
         Turn(f"message {i}", "yes", f"2026-01-01T00:{i // 60:02d}:{i % 60:02d}") for i in range(70)
     ]
-    settings = replace(SETTINGS, examples=48)
+    settings = SETTINGS.but(examples=48)
     sets = []
     for kept in (held, held[:place] + held[place + 1 :]):
         device = _device(kept)
@@ -237,7 +237,7 @@ def test_leaving_one_of_seventy_out_lets_no_other_slide_in(place: int) -> None:
 
 def test_the_epsilon_shown_is_that_of_the_worst_pairs_of_archives() -> None:
     """Three rounds of the exact Gaussians that tell two archives apart, by Google's accountant."""
-    settings = replace(SETTINGS, evaluation_epsilon=0.0)
+    settings = SETTINGS.but(evaluation_epsilon=0.0)
     shown = spent_after(settings, [0.0] * 3).record
     assert shown
     assert shown.epsilon_message
@@ -254,7 +254,7 @@ def test_the_epsilon_shown_is_that_of_the_worst_pairs_of_archives() -> None:
         moved = float(np.sum((sums[0] - sums[1]) ** 2)) / sigma**2
         moved += ((len(held[0]) - len(held[1])) / (5 * sigma)) ** 2
         gaussian = GaussianDpEvent(moved**-0.5)
-        return float(PLDAccountant().compose(gaussian, 3).get_epsilon(settings.delta))
+        return float(PLDAccountant().compose(gaussian, 3).get_epsilon(settings.record.delta))
 
     answered = [said("other", "a"), said("me", "yes")]
     of_example = between(answered, answered[:1])

@@ -24,15 +24,15 @@ from client.service import Service
 from client.store import Store
 from common.adapter.state import Shared, encode_shared
 from common.backbone import Backbone, adapter_plans
-from common.config import Settings
 from common.errors import InputError, PrivityError
 from common.records import record_of
 from common.secagg import Aggregator, certify
+from common.settings import Settings
 from common.tasks.chat import Chat, Turn
 from common.tasks.language import LanguageScore
 from common.terms import round_terms
 
-SETTINGS = Settings(model="tiny", users=3, examples=48, layers=1, evaluation_epsilon=1.0)
+SETTINGS = Settings.of(model="tiny", users=3, examples=48, layers=1, evaluation_epsilon=1.0)
 SECRET = "garden"
 FAILURES = (
     RuntimeError(f"not enough memory for {SECRET}"),

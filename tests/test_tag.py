@@ -17,7 +17,7 @@ from common.tasks.task import NOTHING
 
 @pytest.fixture
 def task() -> Tag:
-    found = task_of(SimpleNamespace(task="tag", labels="LOC|PER"))
+    found = task_of(SimpleNamespace(name="tag", labels="LOC|PER"))
     assert isinstance(found, Tag)
     return found
 

@@ -14,7 +14,7 @@ import pytest
 from made_up_people import write_people
 from rich.console import Console
 
-from common.config import Settings
+from common.settings import Settings
 from common.terminal import show_table
 from common.visible import visible
 from simulations.audit.display import show as show_audit

@@ -169,7 +169,7 @@ def test_a_round_is_spent_once_a_member_was_asked_for_an_update(
 def test_the_server_states_what_every_attempt_that_charged_may_cost(
     run: Runner, people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from common.config import Settings, from_mapping
+    from common.settings import Settings, from_mapping
 
     real, failed = participation.confirm, []
 

@@ -16,15 +16,15 @@ from client.device import Device, Identity
 from client.store import Store
 from common.adapter.state import Shared, encode_shared
 from common.backbone import adapter_plans
-from common.config import Settings
 from common.errors import ProtocolError
 from common.secagg import Aggregator, RoundTerms, certify, messages
 from common.secagg.parameters import DRAW_BITS, MOST_DRAWS, PRIVACY_BITS
+from common.settings import Settings
 from common.tasks.chat import Turn
 from common.terms import failures, graph_for, round_terms
 from simulations.promises import secure_sum
 
-SETTINGS = Settings(model="tiny", users=3, examples=4, layers=1)
+SETTINGS = Settings.of(model="tiny", users=3, examples=4, layers=1)
 MEMBERS = (1, 2, 3)
 TOO_FEW_OPENED = (
     "too few holders opened the shares of 1 of the members; who is at fault cannot be known"
@@ -159,7 +159,7 @@ def test_the_chance_of_exposure_is_for_all_draws_together(monkeypatch: pytest.Mo
     with pytest.raises(ProtocolError, match="4096 are allowed"):
         draws.require_new(store, dataclasses.replace(terms, attempt=1))
     for cohort in (30, 100, 1000):
-        assert failures(graph_for(Settings(users=cohort), cohort))[0] <= -60
+        assert failures(graph_for(Settings.of(users=cohort), cohort))[0] <= -60
 
 
 def test_leaving_and_joining_again_begins_anew(made: Round) -> None:

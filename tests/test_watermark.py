@@ -186,7 +186,7 @@ def test_a_mark_holds_figures_only(tmp_path: Path) -> None:
 def test_a_charge_is_marked_before_the_answer_leaves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from common.config import Settings
+    from common.settings import Settings
 
     with opened(tmp_path) as vault:
         person = Service(vault, threading.Event())

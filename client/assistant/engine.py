@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Self, TypedDict
 
 from common.adapter.plan import AdapterPlan, Vector
 from common.adapter.state import Personal, Shared, whole
-from common.config import Settings
 from common.errors import InputError
 from common.models import gguf_file, require_speaking
+from common.settings import Settings
 from common.tasks.task import NOTHING, Encoded
 from common.tokens import answer_ids, prompt_ids
 
@@ -143,18 +143,18 @@ def open_engine(
     Raises:
         InputError: When the model cannot be loaded, or cannot answer in words.
     """
-    require_speaking(settings.model)
+    require_speaking(settings.model.name)
     adapters = {}
     if shared is not None:
         adapters["shared"] = Loaded(shared.plan, whole(shared, kept))
     if personal is not None:
         adapters["personal"] = Loaded(personal.plan, personal.vector)
-    reason = without_llamacpp(settings.model)
+    reason = without_llamacpp(settings.model.name)
     if not reason:
         from client.assistant.llamacpp import LlamaCppEngine
 
         try:
-            return LlamaCppEngine(settings.model, adapters, threads=threads)
+            return LlamaCppEngine(settings.model.name, adapters, threads=threads)
         except InputError as error:
             reason = error.message
     from client.assistant.torch_engine import TorchEngine

@@ -14,9 +14,9 @@ from client.assistant.engine import CONTEXT, FULL, TOP_K, TOP_P, Engine, Loaded,
 from common.adapter import lora
 from common.adapter.plan import BOTH
 from common.backbone import Backbone, adapter_plans
-from common.config import Settings
 from common.errors import PrivityError
 from common.models import chosen_device
+from common.settings import Settings
 from common.tasks import task_of
 from common.tasks.task import Encoded
 
@@ -33,12 +33,12 @@ class TorchEngine(Engine):
         plans = {lora.SHARED: shared, lora.PERSONAL: personal}
         plans |= {name: adapter.plan for name, adapter in adapters.items()}
         backbone = Backbone(
-            task_of(settings),
-            settings.model,
+            task_of(settings.task),
+            settings.model.name,
             plans[lora.SHARED],
             plans[lora.PERSONAL],
-            settings.dtype,
-            chosen_device(settings.device),
+            settings.model.dtype,
+            chosen_device(settings.model.device),
         )
         self._device = backbone.device
         self._model: Any = backbone.model
@@ -48,7 +48,7 @@ class TorchEngine(Engine):
         config: Any = backbone.model.get_base_model().config
         context = min(CONTEXT, getattr(config, "max_position_embeddings", CONTEXT))
         because = f", because {reason}" if reason else ""
-        description = f"PyTorch on {settings.model}{because}".rstrip(".")
+        description = f"PyTorch on {settings.model.name}{because}".rstrip(".")
         super().__init__(description, backbone.tokenizer, context, tuple(adapters))
 
     @torch.no_grad()

@@ -37,13 +37,13 @@ def run(options: argparse.Namespace) -> int:
     from common.tasks.sets import chosen
 
     with open_vault(options) as vault:
-        task = task_of(settings_in_use(vault.store))
+        task = task_of(settings_in_use(vault.store).task)
         if not isinstance(task, LabelTask):
             problem = f"Your adapter is for --task {task.name}, which is answered in words."
             raise InputError(problem, "Talk with it: privity-client chat.")
         have = adapters.load(vault.store)
         examples = task.examples(vault.records.all())
-        heldout = chosen(examples, sets_key(vault.store), have.settings.examples)[1]
+        heldout = chosen(examples, sets_key(vault.store), have.settings.rounds.examples)[1]
     for line in _answers(task, have, heldout, _texts(options.texts)):
         say(visible(line))  # labels are the federation's words
     return 0

@@ -54,7 +54,7 @@ def _found(vault: Vault, folder: Path) -> dict[str, Any]:
     return {
         "vault": {"folder": str(folder), "opened_by": vault.kept},
         "records": vault.records.counts(),
-        "task": settings_in_use(vault.store).task,
+        "task": settings_in_use(vault.store).task.name,
         "answers": _answers(vault),
         "federation": _federation(store),
         "enrolled": _enrolled(store),
@@ -112,7 +112,7 @@ def _answers(vault: Vault) -> int:
     from client.in_use import settings_in_use
     from common.tasks import task_of
 
-    task = task_of(settings_in_use(vault.store))
+    task = task_of(settings_in_use(vault.store).task)
     return len(task.examples([record for kind in task.kinds for record in vault.records.all(kind)]))
 
 

@@ -18,7 +18,7 @@ class Named(Protocol):
     """Settings that say which task, and among which labels."""
 
     @property
-    def task(self) -> str:
+    def name(self) -> str:
         """A name in `TASKS`."""
 
     @property
@@ -32,7 +32,7 @@ def task_of(settings: Named) -> Task:
     Raises:
         InputError: The task cannot work with these labels.
     """
-    return _among(TASKS[settings.task], settings.labels)
+    return _among(TASKS[settings.name], settings.labels)
 
 
 @lru_cache(maxsize=16)

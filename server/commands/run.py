@@ -49,10 +49,10 @@ def _act(options: argparse.Namespace) -> int:
     place, every_s = place_of(options), _seconds(options.every)
     settings, done = place.settings().run, rounds_done(place.federation)
     require_price(place.federation / "server", settings)
-    left = settings.rounds - done
+    left = settings.rounds.count - done
     if left <= 0:
         raise InputError(
-            f"All {settings.rounds} rounds that privity.toml plans are made.",
+            f"All {settings.rounds.count} rounds that privity.toml plans are made.",
             "A longer plan costs a new budget: start a new federation.",
         )
     if options.rounds is not None and options.rounds < 1:
@@ -67,7 +67,7 @@ def _act(options: argparse.Namespace) -> int:
         raise InputError(hold.why(), HOW_TO_GO_ON)
     write_plan(place.federation, Plan(done + unspent + wanted, every_s))
     until = done + wanted
-    say(f"Rounds {done + 1} to {until} of {settings.rounds} are asked for.")
+    say(f"Rounds {done + 1} to {until} of {settings.rounds.count} are asked for.")
     if not is_up(place):
         say("None is made before the federation is up: `privity-server up`.")
     return 0 if options.no_wait else _watch(place.federation, done + unspent, wanted)

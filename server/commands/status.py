@@ -36,10 +36,10 @@ def _act(options: argparse.Namespace) -> int:
     finally:
         control.close()
     asked = read_plan(place.federation)
-    wanted = f", {last_asked(place.federation, settings.rounds)} asked for" if asked else ""
+    wanted = f", {last_asked(place.federation, settings.rounds.count)} asked for" if asked else ""
     busy = "; a round is being made" if round_under_way(place.federation) else ""
     say(f"{place.settings().federation.name}: {up}")
-    say(f"rounds: {done} of {settings.rounds}{wanted}{busy}")
+    say(f"rounds: {done} of {settings.rounds.count}{wanted}{busy}")
     waits = figures.read(place.log / figures.ROUNDS).get(figures.WAITS)
     if waits and up != NOT_UP:  # what an `up` that was killed had noted is not true for ever
         say(f"no round is being made: {waits}")

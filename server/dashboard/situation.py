@@ -135,8 +135,10 @@ class Observer:
             name=self._settings.federation.name,
             at=utc_now(),
             rounds=registry.history(place),
-            planned=self._settings.run.rounds,
-            asked=last_asked(folder, self._settings.run.rounds) if read_plan(folder) else None,
+            planned=self._settings.run.rounds.count,
+            asked=last_asked(folder, self._settings.run.rounds.count)
+            if read_plan(folder)
+            else None,
             under_way=round_under_way(folder),
             current=registry.current(place),
             origins=registry.provenances(place),

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from common.config import MIN_COHORT, Settings
 from common.errors import RoundAbandonedError
+from common.settings import MIN_COHORT, Settings
 from server.spending import spent_after
 from simulations import evaluation
 from simulations.audit.arithmetic import Noisy, epsilon_of, zcdp_epsilon
@@ -46,21 +46,23 @@ class Story:
     settings: Settings
 
 
-BASE = Settings(model="tiny", modules=MODULES, layers=0, rank=8, users=MIN_COHORT, update_range=1.0)
+BASE = Settings.of(
+    model="tiny", modules=MODULES, layers=0, rank=8, users=MIN_COHORT, update_range=1.0
+)
 PLAIN: Asks = ((1, 0), (2, 0), (3, 0))
 REPEATED: Asks = ((1, 0), (1, 1), (2, 0), (3, 0), (3, 1))
 STORIES = (
-    Story("Rényi", PLAIN, replace(BASE, epsilon=2.0, accountant="rdp", sharing="fedsa")),
+    Story("Rényi", PLAIN, BASE.but(epsilon=2.0, accountant="rdp", sharing="fedsa")),
     Story(
         "both levels",
         REPEATED,
-        replace(BASE, epsilon=6.0, user_epsilon=2.0, user_delta=1e-6, evaluation_epsilon=1.0,
+        BASE.but(epsilon=6.0, user_epsilon=2.0, user_delta=1e-6, evaluation_epsilon=1.0,
                 accountant="rdp"),
     ),
-    Story("user level", REPEATED, replace(BASE, dp=False, user_epsilon=1.0, user_delta=1e-7)),
-    Story("ε = 1, repeated", REPEATED, replace(BASE, epsilon=1.0, evaluation_epsilon=0.3)),
-    Story("five steps", PLAIN, replace(BASE, epsilon=8.0, local_steps=5, delta=1e-6)),
-    Story("sampled", PLAIN, replace(BASE, epsilon=4.0, local_steps=3, sample_rate=0.3)),
+    Story("user level", REPEATED, BASE.but(dp=False, user_epsilon=1.0, user_delta=1e-7)),
+    Story("ε = 1, repeated", REPEATED, BASE.but(epsilon=1.0, evaluation_epsilon=0.3)),
+    Story("five steps", PLAIN, BASE.but(epsilon=8.0, local_steps=5, delta=1e-6)),
+    Story("sampled", PLAIN, BASE.but(epsilon=4.0, local_steps=3, sample_rate=0.3)),
 )  # fmt: skip
 
 
@@ -96,7 +98,7 @@ def _follow(evidence: Evidence, system: System, story: Story, witness: Witness) 
     settings, rows, rhos, share = story.settings, list[Row](), list[float](), 1.0
     for number, attempt in story.asks:
         try:
-            noise = system.plan_noise(settings, rhos, number) if settings.user_epsilon else 0.0
+            noise = system.plan_noise(settings, rhos, number) if settings.user.epsilon else 0.0
         except RoundAbandonedError:  # the server has nothing left to offer
             break
         asked_before = len(witness.asked)
@@ -107,21 +109,28 @@ def _follow(evidence: Evidence, system: System, story: Story, witness: Witness) 
             continue
         rows += [dict(row) for row in seen.rows]
         _one_to_one(evidence, place, seen)
-        rhos.append(_rho(evidence, place, seen) if settings.user_epsilon else math.inf)
-        if settings.dp:
+        rhos.append(_rho(evidence, place, seen) if settings.user.epsilon else math.inf)
+        if settings.record.dp:
             _noise(evidence, place, settings, seen)
             rate = seen.row("record").get("sample_rate") or 0.0
-            evidence.at_most(f"{place}: sampling rate, row's", settings.sample_rate, rate)
+            evidence.at_most(f"{place}: sampling rate, row's", settings.record.sample_rate, rate)
             own = _own_record(rows, settings)
-            _stated(evidence, place, own, settings.epsilon, settings.delta, seen.row("record"))
+            _stated(
+                evidence,
+                place,
+                own,
+                settings.record.epsilon,
+                settings.record.delta,
+                seen.row("record"),
+            )
             told = [asked.record_epsilon for asked in witness.asked[asked_before:]]
             agreed = told[-1] if told else math.nan
             evidence.at_most(f"{place}: own ε, policy's", own * (1 - ROUNDING), agreed)
             share = own / float(seen.row("record").get("epsilon") or math.inf)
-        if settings.user_epsilon:
-            own = zcdp_epsilon(math.fsum(rhos), settings.user_delta)
-            row, budget = seen.row("user"), settings.user_epsilon
-            _stated(evidence, place, own, budget, settings.user_delta, row)
+        if settings.user.epsilon:
+            own = zcdp_epsilon(math.fsum(rhos), settings.user.delta)
+            row, budget = seen.row("user"), settings.user.epsilon
+            _stated(evidence, place, own, budget, settings.user.delta, row)
         _servers(evidence, place, settings, rows, rhos)
         _summed(evidence, place, settings, witness, rows, rhos)
     return share
@@ -145,13 +154,13 @@ def _rho(evidence: Evidence, place: str, seen: Seen) -> float:
 def _noise(evidence: Evidence, place: str, settings: Settings, seen: Seen) -> None:
     """The update is pure noise: is it that of the row?"""
     row = seen.row("record")
-    unit = settings.learning_rate * settings.max_grad_norm
-    unit /= settings.sample_rate * settings.examples
+    unit = settings.training.learning_rate * settings.record.max_grad_norm
+    unit /= settings.record.sample_rate * settings.rounds.examples
     std = (row.get("noise_multiplier") or 0.0) * math.sqrt(row.get("steps") or 0) * unit
     level = seen.terms.clip / seen.terms.levels
-    if settings.user_epsilon:
+    if settings.user.epsilon:
         return  # the members' shares are beside it: `noise_record` tests the same without them
-    update = seen.real[: len(seen.real) - bool(settings.evaluation_epsilon)]
+    update = seen.real[: len(seen.real) - bool(settings.evaluation.epsilon)]
     assert level < std or not std
     test_size(evidence, place, update[None] / max(std, 1e-300))
 
@@ -163,7 +172,7 @@ def _own_record(rows: Sequence[Row], settings: Settings) -> float:
         if row["guarantee"] == "record"
         for noise, rate, times in claimed_noise(row)
     ]
-    return epsilon_of(releases, settings.delta)
+    return epsilon_of(releases, settings.record.delta)
 
 
 def _stated(
@@ -188,15 +197,17 @@ def _summed(
 ) -> None:
     """What the ledger says in sum, and what a report makes of it (`simulations.evaluation`)."""
     ledger = witness.devices[1].store.ledger
-    if settings.dp:
+    if settings.record.dp:
         own = _own_record(rows, settings) * (1 - ROUNDING)
-        reported = REPORT.epsilon(ledger.releases(), settings.delta, settings.accountant)
+        reported = REPORT.epsilon(
+            ledger.releases(), settings.record.delta, settings.record.accountant
+        )
         evidence.at_most(f"{place}: own ε, report's", own, reported)
         spent = ledger.spent("record")
         evidence.at_most(f"{place}: own ε, ledger's", own, spent.epsilon if spent else math.nan)
-    if settings.user_epsilon:
-        own = zcdp_epsilon(math.fsum(rhos), settings.user_delta) * (1 - ROUNDING)
-        reported = REPORT.user_epsilon(ledger.user_rhos(), settings.user_delta)
+    if settings.user.epsilon:
+        own = zcdp_epsilon(math.fsum(rhos), settings.user.delta) * (1 - ROUNDING)
+        reported = REPORT.user_epsilon(ledger.user_rhos(), settings.user.delta)
         evidence.at_most(f"{place}: own user ε, report's", own, reported)
         spent = ledger.spent("user")
         evidence.at_most(
@@ -209,13 +220,13 @@ def _servers(
 ) -> None:
     """What the server publishes holds for this device, which answered everything."""
     said = spent_after(settings, rhos)
-    if settings.dp:
+    if settings.record.dp:
         assert said.record is not None
         own = _own_record(rows, settings)
         evidence.at_most(f"{place}: own ε, server's", own * (1 - SERVERS), said.record.epsilon)
-        evidence.same(f"{place}: server's δ", said.record.delta, settings.delta)
-    if settings.user_epsilon:
+        evidence.same(f"{place}: server's δ", said.record.delta, settings.record.delta)
+    if settings.user.epsilon:
         assert said.user is not None
-        own = zcdp_epsilon(math.fsum(rhos), settings.user_delta)
+        own = zcdp_epsilon(math.fsum(rhos), settings.user.delta)
         evidence.at_most(f"{place}: own user ε, server's", own * (1 - SERVERS), said.user.epsilon)
-        evidence.same(f"{place}: server's user δ", said.user.delta, settings.user_delta)
+        evidence.same(f"{place}: server's user δ", said.user.delta, settings.user.delta)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from common.adapter import lora
 from common.backbone import Backbone, Batch, Prepared
-from common.config import Settings
+from common.settings import Settings
 from common.tasks import task_of
 from common.tasks.task import Encoded, Example
 from simulations.audit.marked import Marked
@@ -51,7 +51,10 @@ class CanaryBackbone(Backbone):
         from common.backbone import adapter_plans
 
         super().__init__(
-            task_of(settings), settings.model, *adapter_plans(settings), settings.dtype
+            task_of(settings.task),
+            settings.model.name,
+            *adapter_plans(settings),
+            settings.model.dtype,
         )
         self.strength = strength
 

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from common.config import Settings
 from common.errors import InputError
+from common.settings import Settings
 from common.tasks import TASKS
 from simulations.audit.account import account
 from simulations.audit.device_record import device_record
@@ -87,7 +87,7 @@ def run_audit(
     *,
     quick: bool = False,
     variant: str = ALL,
-    task: str = Settings().task,
+    task: str = Settings().task.name,
     seed: int = 0,
     watch: Callable[[str], None] = lambda _step: None,
 ) -> AuditReport:
@@ -113,7 +113,7 @@ def run_audit(
     return AuditReport(seed, quick, names, tuple(findings), left_out, seconds)
 
 
-def plan(*, quick: bool, variant: str, task: str = Settings().task) -> list[Step]:
+def plan(*, quick: bool, variant: str, task: str = Settings().task.name) -> list[Step]:
     """What `run_audit` does, in order: the sound system first, each check once.
 
     Raises:

@@ -21,10 +21,10 @@ from client.device import Device, Identity, Randomness
 from client.store import Store
 from common.adapter.state import Shared, encode_shared
 from common.backbone import adapter_plans
-from common.config import MIN_COHORT, Settings
 from common.errors import BudgetExceededError
 from common.randomness import Random
 from common.secagg import Aggregator, Participant, RoundTerms, certify, from_ring
+from common.settings import MIN_COHORT, Settings
 from common.tasks.task import Example
 from common.terms import round_terms
 from simulations.audit.system import System, stream
@@ -103,7 +103,7 @@ class Cohort:
             noise: The noise multiplier that it offers each time.
         """
         for asked in range(1, most + 1):
-            number = min(asked, self.settings.rounds)
+            number = min(asked, self.settings.rounds.count)
             try:
                 yield self.sum(self.terms(number, asked - number, noise))
             except BudgetExceededError:

@@ -21,9 +21,9 @@ from client.device import Device, Identity
 from client.store import Store
 from common.adapter.plan import Vector
 from common.adapter.state import Shared, encode_shared
-from common.config import Settings
 from common.randomness import Random
 from common.secagg import Participant, RoundTerms, dequantize, from_ring
+from common.settings import Settings
 from common.tasks.task import Example
 from common.terms import round_terms
 from simulations.audit.system import System, stream

@@ -6,11 +6,9 @@ secure sum, and how many updates there are is for the device's ledger to decide.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
-from common.config import Settings
+from common.settings import Settings
 from simulations.audit.canaries import CanaryBackbone, canary
 from simulations.audit.cohort import Cohort, Person
 from simulations.audit.findings import Finding
@@ -27,7 +25,7 @@ ROUNDS = 1  # of the plan; the server asks for it again and again
 def device_record(system: System, scale: Scale, seed: int) -> list[Finding]:
     """Bound ε of one example from all that a server can get out of a device."""
     settings = system.learning(_settings(scale))
-    backbone = CanaryBackbone(settings, STRENGTH * settings.max_grad_norm)
+    backbone = CanaryBackbone(settings, STRENGTH * settings.record.max_grad_norm)
     included = coins(scale.canaries, stream(seed, "device/coins"))
     real = examples_of(talk(seed, "device/person"), REAL, settings)
     person = Person([*real, *(canary(int(c)) for c in np.flatnonzero(included))])
@@ -42,4 +40,4 @@ def device_record(system: System, scale: Scale, seed: int) -> list[Finding]:
 
 
 def _settings(scale: Scale) -> Settings:
-    return replace(canary_settings(scale), rounds=ROUNDS)
+    return canary_settings(scale).but(rounds=ROUNDS)

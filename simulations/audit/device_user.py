@@ -15,8 +15,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from common.config import MIN_COHORT, Settings
 from common.secagg.parameters import honest_in_sum
+from common.settings import MIN_COHORT, Settings
 from common.terms import graph_for
 from server.terms import plan_noise
 from simulations.audit.bound import CONFIDENCE, two_worlds_epsilon
@@ -36,7 +36,7 @@ RANK = 32  # 8,192 coordinates
 def device_user(system: System, scale: Scale, seed: int) -> list[Finding]:
     """Bound ε of a person, and measure the noise, in all that a server can get out of devices."""
     settings = system.learning(_settings())
-    backbone = CanaryBackbone(settings, STRENGTH * settings.user_clip)
+    backbone = CanaryBackbone(settings, STRENGTH * settings.user.clip)
     offered = plan_noise(settings, (), 1)
     without, holding = (
         _sums(system.on(backbone), settings, Person(train), seed, offered, scale.rounds)
@@ -124,7 +124,7 @@ def _honest(settings: Settings) -> int:
 
 def _settings() -> Settings:
     """One round is planned. A high rank gives the sum many coordinates; all else is the default."""
-    return Settings(
+    return Settings.of(
         model="tiny",
         modules=MODULES,
         layers=0,

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from common.config import Settings
+from common.settings import Settings
 from common.tasks.task import Example
 from simulations.audit.canaries import MODULES
 from simulations.audit.cohort import Person
@@ -57,7 +57,11 @@ class Probing:
     def unit(self) -> float:
         """One clipped gradient in what one step adds to the update."""
         s = self.settings
-        return s.learning_rate * s.max_grad_norm / (s.sample_rate * s.examples)
+        return (
+            s.training.learning_rate
+            * s.record.max_grad_norm
+            / (s.record.sample_rate * s.rounds.examples)
+        )
 
     def world(self, train: Sequence[Example], seed: int, asks: Asks = ASKS) -> list[Seen]:
         """What a device with these examples does."""
@@ -93,7 +97,7 @@ def exact_record(system: System, _scale: Scale, seed: int) -> list[Finding]:
 def _every_number(evidence: Evidence, probing: Probing, seed: int) -> None:
     """Examples without a gradient, one more each time: whatever counts them shows."""
     nothing = probing.backbone.probe("nothing", np.zeros(probing.backbone.size))
-    numbers = range(probing.settings.examples + 1)
+    numbers = range(probing.settings.rounds.examples + 1)
     worlds = [probing.world([nothing] * number, seed, ASKS[:1]) for number in numbers]
     for number, pair in enumerate(itertools.pairwise(worlds)):
         _compare(evidence, probing, f"{number} examples and one", *pair)
@@ -101,7 +105,7 @@ def _every_number(evidence: Evidence, probing: Probing, seed: int) -> None:
 
 def settings_for(sharing: str, steps: int, **others: float) -> Settings:
     """Noise that is small beside C, and room for it in the range of a coordinate."""
-    base = Settings(
+    base = Settings.of(
         model="tiny",
         modules=MODULES,
         layers=0,
@@ -156,7 +160,7 @@ def _pairs(
     probing: Probing, seed: int, *, full: bool
 ) -> Iterator[tuple[str, list[Example], list[Example]]]:
     """A name, the examples of one world, and the one more of the other."""
-    backbone, clip = probing.backbone, probing.settings.max_grad_norm
+    backbone, clip = probing.backbone, probing.settings.record.max_grad_norm
     chance = np.random.default_rng(seed)
     size, count = backbone.size, iter(range(10**6))
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from client.contribution import summand
-from common.config import MIN_COHORT, Settings
 from common.secagg import RoundTerms
+from common.settings import MIN_COHORT, Settings
 from common.terms import round_terms
 from server.terms import plan_noise
 from simulations.audit.canaries import MODULES
@@ -130,7 +130,7 @@ def _people(
 ) -> Iterator[tuple[str, Person]]:
     """A name and what one person holds. An update is minus the mean gradient."""
     chance, count = np.random.default_rng(seed), iter(range(10**6))
-    size, clip = backbone.size, settings.user_clip
+    size, clip = backbone.size, settings.user.clip
 
     def person(vector: Any, *gains: float) -> Person:
         heldout = [backbone.probe(f"{next(count)}", np.zeros(size), gain) for gain in gains]
@@ -156,7 +156,7 @@ def _people(
 
 
 def _settings(*, dp: bool, evaluation: float) -> Settings:
-    return Settings(
+    return Settings.of(
         model="tiny",
         modules=MODULES,
         layers=0,

@@ -22,13 +22,13 @@ from client.steps import SOUND as STEPS
 from client.training import Trained
 from common.adapter.plan import Vector
 from common.backbone import Backbone, Prepared
-from common.config import Settings
 from common.evaluation import counted_answers
 from common.privacy import training
 from common.privacy.accountant import Release, epsilon
 from common.privacy.noise import discrete_gaussian, gaussian
 from common.randomness import Random
 from common.secagg import RoundTerms
+from common.settings import Settings
 from common.terms import user_rho
 from simulations.audit.system import System, stream
 
@@ -135,7 +135,7 @@ def _upper_clip_only(
 def _divided_by_own_count(
     backbone: Backbone, shared: Vector, answers: Sequence[Prepared], settings: Settings
 ) -> float:
-    low = -settings.evaluation_range
+    low = -settings.evaluation.range
     return _sum_of_gains(backbone, shared, answers, settings, low) / len(answers)
 
 
@@ -146,7 +146,7 @@ def _sum_of_gains(
     settings: Settings,
     low: float,
 ) -> float:
-    limit, total = settings.evaluation_range, 0.0
+    limit, total = settings.evaluation.range, 0.0
     for batch in backbone.batches(answers):
         with backbone.using():
             before = _means(backbone.losses(batch))
@@ -182,7 +182,7 @@ def _epsilon_at_other_delta(events: Sequence[Release], _delta: float, accountant
 def _release_at_other_delta(
     past: Any, settings: Settings, number: int, evaluations: Any = ()
 ) -> Release:
-    return next_release(past, replace(settings, delta=OTHER_DELTA), number, evaluations)
+    return next_release(past, settings.but(delta=OTHER_DELTA), number, evaluations)
 
 
 PLANTED: dict[str, System] = {

@@ -14,8 +14,8 @@ from client.training import train_personal
 from common.adapter.plan import Vector
 from common.adapter.state import Shared, whole
 from common.backbone import Backbone, Prepared, adapter_plans
-from common.config import WITHOUT_DP, Settings, from_mapping
 from common.privacy.accountant import Release
+from common.settings import WITHOUT_DP, Settings, from_mapping
 from common.tasks import task_of
 from server.aggregation import RuleState, apply
 from simulations.audit.canaries import MODULES
@@ -51,7 +51,10 @@ class Federation:
         """A new one, nothing trained."""
         settings = system.learning(private_settings())
         backbone = Backbone(
-            task_of(settings), settings.model, *adapter_plans(settings), settings.dtype
+            task_of(settings.task),
+            settings.model.name,
+            *adapter_plans(settings),
+            settings.model.dtype,
         )
         chance = talk(seed, "federation/talk")
         members = [
@@ -76,7 +79,7 @@ class Federation:
         published: Vector = plan.initial(plan.sent)
         rule = RuleState.fresh(plan.dimension)
         ledgers: list[list[Release]] = [[] for _ in self.members]
-        for number in range(1, settings.rounds + 1):
+        for number in range(1, settings.rounds.count + 1):
             updates = [
                 self._update(system, settings, ledger, published, number, person)
                 for person, ledger in enumerate(ledgers)
@@ -100,10 +103,10 @@ class Federation:
         person: int,
     ) -> Vector:
         release = None
-        if settings.dp:
+        if settings.record.dp:
             release = system.steps.next_release(ledger, settings, number)
             ledger.append(release)
-        random = stream(self.seed, f"federation/{settings.dp}/{person}/{number}")
+        random = stream(self.seed, f"federation/{settings.record.dp}/{person}/{number}")
         shared = Shared(self.backbone.shared, published)
         given = self.backbone, shared, None, self.examples(person), settings, release, random
         trained = system.steps.train_shared(*given, steps=system.steps.private)
@@ -117,7 +120,7 @@ def mean_of(updates: list[Vector]) -> Vector:
 
 def private_settings() -> Settings:
     """The product's training with DP at the claimed ε, on a model large enough to remember."""
-    return Settings(
+    return Settings.of(
         model="tiny",
         modules=MODULES,
         personal_modules=MODULES,

@@ -16,8 +16,8 @@ from client.steps import Steps
 from common import evaluation
 from common.adapter.state import Shared
 from common.backbone import Backbone, adapter_plans
-from common.config import Settings
 from common.randomness import Random
+from common.settings import Settings
 from common.tasks import task_of
 from simulations.audit.findings import Finding
 from simulations.audit.people import examples_of, talk
@@ -50,7 +50,9 @@ def figure(system: System, scale: Scale, seed: int) -> list[Finding]:
     """Bound ε of one held-out answer from the figures of a device with and without it."""
     settings = system.learning(_settings())
     most = evaluation.counted_answers(settings)
-    backbone = Backbone(task_of(settings), settings.model, *adapter_plans(settings), settings.dtype)
+    backbone = Backbone(
+        task_of(settings.task), settings.model.name, *adapter_plans(settings), settings.model.dtype
+    )
     published = _ruinous(backbone, seed)
     worlds = [
         _World(system.on(backbone).steps, settings, published, most - less) for less in (1, 0)
@@ -68,7 +70,7 @@ def figure(system: System, scale: Scale, seed: int) -> list[Finding]:
         for number, world in enumerate(worlds)
     ]
     counts = sum(said_second[0]), scale.runs - sum(said_second[1]), scale.runs
-    shift = abs(exact[1] - exact[0]) / (settings.evaluation_range / most)
+    shift = abs(exact[1] - exact[0]) / (settings.evaluation.range / most)
     tried = "guess which from the device's figure for a ruinous adapter"
     return [two_worlds_finding(CHECK, system, tried, counts, (shift, "R / K"))]
 
@@ -85,7 +87,7 @@ def _none(size: int, _std: float, _random: Random) -> np.typing.NDArray[np.float
 
 def _settings() -> Settings:
     """One evaluation, and an update whose budget does not count here."""
-    return Settings(
+    return Settings.of(
         model="tiny",
         rounds=1,
         epsilon=2 * CLAIMED_EPSILON,

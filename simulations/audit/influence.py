@@ -17,8 +17,8 @@ from client.training import train_personal
 from common.adapter.plan import Vector
 from common.adapter.state import Shared
 from common.backbone import Backbone, Prepared, adapter_plans
-from common.config import Settings
 from common.privacy.accountant import Release
+from common.settings import Settings
 from common.tasks import task_of
 from simulations.audit.findings import Finding
 from simulations.audit.people import talk
@@ -61,7 +61,9 @@ class _World:
 def influence(system: System, scale: Scale, seed: int) -> list[Finding]:
     """Bound ε of one record from the updates of a device with and without it."""
     settings = system.learning(_settings())
-    backbone = Backbone(task_of(settings), settings.model, *adapter_plans(settings), settings.dtype)
+    backbone = Backbone(
+        task_of(settings.task), settings.model.name, *adapter_plans(settings), settings.model.dtype
+    )
     worlds = [_World(system, backbone, settings, e, seed) for e in _data(backbone)]
     release = system.steps.next_release([], settings, 1)
     silent = Release(0.0, release.sample_rate, release.steps)
@@ -71,7 +73,9 @@ def influence(system: System, scale: Scale, seed: int) -> list[Finding]:
         (world.updates(release, scale.runs, f"world {number}") - middle) @ direction > 0
         for number, world in enumerate(worlds)
     ]
-    shift = float(np.linalg.norm(direction)) * settings.examples / settings.max_grad_norm
+    shift = (
+        float(np.linalg.norm(direction)) * settings.rounds.examples / settings.record.max_grad_norm
+    )
     counts = int(sides[0].sum()), int((~sides[1]).sum()), scale.runs
     tried = "guess which from what the device sent"
     return [two_worlds_finding(CHECK, system, tried, counts, (shift, "C"))]
@@ -90,7 +94,7 @@ def _data(backbone: Backbone) -> tuple[list[Prepared], list[Prepared]]:
 
 def _settings() -> Settings:
     """One round of the product's default training."""
-    return Settings(
+    return Settings.of(
         model="tiny",
         rounds=1,
         epsilon=CLAIMED_EPSILON,

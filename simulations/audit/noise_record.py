@@ -34,7 +34,7 @@ def noise_record(system: System, _scale: Scale, seed: int) -> list[Finding]:
     for sharing, steps in (("ffa", 3), ("fedsa", 1)):
         probing = Probing.of(system, settings_for(sharing, steps, rank=RANK))
         backbone = probing.backbone
-        held = probing.settings.examples if sharing == "ffa" else 1
+        held = probing.settings.rounds.examples if sharing == "ffa" else 1
         nothing = [backbone.probe(f"{n}", np.zeros(backbone.size)) for n in range(held)]
         seen = probing.world(nothing, seed, ASKS)
         count += _test(evidence, probing, sharing, seen)

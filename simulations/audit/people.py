@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from string import ascii_lowercase
 
-from common.config import Settings
+from common.settings import Settings
 from common.tasks import task_of
 from common.tasks.task import Example
 from simulations.audit.system import stream
@@ -20,7 +20,7 @@ def talk(seed: int, purpose: str) -> random.Random:
 
 def examples_of(chance: random.Random, count: int, settings: Settings) -> list[Example]:
     """Independent examples of one made-up person, for the task of these settings."""
-    task, words = task_of(settings), vocabulary()
+    task, words = task_of(settings.task), vocabulary()
     return [task.made_up(chance, words) for _ in range(count)]
 
 

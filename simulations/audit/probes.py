@@ -20,7 +20,7 @@ from torch import Tensor
 from common.adapter import lora
 from common.adapter.plan import BOTH, TRAINED_PARTS
 from common.backbone import MICRO_BATCH, Backbone, Batch, Prepared, adapter_plans
-from common.config import Settings
+from common.settings import Settings
 from common.tasks import task_of
 from common.tasks.task import Encoded, Example
 from simulations.audit.marked import Marked
@@ -52,9 +52,12 @@ class ProbeBackbone(Backbone):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(
-            task_of(settings), settings.model, *adapter_plans(settings), settings.dtype
+            task_of(settings.task),
+            settings.model.name,
+            *adapter_plans(settings),
+            settings.model.dtype,
         )
-        self.parts = TRAINED_PARTS[settings.sharing]
+        self.parts = TRAINED_PARTS[settings.adapter.sharing]
         self.size = self.shared.size(self.parts)
         self.probes: dict[str, Probe] = {}
 

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from common.adapter.plan import Vector
 from common.adapter.state import Shared
 from common.backbone import Backbone, Prepared, adapter_plans
-from common.config import Settings
 from common.privacy.accountant import Release
 from common.secagg import from_ring, levels_for, unpack
+from common.settings import Settings
 from common.tasks import task_of
 from simulations.attacks.on_privity.attacker import HEADER_BYTES
 from simulations.attacks.on_privity.round import MASK, MEMBERS, TERMS, VICTIM, PrivityRound
@@ -36,9 +36,11 @@ Wire = Callable[[Vector, int], NDArray[np.floating]]  # update and trial, to wha
 
 def reconstruction(system: System, scale: Scale, seed: int) -> list[Finding]:
     """Three findings: in the clear, in the clear with noise, and masked."""
-    planned = Settings(model="tiny", rounds=1, epsilon=CLAIMED_EPSILON, delta=DELTA, examples=2)
+    planned = Settings.of(model="tiny", rounds=1, epsilon=CLAIMED_EPSILON, delta=DELTA, examples=2)
     settings = system.learning(planned)
-    backbone = Backbone(task_of(settings), settings.model, *adapter_plans(settings), settings.dtype)
+    backbone = Backbone(
+        task_of(settings.task), settings.model.name, *adapter_plans(settings), settings.model.dtype
+    )
     turns = examples_of(talk(seed, "reconstruction/person"), CANDIDATES, settings)
     candidates = backbone.prepared(turns)
     release = system.steps.next_release([], settings, 1)

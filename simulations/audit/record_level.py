@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from common.adapter.state import Shared
-from common.config import Settings
+from common.settings import Settings
 from simulations.audit.canaries import MODULES, CanaryBackbone, canary
 from simulations.audit.device import Rounds, Streams, new_device
 from simulations.audit.findings import Finding
@@ -26,7 +26,7 @@ REAL = 16  # examples of an ordinary person beside the canaries
 def record_level(system: System, scale: Scale, seed: int) -> list[Finding]:
     """Bound ε of one example on one device over a whole run."""
     settings = system.learning(canary_settings(scale))
-    backbone = CanaryBackbone(settings, STRENGTH * settings.max_grad_norm)
+    backbone = CanaryBackbone(settings, STRENGTH * settings.record.max_grad_norm)
     included = coins(scale.canaries, stream(seed, "record/coins"))
     real = examples_of(talk(seed, "record/person"), REAL, settings)
     examples = [*real, *(canary(int(c)) for c in np.flatnonzero(included))]
@@ -47,7 +47,7 @@ def record_level(system: System, scale: Scale, seed: int) -> list[Finding]:
 
 def canary_settings(scale: Scale) -> Settings:
     """Rank 8 on all modules gives each canary a coordinate; all else is the default."""
-    return Settings(
+    return Settings.of(
         model="tiny",
         modules=MODULES,
         layers=0,

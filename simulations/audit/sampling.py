@@ -35,7 +35,7 @@ def sampling(system: System, _scale: Scale, seed: int) -> list[Finding]:
     train = []
     for number in range(PROBES):
         gradient = np.zeros(backbone.size)
-        gradient[number] = STRENGTH * settings.max_grad_norm
+        gradient[number] = STRENGTH * settings.record.max_grad_norm
         train.append(backbone.probe(f"{number}", gradient))
     nobody = [backbone.probe(f"none {number}", np.zeros(backbone.size)) for number in range(PROBES)]
     asks = [(number, 0) for number in range(1, ROUNDS + 1)]

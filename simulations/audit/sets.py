@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from common.config import Settings
+from common.settings import Settings
 from common.tasks import task_of
 from common.tasks.task import Example, Task
 from simulations.audit.chosen import chosen
@@ -41,7 +41,7 @@ T = TypeVar("T")
 def choice(system: System, _scale: Scale, seed: int) -> list[Finding]:
     """Archives with and without one example, one message; and how noisy the window is."""
     evidence, chance = Evidence(system.name), talk(seed, "sets")
-    task = task_of(system.learning(Settings(model="tiny")))
+    task = task_of(system.learning(Settings.of(model="tiny")).task)
     most = MESSAGE_EDITS if task.overlapping else EXAMPLE_EDITS
     for number in range(ARCHIVES):
         _archive(evidence, task, most, chance, number)
@@ -81,7 +81,7 @@ def _window(evidence: Evidence, system: System, seed: int) -> None:
     backbone, train, none = probing.backbone, list[Example](), np.zeros(probing.backbone.size)
     for number in range(HELD):
         gradient = none.copy()
-        gradient[number] = STRENGTH * settings.max_grad_norm
+        gradient[number] = STRENGTH * settings.record.max_grad_norm
         train.append(backbone.probe(f"{number}", gradient))
     asks = [(number, 0) for number in range(1, ROUNDS + 1)]
     one = asked(Witness(probing.system, settings, [Person(train)], seed, RUN, silent=()), asks)

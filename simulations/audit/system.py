@@ -17,9 +17,9 @@ from client.ledger import Ledger
 from client.steps import SOUND as STEPS
 from client.steps import Steps
 from common.backbone import Backbone
-from common.config import Settings
 from common.randomness import Random
 from common.secagg import RoundTerms
+from common.settings import Settings
 from common.tasks import TASKS
 from common.terms import user_rho
 from server.terms import plan_noise
@@ -48,12 +48,12 @@ class System:
     ledger: type[Ledger] = Ledger
     plan_noise: Callable[[Settings, Sequence[float], int], float] = plan_noise
     user_rho: Callable[[RoundTerms], float] = user_rho
-    task: str = Settings().task
+    task: str = Settings().task.name
 
     def learning(self, settings: Settings) -> Settings:
         """These settings for the task that is audited, with labels where it has any."""
         labels = "" if TASKS[self.task].speaks else LABELS
-        return replace(settings, task=self.task, labels=labels)
+        return settings.but(task=self.task, labels=labels)
 
     def on(self, backbone: Backbone) -> System:
         """The same system, whose devices all have this model."""

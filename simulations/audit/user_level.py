@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.contribution import summand
-from common.config import Settings
 from common.secagg import RoundTerms, from_ring, to_ring
 from common.secagg.parameters import honest_in_sum
+from common.settings import Settings
 from common.terms import graph_for, round_terms
 from simulations.audit.device import OneStream, new_device
 from simulations.audit.findings import Finding
@@ -62,7 +62,7 @@ def honest_sum(
 
 
 def _settings(scale: Scale) -> Settings:
-    return Settings(
+    return Settings.of(
         model="tiny",
         users=scale.cohort,
         rounds=scale.user_rounds,
@@ -73,7 +73,7 @@ def _settings(scale: Scale) -> Settings:
 
 
 def _honest(settings: Settings) -> int:
-    graph = graph_for(settings, settings.users)
+    graph = graph_for(settings, settings.rounds.users)
     return honest_in_sum(
         graph.cohort, graph.least, graph.corrupt, graph.neighbours, graph.threshold
     )

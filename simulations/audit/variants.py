@@ -24,10 +24,10 @@ from client.training import Trained
 from common.adapter import lora
 from common.adapter.plan import Vector
 from common.backbone import Backbone
-from common.config import Settings
 from common.privacy.accountant import Release
 from common.randomness import Random
 from common.secagg import RoundTerms
+from common.settings import Settings
 from server.terms import plan_noise
 from simulations.attacks.on_privity.broken import BrokenRevealsBoth, BrokenWeakSeeds
 from simulations.audit.faults import PLANTED, fault
@@ -70,11 +70,11 @@ def _forgetful_release(
     _past: Sequence[Release], settings: Settings, _number: int, _evaluations: object = ()
 ) -> Release:
     """As if each round were the only one."""
-    return next_release([], replace(settings, rounds=1), 1)
+    return next_release([], settings.but(rounds=1), 1)
 
 
 def _forgetful_noise(settings: Settings, _spent: Sequence[float], _number: int) -> float:
-    return plan_noise(replace(settings, rounds=1), (), 1)
+    return plan_noise(settings.but(rounds=1), (), 1)
 
 
 def _forgetful_cost(device: Device, settings: Settings, terms: RoundTerms) -> Charge:

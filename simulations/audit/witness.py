@@ -19,10 +19,10 @@ from client.device import Device, Randomness
 from client.policy import Asked
 from common.adapter.plan import Vector
 from common.adapter.state import Shared
-from common.config import Settings
 from common.errors import PrivityError
 from common.randomness import Random
 from common.secagg import RoundTerms
+from common.settings import Settings
 from simulations.audit.cohort import Cohort, Member, Person
 from simulations.audit.system import System
 from simulations.devices import SeededRandomness

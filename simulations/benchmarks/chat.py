@@ -14,8 +14,8 @@ import torch
 from client.assistant.engine import Engine, Message, Scales
 from client.assistant.llamacpp import LlamaCppEngine
 from client.assistant.torch_engine import TorchEngine
-from common.config import Settings
 from common.say import say_aside
+from common.settings import Settings
 from simulations.benchmarks import chat_agreement
 from simulations.benchmarks.chat_data import Person, people, settings_for
 from simulations.benchmarks.timing import Figures, Row, interleaved
@@ -48,8 +48,8 @@ def speed_row(settings: Settings, person: Person, decoded: int) -> Row:
     """Decoding one answer of this many tokens, greedily."""
     adapters = person.adapters
     engines: dict[str, Engine] = {
-        "ours": LlamaCppEngine(settings.model, adapters, threads=THREADS),
-        "llama_cpp_plain": LlamaCppEngine(settings.model, {}, threads=THREADS),
+        "ours": LlamaCppEngine(settings.model.name, adapters, threads=THREADS),
+        "llama_cpp_plain": LlamaCppEngine(settings.model.name, {}, threads=THREADS),
         "torch": TorchEngine(settings, adapters),
     }
     tasks = {name: lambda engine=engine: timed(engine, decoded) for name, engine in engines.items()}
@@ -58,7 +58,7 @@ def speed_row(settings: Settings, person: Person, decoded: int) -> Row:
         engine.close()
     ours = medians.pop("ours")
     return Row(
-        case=f"{settings.model}, both adapters, an answer of {decoded} tokens",
+        case=f"{settings.model.name}, both adapters, an answer of {decoded} tokens",
         data="one question, greedy",
         ours=ours,
         peers=medians,

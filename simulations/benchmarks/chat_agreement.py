@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 from client.assistant.engine import BASE, Engine, Scales
 from client.assistant.llamacpp import LlamaCppEngine
 from client.assistant.torch_engine import TorchEngine
-from common.config import Settings
 from common.errors import PrivityError
 from common.models import gguf_file, load_tokenizer
 from common.say import say_aside
+from common.settings import Settings
 from common.tasks import task_of
 from common.tasks.task import Example
 from common.tokens import answer_ids, prompt_ids
@@ -45,7 +45,7 @@ def row(settings: Settings, crowd: Sequence[Person], threads: int) -> Row:
     found: dict[str, Found] = {}
     with tempfile.TemporaryDirectory() as folder:
         exact = Path(folder) / "float32.gguf"
-        source = gguf_file(settings.model)
+        source = gguf_file(settings.model.name)
         assert source is not None
         write_float32(source, exact)
         for number, person in enumerate(crowd):
@@ -61,7 +61,7 @@ def row(settings: Settings, crowd: Sequence[Person], threads: int) -> Row:
     figures = {name: _figures(arms, found["torch"]) for name, arms in found.items()}
     ours = figures.pop("ours") | {"compared_count": compared}
     return Row(
-        case=f"{settings.model}, log-likelihood of {answers} answers",
+        case=f"{settings.model.name}, log-likelihood of {answers} answers",
         data=DATA,
         ours=ours,
         peers=figures,
@@ -77,7 +77,7 @@ def row(settings: Settings, crowd: Sequence[Person], threads: int) -> Row:
 def _engines(
     settings: Settings, adapters: Any, exact: Path, threads: int
 ) -> Iterator[tuple[str, Engine]]:
-    model = settings.model
+    model = settings.model.name
     yield "ours", LlamaCppEngine(model, adapters, threads=threads)
     yield "torch", TorchEngine(settings, adapters)
     yield (
@@ -122,7 +122,9 @@ def same_tokens(settings: Settings) -> int:
     """
     users = devices.people(settings)
     examples = [one for user in users for one in devices.examples(settings, user)[1]]
-    if differing := llamacpp_differs(settings.model, [*examples, task_of(settings).spoken(*HARD)]):
+    if differing := llamacpp_differs(
+        settings.model.name, [*examples, task_of(settings.task).spoken(*HARD)]
+    ):
         raise PrivityError(f"llama.cpp has another {differing}.")
     return len(examples) + 1
 

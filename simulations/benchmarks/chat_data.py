@@ -13,7 +13,7 @@ from client.assistant.engine import Loaded
 from client.training import train_personal, train_shared
 from common.adapter.state import Shared, whole
 from common.backbone import backbone_for
-from common.config import WITHOUT_DP, Settings, from_mapping
+from common.settings import WITHOUT_DP, Settings, from_mapping
 from common.tasks.task import Encoded
 from simulations import devices
 
@@ -39,7 +39,7 @@ def people(settings: Settings, heldout: int) -> Iterator[Person]:
     users = list(devices.people(settings))
     turns = {user: devices.examples(settings, user) for user in users}
     everybody = [turn for train, _ in turns.values() for turn in train]
-    random = devices.SeededRandomness(settings.seed, 0)
+    random = devices.SeededRandomness(settings.rounds.seed, 0)
     start = Shared(backbone.shared, backbone.shared.initial(backbone.shared.sent))
     trained = train_shared(
         backbone, start, None, backbone.prepared(everybody), settings, None, random.stream("shared")

@@ -19,9 +19,9 @@ import torch
 from client.training import train_shared
 from common.adapter.state import Shared
 from common.backbone import Prepared, backbone_for
-from common.config import Settings
 from common.models import DEFAULT_MODEL, TINY_MODEL
 from common.privacy.accountant import Release
+from common.settings import Settings
 from common.tasks.task import Example, Task
 from simulations.benchmarks.timing import Figures, Row, in_own_process, interleaved, memory
 
@@ -39,20 +39,20 @@ class Case:
     """A model and what carries its shared adapter; everything else is the default."""
 
     model: str
-    rank: int = DEFAULTS.rank
-    modules: str = DEFAULTS.modules
-    examples: int = DEFAULTS.examples
+    rank: int = DEFAULTS.adapter.rank
+    modules: str = DEFAULTS.adapter.modules
+    examples: int = DEFAULTS.rounds.examples
 
     def __str__(self) -> str:
         return (
-            f"{self.model}, r={self.rank}, {self.modules}, top {DEFAULTS.layers} layers, "
+            f"{self.model}, r={self.rank}, {self.modules}, top {DEFAULTS.adapter.layers} layers, "
             f"{self.examples} examples"
         )
 
     @property
     def settings(self) -> Settings:
         """The run's settings that this case stands for: one step, every example in it."""
-        return Settings(
+        return Settings.of(
             model=self.model, rank=self.rank, modules=self.modules, examples=self.examples,
             device="cpu",
         )  # fmt: skip

@@ -29,7 +29,7 @@ from client.joining import join
 from client.link import LinkLostError, connect
 from client.node import Node
 from client.store import Store
-from common.config import Settings
+from common.settings import Settings
 from common.tasks import task_of
 
 WORDS = ("tea", "rain", "garden", "train", "music", "bread", "winter", "river", "story")
@@ -132,7 +132,7 @@ def _join(invite: Invite) -> Device:
     member = membership.membership(store).member
     chance = random.Random(member)  # noqa: S311
     said = [" ".join(chance.choices(WORDS, k=4)) for _ in range(2 * EXAMPLES)]
-    task, pairs = task_of(Settings()), zip(said[::2], said[1::2], strict=True)
+    task, pairs = task_of(Settings().task), zip(said[::2], said[1::2], strict=True)
     examples = [task.spoken(*pair) for pair in pairs]
     return Device(member, examples, (), store, membership.identity(store))
 

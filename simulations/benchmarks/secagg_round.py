@@ -10,9 +10,9 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
-from common.config import Settings
 from common.secagg import Participant, RoundTerms, certify, levels_for, quantize, roster, to_ring
 from common.secagg.parameters import choose
+from common.settings import Settings
 
 Update: TypeAlias = NDArray[np.float32]
 
@@ -41,9 +41,9 @@ def terms_for(members: int, dimension: int, losses: float) -> RoundTerms:
         attempt=0,
         seed=0,
         dimension=dimension,
-        clip=DEFAULTS.update_range,
-        bits=DEFAULTS.modulus_bits,
-        levels=levels_for(members, DEFAULTS.modulus_bits),
+        clip=DEFAULTS.sum.update_range,
+        bits=DEFAULTS.sum.modulus_bits,
+        levels=levels_for(members, DEFAULTS.sum.modulus_bits),
         noise=0.0,
         cohort=graph.cohort,
         least=graph.least,

@@ -24,9 +24,9 @@ import httpx
 
 from common import quiet
 from common.bundle import manifest
-from common.config import Settings
 from common.errors import InputError, PrivityError
 from common.processes import environment, script
+from common.settings import Settings
 from simulations.display import Display
 from simulations.watching import attempts_made, round_watch
 
@@ -51,7 +51,7 @@ def simulate_with_flower(settings: Settings, display: Display) -> None:
     Raises:
         PrivityError: With Flower's own words, when the run did not complete.
     """
-    left = settings.rounds - attempts_made(settings)
+    left = settings.rounds.count - attempts_made(settings)
     with _place(settings) as place, _superlink(place), round_watch(settings, display, left):
         _flwr_run(place, settings)
         status, details = _verdict(place)
@@ -116,7 +116,7 @@ def _superlink(place: _Place) -> Iterator[None]:
 def _flwr_run(place: _Place, settings: Settings) -> None:
     cpus = os.cpu_count() or 1
     federation = (
-        f"num-supernodes={settings.users} init-args-num-cpus={cpus} "
+        f"num-supernodes={settings.rounds.users} init-args-num-cpus={cpus} "
         "init-args-log-to-driver=false client-resources-num-cpus=1 client-resources-num-gpus=0.0"
     )
     app = str(place.base / "app")

@@ -18,7 +18,7 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
-from common.config import Settings
+from common.settings import Settings
 from simulations.display import Display
 from simulations.watching import attempts_made, round_watch
 
@@ -166,7 +166,7 @@ def simulate_in_process(settings: Settings, display: Display) -> None:
     from server.app import app as server_app
 
     config = settings.to_dict()
-    left = settings.rounds - attempts_made(settings)
+    left = settings.rounds.count - attempts_made(settings)
     with round_watch(settings, display, left) as watch:
-        grid = LocalGrid(client_app, settings.users, config, watch=watch)
+        grid = LocalGrid(client_app, settings.rounds.users, config, watch=watch)
         run_local(server_app, grid, config)

@@ -21,8 +21,8 @@ from flwr.proto.message_pb2 import PushObjectRequest
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
 from client.joining import Membership, join, trusting
-from common.config import Settings
 from common.offer import Offer
+from common.settings import Settings
 from server import place
 from server.enrolment import Enrolment
 from server.enrolment_desk import Desk
@@ -76,7 +76,7 @@ class Stub:
         self.server.server_close()
 
 
-OFFER = Offer("Ours", Settings(users=3))
+OFFER = Offer("Ours", Settings.of(users=3))
 
 
 @dataclass

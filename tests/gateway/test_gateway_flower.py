@@ -46,8 +46,8 @@ from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
 from client.joining import join
 from client.link import Link, RunOverError, connect
-from common.config import Settings
 from common.errors import PrivityError
+from common.settings import Settings
 from server import place
 from server.cohort import Cohort, Messenger, _messages
 from server.enrolment import Enrolment
