@@ -59,8 +59,9 @@ def next_release(
     )
     if sigma > MOST_NOISE * least:
         raise BudgetExceededError(
-            f"what is left of ε = {settings.record.epsilon:g} would pay for "
-            f"{sigma / least:.1f} times the planned noise, and more than {MOST_NOISE:g} times helps nobody."
+            f"what is left of ε = {settings.record.epsilon:g} would "
+            f"pay for {sigma / least:.1f} times the planned noise, and more than {MOST_NOISE:g} "
+            "times helps nobody."
         )
     return releases.training(settings, max(least, sigma))
 
