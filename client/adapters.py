@@ -12,7 +12,7 @@ from client.store import Store
 from common.adapter.plan import Vector
 from common.adapter.state import Personal, Shared, decode_shared, encode_shared
 from common.backbone import adapter_plans
-from common.settings import Settings
+from common.settings import PersonalSettings, Settings
 from common.tasks import task_of
 
 SHARED, PERSONAL = "adapter/shared", "adapter/personal/"
@@ -74,13 +74,13 @@ def keep_shared(store: Store, settings: Settings, shared: Shared) -> None:
     the new model is put aside, and is there again when its model is.
     """
     with store.together():
-        put_settings(store, with_own(settings, settings_in_use(store)))
+        put_settings(store, with_own(settings, settings_in_use(store).personal))
         store.put(SHARED, encode_shared(shared))
 
 
 def follow(store: Store, settings: Settings) -> None:
     """Use a federation's model and shapes from now on, without an adapter of its."""
-    put_settings(store, with_own(settings, settings_in_use(store)))
+    put_settings(store, with_own(settings, settings_in_use(store).personal))
 
 
 def keep_personal(store: Store, settings: Settings, personal: Personal) -> None:
@@ -90,9 +90,9 @@ def keep_personal(store: Store, settings: Settings, personal: Personal) -> None:
         store.put(_personal_key(settings), personal.vector.astype("<f4").tobytes())
 
 
-def with_own(settings: Settings, own: Settings) -> Settings:
+def with_own(settings: Settings, own: PersonalSettings) -> Settings:
     """A federation's settings with what concerns the personal adapter from the device's own."""
-    return replace(settings, personal=own.personal)
+    return replace(settings, personal=own)
 
 
 def _personal_key(settings: Settings) -> str:

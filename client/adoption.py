@@ -34,7 +34,7 @@ def adopt(store: Store, settings: Settings, published: Shared, heldout: Sequence
         task = task_of(settings.task)
         return f"{name}, in use; there are no held-out {task.several} to try it on"
     now, mine = adapters.shared_in_use(store), settings_in_use(store)
-    backbone = backbone_for(adapters.with_own(settings, mine))
+    backbone = backbone_for(adapters.with_own(settings, mine.personal))
     answers, kept = backbone.prepared(heldout), kept_here(store, published.plan)
     same = now is not None and (mine.model.name, now.plan) == (settings.model.name, published.plan)
     before = _loss(backbone, answers, now if same else None, kept)

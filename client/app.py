@@ -171,7 +171,7 @@ def _simulated(settings: Settings, context: Context) -> Iterator[Device]:
     if partition is None:
         raise InputError("This node has no device.", "Start it with `privity-client`.")
     (opener,) = entry_points(group="privity.devices", name="simulation")
-    folder = run_folder(settings, context.run_id)
+    folder = run_folder(settings.simulation, context.run_id)
     device: Device = opener.load()(settings, folder, int(partition), context.node_id)
     try:
         yield device

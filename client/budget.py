@@ -13,7 +13,7 @@ from common.planning import planned_rounds
 from common.privacy.accountant import Release, calibrate, epsilon
 from common.privacy.user_level import user_epsilon
 from common.secagg import RoundTerms
-from common.settings import Settings
+from common.settings import Settings, UserLevel
 
 if TYPE_CHECKING:
     from client.device import Device
@@ -43,16 +43,16 @@ def next_release(
     Raises:
         BudgetExceededError: When the budget is spent.
     """
-    rounds = planned_rounds(settings, number)
+    rounds = planned_rounds(settings.rounds, number)
     fixed = [*past, *_to_come(evaluations, settings, number)]
     least = releases.planned_sigma(settings)
-    planned = [*fixed, *releases.updates(settings, least, rounds)]
+    planned = [*fixed, *releases.updates(settings.record, settings.training, least, rounds)]
     spent = epsilon(planned, settings.record.delta, settings.record.accountant)
     if spent <= settings.record.epsilon * (1 + ROUNDING):
-        return releases.training(settings, least)
+        return releases.training(settings.record, settings.training, least)
     sigma = calibrate(
         fixed,
-        releases.updates(settings, 1.0, rounds),
+        releases.updates(settings.record, settings.training, 1.0, rounds),
         target=settings.record.epsilon,
         delta=settings.record.delta,
         accountant=settings.record.accountant,
@@ -63,7 +63,7 @@ def next_release(
             f"pay for {sigma / least:.1f} times the planned noise, and more than {MOST_NOISE:g} "
             "times helps nobody."
         )
-    return releases.training(settings, max(least, sigma))
+    return releases.training(settings.record, settings.training, max(least, sigma))
 
 
 def next_evaluation(past: Sequence[Release], settings: Settings, number: int) -> Release | None:
@@ -82,7 +82,7 @@ def _to_come(past: Sequence[Release], settings: Settings, number: int) -> list[R
     """The evaluations planned from round `number` on, as far as their own ε allows."""
     if not settings.evaluation.epsilon:
         return []
-    one, left = release(settings), planned_rounds(settings, number)
+    one, left = release(settings), planned_rounds(settings.rounds, number)
     most = settings.evaluation.epsilon * (1 + ROUNDING)
     while (
         left
@@ -93,17 +93,17 @@ def _to_come(past: Sequence[Release], settings: Settings, number: int) -> list[R
     return [one] * left
 
 
-def require_user_budget(past: Sequence[float], rho: float, settings: Settings) -> None:
+def require_user_budget(past: Sequence[float], rho: float, user: UserLevel) -> None:
     """Check that one more release of `rho` (zCDP) keeps the person within `--user-epsilon`.
 
     Raises:
         BudgetExceededError: When it does not.
     """
-    spent = user_epsilon([*past, rho], settings.user.delta)
-    if spent > settings.user.epsilon * (1 + ROUNDING):
+    spent = user_epsilon([*past, rho], user.delta)
+    if spent > user.epsilon * (1 + ROUNDING):
         raise BudgetExceededError(
             f"another round would bring the person's ε to {spent:.2f}, beyond the budget of "
-            f"{settings.user.epsilon:g}."
+            f"{user.epsilon:g}."
         )
 
 
@@ -116,7 +116,11 @@ def cost_of(device: Device, settings: Settings, terms: RoundTerms) -> Charge:
         BudgetExceededError: More than is left of either.
     """
     ledger, steps = device.store.ledger, device.steps
-    record, count, example = releases.training(settings, 0.0), None, UNBOUNDED
+    record, count, example = (
+        releases.training(settings.record, settings.training, 0.0),
+        None,
+        UNBOUNDED,
+    )
     past = ledger.evaluations()
     scored = next_evaluation(past, settings, terms.round)
     if settings.record.dp:
@@ -128,7 +132,7 @@ def cost_of(device: Device, settings: Settings, terms: RoundTerms) -> Charge:
     rho = UNBOUNDED
     if terms.noise:
         rho = steps.user_rho(terms)
-        require_user_budget(ledger.user_rhos(), rho, settings)
+        require_user_budget(ledger.user_rhos(), rho, settings.user)
     person = user_epsilon([*ledger.user_rhos(), rho], settings.user.delta)
     return Charge(
         terms.run,

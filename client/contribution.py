@@ -24,7 +24,7 @@ from common.adapter.plan import AdapterPlan, Vector
 from common.adapter.state import Shared
 from common.backbone import Backbone
 from common.secagg import RoundTerms, quantize
-from common.settings import Settings
+from common.settings import Settings, UserLevel
 from common.signals import ENDS
 from common.tasks.task import Example
 
@@ -83,7 +83,7 @@ def begin(device: Device, settings: Settings, terms: RoundTerms, published: Shar
     """
     charge = agreed_cost(device, settings, terms)
     counting = device.randomness.stream(purpose(terms, "count-noise"))
-    chosen = for_release(device, settings, charge.count, counting)
+    chosen = for_release(device, settings.rounds, charge.count, counting)
     charge = replace(
         charge,
         data=evaluation.fingerprint(chosen.train),
@@ -111,18 +111,18 @@ def finish(device: Device, job: Job, learnt: Learnt) -> NDArray[np.int64]:
     _keep(device, job.published.plan, learnt.trained)
     draws.paid(device.store)
     change = learnt.trained.sent - job.published.vector
-    return summand(device, job.settings, job.terms, change, learnt.figure)
+    return summand(device, job.settings.user, job.terms, change, learnt.figure)
 
 
 def summand(
-    device: Device, settings: Settings, terms: RoundTerms, change: Vector, figure: Vector
+    device: Device, user: UserLevel, terms: RoundTerms, change: Vector, figure: Vector
 ) -> NDArray[np.int64]:
     """The clipped update and the figure, in levels, with this device's share of the noise."""
     steps = device.steps
     if terms.noise:
         if not np.isfinite(change).all():  # a refusal would tell something that no noise covers
             change = np.zeros_like(change)
-        bounded = steps.clip_norm(change, settings.user.clip)
+        bounded = steps.clip_norm(change, user.clip)
         clipped = change.size if not np.array_equal(bounded, change) else 0
         both = np.concatenate([bounded, figure])
         exact = steps.quantize_towards_zero(both, terms.clip, terms.levels)

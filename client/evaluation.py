@@ -51,12 +51,18 @@ def coordinate(
             be told of them, give noise around 0.
         random: Source of the noise.
     """
-    if not evaluation.coordinates(settings):
+    if not evaluation.coordinates(settings.evaluation):
         return np.zeros(0, dtype=np.float32)
     figure = 0.0
     if heldout:
         backbone = steps.backbone(settings)
-        figure = steps.gain(backbone, whole(published, kept), backbone.prepared(heldout), settings)
+        figure = steps.gain(
+            backbone,
+            whole(published, kept),
+            backbone.prepared(heldout),
+            settings.evaluation.range,
+            evaluation.counted_answers(settings.rounds),
+        )
     noise = steps.figure_noise(1, evaluation.device_std(settings), random)
     return scaled(figure + noise, settings)
 
@@ -69,13 +75,17 @@ def scaled(figures: np.typing.NDArray[np.float64], settings: Settings) -> Vector
 
 
 def gain(
-    backbone: Backbone, shared: Vector, answers: Sequence[Prepared], settings: Settings
+    backbone: Backbone, shared: Vector, answers: Sequence[Prepared], limit: float, expected: int
 ) -> float:
     """Gain over the base of a shared adapter (A and B, flattened), in nats.
 
     The sum over all answers, each clipped to ±R, divided by the K that are expected.
+
+    Args:
+        limit: R.
+        expected: K.
     """
-    limit, total = settings.evaluation.range, 0.0
+    total = 0.0
     for batch in backbone.batches(answers):
         with backbone.using():
             before = _means(backbone.losses(batch))
@@ -84,7 +94,7 @@ def gain(
         # An adapter whose loss is no number is as bad as can be.
         gains = torch.nan_to_num(before - after, nan=-limit).clamp(-limit, limit)
         total += float(gains.sum())
-    return total / evaluation.counted_answers(settings)
+    return total / expected
 
 
 def _means(losses: tuple[Tensor, Tensor]) -> Tensor:

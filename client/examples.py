@@ -10,7 +10,7 @@ from client.device import Device, Randomness, SystemRandomness
 from client.store import Store
 from common.privacy.noise import gaussian
 from common.randomness import Random
-from common.settings import Settings
+from common.settings import RoundSettings
 from common.signals import ENDS
 from common.tasks.sets import KEY_BYTES, window, within
 from common.tasks.task import Example
@@ -61,7 +61,7 @@ def readable(
 
 
 def for_release(
-    device: Device, settings: Settings, count: Release | None, random: Random
+    device: Device, rounds: RoundSettings, count: Release | None, random: Random
 ) -> Chosen:
     """The examples in the window of a release, by how many the device holds, with noise.
 
@@ -71,6 +71,6 @@ def for_release(
     """
     held = len(device.train) + len(device.heldout)
     noise = gaussian(1, count.noise_multiplier, random)[0] if count else 0.0
-    share = window(settings.rounds.examples, held + noise)
+    share = window(rounds.examples, held + noise)
     key = sets_key(device.store, device.randomness)
     return Chosen(within(device.train, key, share), within(device.heldout, key, share))

@@ -20,7 +20,7 @@ from common.backbone import Backbone, Prepared, backbone_for
 from common.errors import InputError
 from common.randomness import Random
 from common.records import Record
-from common.settings import Settings
+from common.settings import PersonalSettings, Settings
 from common.tasks import task_of
 from common.tasks.sets import chosen
 from common.tasks.task import Score, Task
@@ -92,7 +92,7 @@ def train(
     task = task_of(settings.task)
     limit = max(settings.rounds.examples, LEAST_LIMIT)
     training, heldout = chosen(task.examples(records), key, limit)
-    _check(len(training), len(heldout), settings, task)
+    _check(len(training), len(heldout), settings.personal, task)
     backbone = backbone_for(settings)
     fit = _Fit(backbone, settings, progress)
     weights = _weights(backbone, shared, kept)
@@ -154,7 +154,13 @@ class _Fit:
             self._progress("fitting", seen, total)
 
         return train_personal(
-            self._backbone, examples, self._settings, random, shared=shared, step=step
+            self._backbone,
+            examples,
+            self._settings.personal,
+            self._settings.training,
+            random,
+            shared=shared,
+            step=step,
         )
 
     def scores(
@@ -190,14 +196,14 @@ def _weights(backbone: Backbone, shared: Shared | None, kept: Vector | None) -> 
     return whole(shared, kept)
 
 
-def _check(train: int, heldout: int, settings: Settings, task: Task) -> None:
+def _check(train: int, heldout: int, personal: PersonalSettings, task: Task) -> None:
     if train < MIN_TRAIN or heldout < MIN_HELD_OUT:
         raise InputError(
             f"There are {train} {task.several} to train on and {heldout} to evaluate on; "
             f"{MIN_TRAIN} and {MIN_HELD_OUT} are needed.",
             f"Import more {task.source}. {task.rule}.",
         )
-    if settings.personal.epochs == 0:
+    if personal.epochs == 0:
         raise InputError("personal_epochs is 0: there is nothing to fit.", "Set at least 1.")
 
 

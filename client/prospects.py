@@ -78,14 +78,17 @@ def expected(settings: Settings, ledger: Ledger) -> Asked:
         past, scored = ledger.releases(), ledger.evaluations()
         sigma = next_release(past, settings, 1, scored).noise_multiplier
         figure = next_evaluation(scored, settings, 1)
-        first = [*releases.updates(settings, sigma, 1), *([figure] if figure else [])]
+        first = [
+            *releases.updates(settings.record, settings.training, sigma, 1),
+            *([figure] if figure else []),
+        ]
         record = epsilon([*past, *first], settings.record.delta, settings.record.accountant)
     if settings.user.epsilon:
-        rhos, planned = ledger.user_rhos(), planned_rounds(settings, 1)
+        rhos, planned = ledger.user_rhos(), planned_rounds(settings.rounds, 1)
         rho = calibrate_user(rhos, planned, settings.user.epsilon, settings.user.delta)
         person = user_epsilon([*rhos, rho], settings.user.delta)
     return Asked(
-        cohort=graph_for(settings, settings.rounds.cohort or settings.rounds.users).least,
+        cohort=graph_for(settings.sum, settings.rounds.cohort or settings.rounds.users).least,
         record_epsilon=record,
         user_epsilon=person,
         upload_bytes=0,

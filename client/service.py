@@ -34,7 +34,7 @@ from common import files
 from common.adapter.state import Shared
 from common.enrolment_log import DAY_S, RENEWED_WITHIN_S
 from common.errors import DeclinedError, PrivityError
-from common.settings import Settings
+from common.settings import Settings, TaskSettings
 from common.signals import ENDS
 from common.tasks import task_of
 from common.tasks.sets import chosen, divide
@@ -110,7 +110,7 @@ class Service:
         """This person's device, for one message; a model they do not allow is not looked for."""
         note_settings(self.vault.store, settings)
         _decline_for(about_model(decode(self.vault.store.get(KEY)), settings.model.name))
-        train, heldout = self._divided(settings)
+        train, heldout = self._divided(settings.task)
         try:
             yield self._of(train, heldout)
         finally:
@@ -130,16 +130,16 @@ class Service:
             failed=self._failed,
         )
 
-    def _divided(self, settings: Settings) -> Sets:
+    def _divided(self, task: TaskSettings) -> Sets:
         """The examples to train on and those held out, of the records that there are now.
 
         Either may be empty: then what is sent is noise, as it would be with few. A refusal would
         tell the federation something about the archive.
         """
-        known = (settings.task.name, settings.task.labels, *self.vault.records.state())
+        known = (task.name, task.labels, *self.vault.records.state())
         if known not in self._examples:
             try:
-                examples = task_of(settings.task).examples(self.vault.records.all())
+                examples = task_of(task).examples(self.vault.records.all())
                 found = divide(examples, sets_key(self.vault.store))
             except ENDS:
                 raise

@@ -58,7 +58,7 @@ class Steps:
     next_release: Callable[..., Release] = next_release
     epsilon: Callable[[Sequence[Release], float, str], float] = epsilon
     user_rho: Callable[[RoundTerms], float] = user_rho
-    gain: Callable[[Backbone, Vector, Sequence[Prepared], Settings], float] = gain
+    gain: Callable[[Backbone, Vector, Sequence[Prepared], float, int], float] = gain
     figure_noise: Callable[[int, float, Random], NDArray[np.float64]] = gaussian
     train_shared: Callable[..., Trained] = train_shared
     private: training.StepParts = training.SOUND

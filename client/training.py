@@ -20,7 +20,7 @@ from common.privacy.accountant import Release
 from common.privacy.noise import poisson_batch
 from common.privacy.training import SOUND, DPSettings, StepParts, plain_steps, private_steps
 from common.randomness import Random
-from common.settings import Settings
+from common.settings import PersonalSettings, RecordLevel, RoundSettings, Settings, TrainingSettings
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -62,13 +62,13 @@ def train_shared(
         backbone.using(whole(published, kept)),
         lora.trainable(model, lora.SHARED, plan) as layers,
     ):
-        optimizer = _optimizer(settings, list(layers.parameters()))
+        optimizer = _optimizer(settings.training, list(layers.parameters()))
         loss = LossSum(backbone)
         if release is None:
-            schedule = _poisson_schedule(examples, settings, random)
+            schedule = _poisson_schedule(examples, settings.training, settings.record, random)
             plain_steps(optimizer, schedule, backbone.batches, loss)
         else:
-            private = _dp_settings(release, settings)
+            private = _dp_settings(release, settings.record, settings.rounds)
             private_steps(
                 layers, optimizer, examples, backbone.batches, loss, private, random, steps
             )
@@ -79,7 +79,8 @@ def train_shared(
 def train_personal(
     backbone: Backbone,
     examples: Sequence[Prepared],
-    settings: Settings,
+    personal: PersonalSettings,
+    training: TrainingSettings,
     random: Random,
     *,
     shared: Vector | None,
@@ -102,10 +103,10 @@ def train_personal(
     ):
         optimizer = torch.optim.AdamW(
             layers.parameters(),
-            lr=settings.personal.rate,
-            weight_decay=settings.training.weight_decay,
+            lr=personal.rate,
+            weight_decay=training.weight_decay,
         )
-        schedule = _epochs(examples, settings, random)
+        schedule = _epochs(examples, personal, random)
         loss = LossSum(backbone)
         plain_steps(optimizer, _told(schedule, step), backbone.batches, loss)
     return Personal(plan, lora.read(model, lora.PERSONAL, plan, BOTH)), loss.tokens
@@ -145,42 +146,44 @@ class LossSum:
         return self._total / max(1, self._examples)
 
 
-def _optimizer(settings: Settings, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
-    rate, decay = settings.training.learning_rate, settings.training.weight_decay
-    if settings.training.optimizer == "sgd":
+def _optimizer(
+    training: TrainingSettings, parameters: list[torch.nn.Parameter]
+) -> torch.optim.Optimizer:
+    rate, decay = training.learning_rate, training.weight_decay
+    if training.optimizer == "sgd":
         return torch.optim.SGD(parameters, lr=rate, weight_decay=decay)
     return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
 
 
-def _dp_settings(release: Release, settings: Settings) -> DPSettings:
+def _dp_settings(release: Release, record: RecordLevel, rounds: RoundSettings) -> DPSettings:
     return DPSettings(
         noise_multiplier=release.noise_multiplier,
-        max_grad_norm=settings.record.max_grad_norm,
+        max_grad_norm=record.max_grad_norm,
         sample_rate=release.sample_rate,
         steps=release.steps,
-        divisor=release.sample_rate * settings.rounds.examples,
+        divisor=release.sample_rate * rounds.examples,
     )
 
 
 def _poisson_schedule(
-    examples: Sequence[Prepared], settings: Settings, random: Random
+    examples: Sequence[Prepared], training: TrainingSettings, record: RecordLevel, random: Random
 ) -> list[list[Prepared]]:
     """The batches that DP-SGD would draw, for the comparison without privacy."""
     drawn = []
-    for _ in range(settings.training.local_steps):
-        chosen = poisson_batch(len(examples), settings.record.sample_rate, random)
+    for _ in range(training.local_steps):
+        chosen = poisson_batch(len(examples), record.sample_rate, random)
         if chosen:
             drawn.append([examples[i] for i in chosen])
     return drawn
 
 
 def _epochs(
-    examples: Sequence[Prepared], settings: Settings, random: Random
+    examples: Sequence[Prepared], personal: PersonalSettings, random: Random
 ) -> list[list[Prepared]]:
     generator = torch.Generator().manual_seed(int.from_bytes(random(8), "little") >> 1)
     batches = []
-    for _ in range(settings.personal.epochs):
+    for _ in range(personal.epochs):
         order = torch.randperm(len(examples), generator=generator).tolist()
-        for start in range(0, len(order), settings.personal.batch):
-            batches.append([examples[i] for i in order[start : start + settings.personal.batch]])
+        for start in range(0, len(order), personal.batch):
+            batches.append([examples[i] for i in order[start : start + personal.batch]])
     return batches

@@ -20,26 +20,26 @@ from numpy.typing import NDArray
 from common.planning import planned_rounds
 from common.privacy.accountant import Release, calibrate
 from common.secagg import RoundTerms
-from common.settings import Settings
+from common.settings import EvaluationSettings, RoundSettings, Settings, SumSettings, UserLevel
 from common.tasks.sets import expected_held_out
 
 SHARE = 0.5  # κ: the figure's largest size beside the bound of a whole update, at user level
 TAILS = 6.0  # standard deviations of a device's noise for which there is room: 2e-9 are beyond
 
 
-def coordinates(settings: Settings) -> int:
+def coordinates(evaluation: EvaluationSettings) -> int:
     """How many coordinates the evaluation adds to the update: 1, or 0 where there is none."""
-    return 1 if settings.evaluation.epsilon else 0
+    return 1 if evaluation.epsilon else 0
 
 
-def counted_answers(settings: Settings) -> int:
+def counted_answers(rounds: RoundSettings) -> int:
     """K: how many held-out answers of one person a figure expects; the divisor for everybody."""
-    return expected_held_out(settings.rounds.examples)
+    return expected_held_out(rounds.examples)
 
 
-def planned_evaluations(settings: Settings) -> int:
+def planned_evaluations(rounds: RoundSettings) -> int:
     """How many evaluations share `evaluation_epsilon`: one for each round a device plans for."""
-    return planned_rounds(settings, 1)
+    return planned_rounds(rounds, 1)
 
 
 def release(settings: Settings) -> Release:
@@ -50,7 +50,7 @@ def release(settings: Settings) -> Release:
     """
     sigma = calibrate(
         (),
-        [Release(1.0, 1.0, planned_evaluations(settings))],
+        [Release(1.0, 1.0, planned_evaluations(settings.rounds))],
         target=settings.evaluation.epsilon,
         delta=settings.record.delta,
         accountant=settings.record.accountant,
@@ -60,7 +60,7 @@ def release(settings: Settings) -> Release:
 
 def device_std(settings: Settings) -> float:
     """Standard deviation of the noise in one device's figure, in nats a token."""
-    sensitivity = settings.evaluation.range / counted_answers(settings)
+    sensitivity = settings.evaluation.range / counted_answers(settings.rounds)
     return release(settings).noise_multiplier * sensitivity
 
 
@@ -69,26 +69,26 @@ def figure_range(settings: Settings) -> float:
     return settings.evaluation.range + TAILS * device_std(settings)
 
 
-def coordinate_range(settings: Settings) -> float:
+def coordinate_range(user: UserLevel, sums: SumSettings) -> float:
     """What `figure_range` becomes in the vector that is summed, in units of the parameter."""
-    return SHARE * settings.user.clip if settings.user.epsilon else settings.sum.update_range
+    return SHARE * user.clip if user.epsilon else sums.update_range
 
 
-def joint_clip(settings: Settings) -> float:
+def joint_clip(user: UserLevel, evaluation: EvaluationSettings) -> float:
     """The L2 bound of update and figure together, with the user-level guarantee."""
-    return settings.user.clip * (hypot(1, SHARE) if coordinates(settings) else 1.0)
+    return user.clip * (hypot(1, SHARE) if coordinates(evaluation) else 1.0)
 
 
 def nats(settings: Settings) -> float:
     """Nats a token for one unit of the figure's coordinate."""
-    return figure_range(settings) / coordinate_range(settings)
+    return figure_range(settings) / coordinate_range(settings.user, settings.sum)
 
 
 def split(
     settings: Settings, mean: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], float | None]:
     """The mean update and the mean figure in nats a token, of what was summed; None without one."""
-    if not coordinates(settings):
+    if not coordinates(settings.evaluation):
         return mean, None
     return mean[:-1], float(mean[-1]) * nats(settings)
 

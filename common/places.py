@@ -11,22 +11,18 @@ from common import files
 from common.enrolment_log import EnrolmentLog, opened
 from common.errors import InputError, ProtocolError
 from common.secagg.identity import device_key
-from common.settings import Settings
+from common.settings import SimulationSettings
 from common.wheels import cache_dir
 
 PUBLIC, LOG = "authority.pub", "enrolment.log"
 FEDERATION = "PRIVITY_FEDERATION"  # environment of a deployment's ServerApp
 
 
-def run_folder(settings: Settings, run_id: int) -> Path:
+def run_folder(simulation: SimulationSettings, run_id: int) -> Path:
     """The run's folder: a deployment's own, `--out`, or one in the cache named after the run."""
     if deployed := os.environ.get(FEDERATION):
         return Path(deployed)
-    return (
-        Path(settings.simulation.out)
-        if settings.simulation.out
-        else cache_dir() / "flower-runs" / str(run_id)
-    )
+    return Path(simulation.out) if simulation.out else cache_dir() / "flower-runs" / str(run_id)
 
 
 def keep(folder: Path, name: str, authority_seed: bytes) -> None:

@@ -17,14 +17,16 @@ from common.evaluation import planned_evaluations
 from common.evaluation import release as evaluation
 from common.planning import planned_rounds
 from common.privacy.accountant import Release, calibrate
-from common.settings import Settings
+from common.settings import RecordLevel, Settings, TrainingSettings
 
 COUNT_NOISE = 5.0  # of the count, in units of σ: it takes 4 % of a step's privacy, and counts well
 
 
-def training(settings: Settings, sigma: float, rounds: int = 1) -> Release:
+def training(
+    record: RecordLevel, local: TrainingSettings, sigma: float, rounds: int = 1
+) -> Release:
     """The steps of so many rounds."""
-    return Release(sigma, settings.record.sample_rate, settings.training.local_steps * rounds)
+    return Release(sigma, record.sample_rate, local.local_steps * rounds)
 
 
 def count(sigma: float, rounds: int = 1) -> Release:
@@ -32,16 +34,18 @@ def count(sigma: float, rounds: int = 1) -> Release:
     return Release(COUNT_NOISE * sigma, 1.0, rounds)
 
 
-def updates(settings: Settings, sigma: float, rounds: int) -> list[Release]:
+def updates(
+    record: RecordLevel, local: TrainingSettings, sigma: float, rounds: int
+) -> list[Release]:
     """All that so many rounds cost, without evaluations."""
-    return [training(settings, sigma, rounds), count(sigma, rounds)]
+    return [training(record, local, sigma, rounds), count(sigma, rounds)]
 
 
 def evaluations(settings: Settings, rounds: int) -> list[Release]:
     """The evaluations in so many rounds: no more than are planned."""
     if not settings.evaluation.epsilon:
         return []
-    return [evaluation(settings)] * min(rounds, planned_evaluations(settings))
+    return [evaluation(settings)] * min(rounds, planned_evaluations(settings.rounds))
 
 
 def planned_sigma(settings: Settings) -> float:
@@ -53,17 +57,19 @@ def planned_sigma(settings: Settings) -> float:
     Raises:
         BudgetExceededError: No noise that is tried is enough.
     """
-    rounds = planned_rounds(settings, 1)
+    rounds = planned_rounds(settings.rounds, 1)
     beside = tuple(evaluations(settings, rounds))
-    return _sigma(tuple(updates(settings, 1.0, rounds)), beside, settings)
+    return _sigma(
+        tuple(updates(settings.record, settings.training, 1.0, rounds)), beside, settings.record
+    )
 
 
 @lru_cache(maxsize=256)
-def _sigma(planned: Sequence[Release], beside: Sequence[Release], settings: Settings) -> float:
+def _sigma(planned: Sequence[Release], beside: Sequence[Release], record: RecordLevel) -> float:
     return calibrate(
         beside,
         planned,
-        target=settings.record.epsilon,
-        delta=settings.record.delta,
-        accountant=settings.record.accountant,
+        target=record.epsilon,
+        delta=record.delta,
+        accountant=record.accountant,
     )

@@ -17,10 +17,10 @@ from common.secagg.parameters import (
     honest_in_sum,
     privacy_failure,
 )
-from common.settings import MIN_COHORT, MOST_COHORT, Settings
+from common.settings import MIN_COHORT, MOST_COHORT, Settings, SumSettings
 
 
-def graph_for(settings: Settings, cohort: int) -> Graph:
+def graph_for(sums: SumSettings, cohort: int) -> Graph:
     """Holders, threshold and floors for a cohort of this size.
 
     Raises:
@@ -32,9 +32,7 @@ def graph_for(settings: Settings, cohort: int) -> Graph:
     if cohort > MOST_COHORT:
         problem = f"a cohort of {cohort} is above the most of {MOST_COHORT:,}."
         raise RoundAbandonedError(problem, "Draw fewer: lower `cohort` in the settings.")
-    return choose(
-        cohort, corrupt=settings.sum.tolerated_corrupt, losses=settings.sum.tolerated_losses
-    )
+    return choose(cohort, corrupt=sums.tolerated_corrupt, losses=sums.tolerated_losses)
 
 
 def failures(graph: Graph) -> tuple[float, float]:
@@ -66,8 +64,8 @@ def round_terms(
         RoundAbandonedError: When so few were drawn that the round cannot finish.
         InputError: When the noise does not fit the modulus.
     """
-    graph = graph_for(settings, cohort)
-    dimension += coordinates(settings)
+    graph = graph_for(settings.sum, cohort)
+    dimension += coordinates(settings.evaluation)
     share = noise_multiplier / sqrt(_honest(graph))
     bits = settings.sum.modulus_bits
     levels = (
@@ -79,7 +77,7 @@ def round_terms(
         attempt=attempt,
         seed=settings.rounds.seed,
         dimension=dimension,
-        clip=joint_clip(settings) if share else settings.sum.update_range,
+        clip=joint_clip(settings.user, settings.evaluation) if share else settings.sum.update_range,
         bits=bits,
         levels=levels,
         noise=share * levels,

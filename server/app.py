@@ -16,7 +16,7 @@ from common.backbone import adapter_plans
 from common.errors import disk_is_full
 from common.outcomes import HELD
 from common.places import authority, kept_log, run_folder, run_name
-from common.settings import Settings, from_mapping
+from common.settings import RoundSettings, from_mapping
 from server.cohort import REGISTRATION_DEADLINE_S, Messenger, wait_for_nodes
 from server.hold import on_hold
 from server.plan import last_asked, making_rounds, one_round, read_plan, rounds_done
@@ -38,7 +38,7 @@ def main(grid: Grid, context: Context) -> None:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # the superexec's children forget theirs
     settings = from_mapping(context.run_config)
-    folder = run_folder(settings, context.run_id)
+    folder = run_folder(settings.simulation, context.run_id)
     with written(folder) if read_plan(folder) else nullcontext(), making_rounds(folder):
         plan = adapter_plans(settings)[0]  # may have to fetch the model first
         check_reachable(settings, plan.dimension)
@@ -50,7 +50,7 @@ def main(grid: Grid, context: Context) -> None:
             run=run_name(folder),
             online=lambda: sorted(grid.get_node_ids()),
             log=lambda: kept_log(folder),
-            last=lambda: _without_pause(settings, folder),
+            last=lambda: _without_pause(settings.rounds, folder),
             messenger=Messenger(
                 grid, settings.rounds.deadline_s, again=read_plan(folder) is not None
             ),
@@ -124,9 +124,9 @@ def _wait_for_room(registry: Registry, number: int) -> None:
                 raise
 
 
-def _without_pause(settings: Settings, folder: Path) -> int:
+def _without_pause(rounds: RoundSettings, folder: Path) -> int:
     """The last round that may be set up along with the one before it."""
     asked = read_plan(folder)
     if asked and asked.every_s:
         return rounds_done(folder) + 1
-    return last_asked(folder, settings.rounds.count)
+    return last_asked(folder, rounds.count)

@@ -19,7 +19,7 @@ from common.errors import PrivityError
 from common.files import write
 from common.outcomes import DONE, HELD
 from common.secagg import RoundTerms
-from common.settings import Settings
+from common.settings import EvaluationSettings, RoundSettings, Settings
 from common.tasks import task_of
 
 FOLDER = "evaluations"
@@ -75,15 +75,17 @@ class Evaluation:
         )
 
 
-def people_std(settings: Settings, cohort: int, survivors: int) -> float:
+def people_std(
+    rounds: RoundSettings, evaluation: EvaluationSettings, cohort: int, survivors: int
+) -> float:
     """A bound on the standard deviation of the survivors' mean about everybody's.
 
     A gain is between -R and R, so its variance among people is R² at most (Popoviciu); of N people
     n were drawn without replacement, which leaves R² / n · (1 - n / N). 0 when all were there.
     """
-    everybody = cohort / settings.rounds.cohort_rate
+    everybody = cohort / rounds.cohort_rate
     missing = max(0.0, 1 - survivors / everybody)
-    return settings.evaluation.range * sqrt(missing / survivors)
+    return evaluation.range * sqrt(missing / survivors)
 
 
 def judged(
@@ -110,7 +112,7 @@ def judged(
         round=terms.round,
         gain=gain,
         noise_std=evaluation.mean_std(settings, terms, survivors),
-        people_std=people_std(settings, terms.cohort, survivors),
+        people_std=people_std(settings.rounds, settings.evaluation, terms.cohort, survivors),
         devices=survivors,
         parent=parent,
         unit=task_of(settings.task).unit,

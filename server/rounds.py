@@ -100,7 +100,9 @@ def _conclude(
         registry.hold(entry, found)
         log.warning("round %d: %s; back to version %d", number, found.verdict(), found.parent)
         return entry
-    vector, state = aggregation.apply(federation.settings, state, shared.vector, total.mean)
+    vector, state = aggregation.apply(
+        federation.settings.training, state, shared.vector, total.mean
+    )
     following = Shared(shared.plan, vector.astype(np.float32))
     seconds = time.monotonic() - begin
     entry = RoundEntry(number, DONE, size, total.survivors, seconds, following.digest())
@@ -119,7 +121,7 @@ def _found(federation: Federation, setup: Setup, total: SecureSum) -> Evaluation
     if total.gain is None or version == START:
         return None
     attempts = len(registry.user_rhos())
-    if settings.rounds.cohort_rate >= 1 and attempts > planned_evaluations(settings):
+    if settings.rounds.cohort_rate >= 1 and attempts > planned_evaluations(settings.rounds):
         log.info("round %d: the evaluations of this run are spent", setup.terms.round)
         return None
     known = registry.evaluations()

@@ -17,7 +17,7 @@ from typing import Any
 
 from common.enrolment import MAX_NAME
 from common.errors import InputError
-from common.settings import TABLE, Settings, from_mapping
+from common.settings import TABLE, Settings, from_mapping, require_none_in_vain
 from common.settings.field import require_within
 from server.certificates import require_name
 from server.gateway.limits import Limits
@@ -144,7 +144,11 @@ def load(path: Path) -> OperatorSettings:
         if section not in HEADS or not isinstance(values, dict):
             known = ", ".join(f"[{name}]" for name in HEADS)
             raise InputError(f"{path.name}: unknown {section!r}.", f"It has the sections {known}.")
-    run = _checked("run", Settings, found.get("run", {}))
+    run = from_mapping(_checked("run", Settings, found.get("run", {})))
+    chosen = run.to_dict()
+    require_none_in_vain(
+        run, [name for name, place in TABLE.items() if chosen[name] != place.field.default]
+    )
     return OperatorSettings(
         FederationSettings(
             **_checked("federation", FederationSettings, found.get("federation", {}))
@@ -152,7 +156,7 @@ def load(path: Path) -> OperatorSettings:
         GatewaySettings(**_checked("gateway", GatewaySettings, found.get("gateway", {}))),
         DashboardSettings(**_checked("dashboard", DashboardSettings, found.get("dashboard", {}))),
         Limits(**_checked("limits", Limits, found.get("limits", {}))),
-        from_mapping(run),
+        run,
     )
 
 

@@ -130,7 +130,7 @@ def offer(federation: Federation, cohort: Cohort) -> Drawn:
             budget. Nobody was asked anything.
     """
     settings, registry = federation.settings, federation.registry
-    noise = plan_noise(settings, registry.user_rhos(), cohort.number)
+    noise = plan_noise(settings.rounds, settings.user, registry.user_rhos(), cohort.number)
     log = federation.log()
     cohort.members = enrolled(log, cohort.members)
     place = (federation.run, cohort.number, cohort.attempt, len(cohort.members))

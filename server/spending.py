@@ -61,4 +61,7 @@ def _released(settings: Settings, attempts: int) -> list[Release]:
         sigma = planned_sigma(settings)
     except BudgetExceededError:  # then no device releases anything
         return []
-    return [*updates(settings, sigma, attempts), *evaluations(settings, attempts)]
+    return [
+        *updates(settings.record, settings.training, sigma, attempts),
+        *evaluations(settings, attempts),
+    ]

@@ -12,13 +12,15 @@ from common.planning import planned_rounds
 from common.privacy.noise import SIGMA_RANGE
 from common.privacy.user_level import calibrate_user
 from common.releases import planned_sigma
-from common.settings import MIN_COHORT, Settings
+from common.settings import MIN_COHORT, RoundSettings, Settings, UserLevel
 from common.terms import graph_for, round_terms
 
 Found = TypeVar("Found")
 
 
-def plan_noise(settings: Settings, spent: Sequence[float], number: int) -> float:
+def plan_noise(
+    rounds: RoundSettings, user: UserLevel, spent: Sequence[float], number: int
+) -> float:
     """User-level noise multiplier of round `number`; 0 without that guarantee.
 
     Args:
@@ -27,14 +29,12 @@ def plan_noise(settings: Settings, spent: Sequence[float], number: int) -> float
     Raises:
         RoundAbandonedError: When nothing is left of the budget.
     """
-    if not settings.user.epsilon:
+    if not user.epsilon:
         return 0.0
-    if (
-        settings.rounds.cohort_rate < 1
-    ):  # who was in which round differs; each device stops for itself
+    if rounds.cohort_rate < 1:  # who was in which round differs; each device stops for itself
         spent, number = (), 1
-    releases = planned_rounds(settings, number)
-    target, delta = settings.user.epsilon, settings.user.delta
+    releases = planned_rounds(rounds, number)
+    target, delta = user.epsilon, user.delta
     try:
         rho = calibrate_user(spent, releases, target, delta)
     except BudgetExceededError as error:
@@ -52,7 +52,7 @@ def check_reachable(settings: Settings, dimension: int) -> None:
     if expected < MIN_COHORT:
         problem = f"A cohort of {expected} is too small for a secure sum."
         raise InputError(problem, f"Take at least {MIN_COHORT} (users and cohort of the run).")
-    least = _possible(lambda: graph_for(settings, expected)).least
+    least = _possible(lambda: graph_for(settings.sum, expected)).least
     survivors = expected * (1 - settings.simulation.dropout)
     if survivors < least:
         problem = (
@@ -61,7 +61,7 @@ def check_reachable(settings: Settings, dimension: int) -> None:
         )
         raise InputError(problem, "Lower --dropout, raise --tolerated-losses, or take more users.")
     try:
-        noise = plan_noise(settings, (), 1)
+        noise = plan_noise(settings.rounds, settings.user, (), 1)
     except RoundAbandonedError as error:
         raise InputError(
             f"No noise keeps the person's ε: {error}", "Raise --user-epsilon."

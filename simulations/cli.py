@@ -22,6 +22,7 @@ from common.settings import (
     Settings,
     defaults,
     from_mapping,
+    require_none_in_vain,
 )
 from common.settings.field import option
 from common.tasks import TASKS
@@ -196,35 +197,13 @@ def _settings(options: argparse.Namespace) -> Settings:
         problem = "--no-dp and --epsilon/--delta contradict each other."
         raise InputError(problem, "Give one or the other.")
     _one_source(given)
-    _none_in_vain(given, dp=not options.no_dp)
     dp, task = not options.no_dp, given.get("task", Settings().task.name)
+    basis = {}
     if task in TASKS:  # else it is refused with those that there are
         basis = defaults(task=task, dp=dp, user_epsilon=given.get("user_epsilon", 0.0))
-        given = basis | given
-    return from_mapping(given | {"dp": dp})
-
-
-def _none_in_vain(given: dict[str, Any], *, dp: bool) -> None:
-    """Refuse a setting that would change nothing without another one.
-
-    Raises:
-        InputError: Naming both.
-    """
-    needs = {"user_delta": "user_epsilon", "user_clip": "user_epsilon"}
-    needs["evaluation_range"] = "evaluation_epsilon"
-    for name, other in needs.items():
-        if name in given and not given.get(other):
-            problem = f"{option(name)} changes nothing without {option(other)}."
-            raise InputError(problem, f"Add {option(other)}.")
-    if (
-        "head_rank" in given
-        and TASKS.get(given.get("task", ""), TASKS[Settings().task.name]).speaks
-    ):
-        problem = "--head-rank changes nothing for a task that is answered in words."
-        raise InputError(problem, "Leave it out, or give another --task.")
-    if not dp and "max_grad_norm" in given:
-        problem = "--max-grad-norm changes nothing with --no-dp."
-        raise InputError(problem, "Leave one of them out.")
+    settings = from_mapping(basis | given | {"dp": dp})
+    require_none_in_vain(settings, given)
+    return settings
 
 
 def _one_source(given: dict[str, Any]) -> None:
@@ -306,8 +285,6 @@ def _frontier(options: argparse.Namespace) -> int:
     display = Display(quiet=options.quiet)
     given = _given(options)
     _one_source(given)
-    user = options.guarantee == "user"
-    _none_in_vain(given | ({"user_epsilon": 1.0} if user else {}), dp=not user)
     found = frontier.frontier(
         given, seeds, levels, Path(options.out), display, guarantee=options.guarantee
     )

@@ -22,7 +22,7 @@ from common.places import authority_key
 from common.randomness import Random
 from common.records import Record
 from common.secagg import certify
-from common.settings import Settings
+from common.settings import RoundSettings, Settings
 from common.tasks import labels, task_of
 from common.tasks.sets import KEY_BYTES, chosen, divide
 from common.tasks.task import Example
@@ -86,7 +86,9 @@ def people(settings: Settings) -> dict[str, list[Record]]:
 
     def fits(number: int, records: list[Record]) -> bool:
         return all(
-            chosen(task.examples(records), _key_of(settings, number), settings.rounds.examples)
+            chosen(
+                task.examples(records), _key_of(settings.rounds, number), settings.rounds.examples
+            )
         )
 
     return scenario.people(
@@ -158,11 +160,11 @@ def examples(settings: Settings, user: str) -> tuple[list[Example], list[Example
 
 def _sets_key(settings: Settings, user: str) -> bytes:
     """As the user's device makes it."""
-    return _key_of(settings, list(people(settings)).index(user))
+    return _key_of(settings.rounds, list(people(settings)).index(user))
 
 
-def _key_of(settings: Settings, number: int) -> bytes:
-    return SeededRandomness(settings.rounds.seed, number).stream("sets")(KEY_BYTES)
+def _key_of(rounds: RoundSettings, number: int) -> bytes:
+    return SeededRandomness(rounds.seed, number).stream("sets")(KEY_BYTES)
 
 
 def data_digest(settings: Settings) -> str:

@@ -22,7 +22,7 @@ from rich.text import Text
 from common.evaluation import device_std
 from common.models import warn_if_slow
 from common.outcomes import ABANDONED, DONE, HELD
-from common.settings import Settings
+from common.settings import RoundSettings, Settings, TaskSettings
 from common.tasks import metric_named, task_of
 from common.terminal import Cell, console, show_table
 from common.terms import graph_for
@@ -114,10 +114,15 @@ class Display:
             yield advance
 
     def round_done(
-        self, entry: RoundEntry, settings: Settings, loss: float | None, spent: str
+        self,
+        entry: RoundEntry,
+        rounds: RoundSettings,
+        task: TaskSettings,
+        loss: float | None,
+        spent: str,
     ) -> None:
         """One line for a finished round."""
-        unit, rounds = task_of(settings.task).unit, settings.rounds.count
+        unit = task_of(task).unit
         trained = "" if loss is None else f"training loss {loss:.3f} {unit} · "
         if entry.status == ABANDONED:
             why = getattr(entry, "why", "") or "too few stayed"
@@ -126,7 +131,7 @@ class Display:
             words = f"{entry.status} (its start proved worse; back to an earlier version) · "
         else:
             words = f"{entry.survivors} of {entry.cohort} clients · {trained}"
-        line = Text(f"round {entry.round}/{rounds} · {words}{spent} · {entry.seconds:.1f} s")
+        line = Text(f"round {entry.round}/{rounds.count} · {words}{spent} · {entry.seconds:.1f} s")
         if entry.status != DONE:
             line.highlight_words([entry.status], "yellow")
         self.errors.print(line)
@@ -284,4 +289,4 @@ def _intentions(settings: Settings) -> Iterator[Cell]:
             f"Evaluation: ε = {settings.evaluation.epsilon:g} of one held-out {task.one} for all of"
             f" them, noise ± {device_std(settings):.2f} {task.unit} on each device."
         )
-    yield secure_sum(graph_for(settings, settings.rounds.cohort or settings.rounds.users))
+    yield secure_sum(graph_for(settings.sum, settings.rounds.cohort or settings.rounds.users))

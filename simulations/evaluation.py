@@ -22,7 +22,7 @@ from common.backbone import Backbone, backbone_for
 from common.errors import InputError
 from common.privacy.accountant import Release, epsilon, epsilon_of_two
 from common.privacy.user_level import user_epsilon
-from common.settings import Settings
+from common.settings import RecordLevel, Settings, TaskSettings
 from common.tasks import task_of
 from common.tasks.tables import Counts
 from common.tasks.task import Example, Score, mean_loss
@@ -92,7 +92,7 @@ def _usable(metrics: dict[str, float]) -> bool:
     return all(math.isfinite(value) for value in metrics.values())
 
 
-def _checked(score: Score, settings: Settings, arm: str, user: str) -> dict[str, float]:
+def _checked(score: Score, task: TaskSettings, arm: str, user: str) -> dict[str, float]:
     """The figures of an arm that was trained.
 
     Raises:
@@ -102,7 +102,7 @@ def _checked(score: Score, settings: Settings, arm: str, user: str) -> dict[str,
     if not _usable(metrics):
         raise InputError(
             f"Training diverged: the loss of {arm!r} on the held-out "
-            f"{task_of(settings.task).several} of {user} is {mean_loss(score):g}.",
+            f"{task_of(task).several} of {user} is {mean_loss(score):g}.",
             "Lower --learning-rate or --server-rate, or --personal-rate for the personal adapter.",
         )
     return metrics
@@ -138,7 +138,7 @@ def _person(settings: Settings, run: Path, shared: Shared, number: int, user: st
         )
         if settings.simulation.pooled:
             scores["pooled"] = _pooled(settings, run, backbone, both)
-        arms = {arm: _checked(score, settings, arm, user) for arm, score in scores.items()}
+        arms = {arm: _checked(score, settings.task, arm, user) for arm, score in scores.items()}
         releases = device.store.ledger.releases()
         rhos = device.store.ledger.user_rhos()
         noises = [release.noise_multiplier for release in device.store.ledger.trainings()]
@@ -151,7 +151,7 @@ def _person(settings: Settings, run: Path, shared: Shared, number: int, user: st
             "epsilon": epsilon(releases, settings.record.delta, settings.record.accountant)
             if settings.record.dp
             else None,
-            "epsilon_message": _of_message(releases, settings),
+            "epsilon_message": _of_message(releases, settings.record, settings.task),
             "noise_multiplier": min(noises) if settings.record.dp and noises else None,
             "user_epsilon": user_epsilon(rhos, settings.user.delta)
             if settings.user.epsilon
@@ -163,11 +163,13 @@ def _person(settings: Settings, run: Path, shared: Shared, number: int, user: st
         device.store.close()
 
 
-def _of_message(releases: Sequence[Release], settings: Settings) -> float | None:
+def _of_message(
+    releases: Sequence[Release], record: RecordLevel, task: TaskSettings
+) -> float | None:
     """What a record costs that can be in two examples; None where it cannot, or has no bound."""
-    if not settings.record.dp or not task_of(settings.task).overlapping:
+    if not record.dp or not task_of(task).overlapping:
         return None
-    spent = epsilon_of_two(releases, settings.record.delta, settings.record.accountant)
+    spent = epsilon_of_two(releases, record.delta, record.accountant)
     return spent if math.isfinite(spent) else None
 
 
@@ -185,7 +187,9 @@ def _arms(
         scores["shared"] = backbone.score(heldout)
 
     random = device.randomness.stream(PERSONAL)
-    personal, tokens = train_personal(backbone, train, settings, random, shared=weights)
+    personal, tokens = train_personal(
+        backbone, train, settings.personal, settings.training, random, shared=weights
+    )
     save_vector(personal.plan, personal.vector, folder / "personal")
     with backbone.using(weights, personal.vector):
         scores["personal"] = backbone.score(heldout)
@@ -211,7 +215,9 @@ def _alone(backbone: Backbone, device: Device, settings: Settings, both: Both) -
     if key not in _ALONE:
         train, heldout = map(backbone.prepared, both)
         random = device.randomness.stream(PERSONAL)
-        personal, tokens = train_personal(backbone, train, settings, random, shared=None)
+        personal, tokens = train_personal(
+            backbone, train, settings.personal, settings.training, random, shared=None
+        )
         with backbone.using(personal=personal.vector):
             _ALONE[key] = (backbone.score(heldout), tokens)
     return _ALONE[key]

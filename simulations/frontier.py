@@ -13,7 +13,7 @@ from typing import Any
 
 from common import files, strict_json
 from common.errors import InputError
-from common.settings import Settings, defaults, from_mapping
+from common.settings import Settings, defaults, from_mapping, require_none_in_vain
 from common.tasks import metric_named, task_of
 from simulations import run as runs
 from simulations.display import Display
@@ -60,6 +60,8 @@ def frontier(
     guarantee: str = "record",
 ) -> dict[str, Any]:
     """Run every seed at every level of a guarantee; the summary, also written with its figure."""
+    private = next((level for level in levels if level is not None), None)
+    require_none_in_vain(_settings(given, seeds[0], private, out, guarantee), given)
     reports: dict[float | None, list[dict[str, Any]]] = {level: [] for level in levels}
     for seed in seeds:
         for level in levels:

@@ -48,7 +48,7 @@ def _trained(settings: Settings) -> Vector:
     for _ in range(settings.rounds.count):
         learnt = train_shared(backbone, shared, kept, examples, settings, None, random)
         vector, state = aggregation.apply(
-            settings, state, shared.vector, learnt.sent - shared.vector
+            settings.training, state, shared.vector, learnt.sent - shared.vector
         )
         shared, kept = Shared(plan, vector), learnt.kept if len(learnt.kept) else None
     return whole(shared, kept)

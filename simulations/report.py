@@ -18,7 +18,7 @@ from client.store import Store
 from common.backbone import adapter_plans
 from common.evaluation import release
 from common.outcomes import ABANDONED, DONE
-from common.settings import MIN_COHORT, Settings
+from common.settings import MIN_COHORT, Settings, SumSettings
 from common.tasks import tables, task_of
 from common.terms import failures, graph_for
 from server.registry import Registry, RoundEntry, evaluations
@@ -66,7 +66,7 @@ def build_report(
         "metric_names": {"primary": primary.name, "better": primary.better},
         "per_user": people,
         "privacy": _privacy(settings, run, people),
-        "secure_aggregation": _secure_aggregation(settings, run, rounds),
+        "secure_aggregation": _secure_aggregation(settings.sum, run, rounds),
         "rounds_log": [asdict(entry) for entry in rounds],
         "evaluations": [one.to_dict() for one in evaluations(run / "server")],
         "timing": _timing(run, results, seconds),
@@ -150,26 +150,26 @@ def _user_level(settings: Settings, run: Path, people: Sequence[dict[str, Any]])
 
 
 def _secure_aggregation(
-    settings: Settings, run: Path, rounds: Sequence[RoundEntry]
+    sums: SumSettings, run: Path, rounds: Sequence[RoundEntry]
 ) -> dict[str, Any]:
     cohort = max((entry.cohort for entry in rounds), default=0)
     done = [entry for entry in rounds if entry.status == DONE]
     clipped, coordinates = _counted(run, CLIPPED), _counted(run, COORDINATES)
     return {
         "enabled": True,
-        **_graph(settings, cohort),
-        "modulus_bits": settings.sum.modulus_bits,
+        **_graph(sums, cohort),
+        "modulus_bits": sums.modulus_bits,
         "dropped": sum(entry.cohort - entry.survivors for entry in done),
         "upload_bytes_per_client_round": _upload_bytes(run),
         "clipped_share": clipped / coordinates if coordinates else 0.0,
     }
 
 
-def _graph(settings: Settings, cohort: int) -> dict[str, Any]:
+def _graph(sums: SumSettings, cohort: int) -> dict[str, Any]:
     """The graph of the largest cohort; zeros where no round could begin."""
     if cohort < MIN_COHORT:
         return {"threshold": 0, "neighbours": 0}
-    graph = graph_for(settings, cohort)
+    graph = graph_for(sums, cohort)
     exposed, abandoned = failures(graph)
     return {
         "cohort": cohort,

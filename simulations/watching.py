@@ -10,7 +10,7 @@ from statistics import mean
 from client.contribution import LOSS
 from client.ledger import RECORD, USER
 from client.store import Store
-from common.settings import Settings
+from common.settings import Settings, SimulationSettings
 from server.registry import history
 from simulations.display import LEG_WORDS, Display
 
@@ -19,9 +19,9 @@ RIDDEN_EXCHANGES = 3  # the other three ride on the round before
 PEOPLE_READ = 64  # enough for a mean loss on the terminal
 
 
-def attempts_made(settings: Settings) -> int:
+def attempts_made(simulation: SimulationSettings) -> int:
     """Outcomes of the run so far: rounds, and what was abandoned before anybody was charged."""
-    return len(history(_place(settings)))
+    return len(history(_place(simulation)))
 
 
 @contextmanager
@@ -31,12 +31,14 @@ def round_watch(
     """A watcher of answers (node, message type) that advances a bar and reports each round."""
     exchanges = left * RIDDEN_EXCHANGES + len(LEG_WORDS) - RIDDEN_EXCHANGES
     expected = exchanges * (settings.rounds.cohort or settings.rounds.users)
-    shown, before = attempts_made(settings), ""
+    shown, before = attempts_made(settings.simulation), ""
 
     def report() -> None:
         nonlocal shown
-        for entry in history(_place(settings))[shown:]:
-            display.round_done(entry, settings, *_progress(settings, entry.round))
+        for entry in history(_place(settings.simulation))[shown:]:
+            display.round_done(
+                entry, settings.rounds, settings.task, *_progress(settings, entry.round)
+            )
             shown += 1
 
     with display.bar("rounds", expected) as advance:
@@ -52,8 +54,8 @@ def round_watch(
     report()
 
 
-def _place(settings: Settings) -> Path:
-    return Path(settings.simulation.out) / "server"
+def _place(simulation: SimulationSettings) -> Path:
+    return Path(simulation.out) / "server"
 
 
 def _progress(settings: Settings, number: int) -> tuple[float | None, str]:

@@ -144,7 +144,9 @@ def test_personal_training_moves_only_the_personal_adapter(backbone: Backbone) -
     with backbone.using(shared):
         before = backbone.score(examples).loss
     random = SeededRandomness(0, 0).stream("personal")
-    personal, _ = train_personal(backbone, examples, SETTINGS, random, shared=shared)
+    personal, _ = train_personal(
+        backbone, examples, SETTINGS.personal, SETTINGS.training, random, shared=shared
+    )
     with backbone.using(shared, personal.vector):
         assert backbone.score(examples).loss < before
     assert np.array_equal(lora.read(backbone.model, lora.SHARED, backbone.shared, BOTH), shared)

@@ -329,7 +329,7 @@ def trained(person: Service, plan: Any) -> tuple[Any, float]:
     settings = SETTINGS.but(dp=False, optimizer="adamw", local_steps=20, learning_rate=1e-2)
     backbone = backbone_for(settings)
     start = Shared(plan, plan.initial(plan.sent))
-    examples = backbone.prepared(person._divided(SETTINGS)[0])
+    examples = backbone.prepared(person._divided(SETTINGS.task)[0])
     found = train_shared(
         backbone, start, None, examples, settings, None, np.random.default_rng(1).bytes
     )

@@ -279,7 +279,7 @@ def _weights(made: Backbone) -> Vector:
 
 def test_each_example_gets_its_own_loss(backbone: Backbone) -> None:
     """Batches are made by length: the losses must come back in the order of the examples."""
-    turns = examples_of(talk(0, "test"), 12, Settings.of(model="tiny"))
+    turns = examples_of(talk(0, "test"), 12, Settings.of(model="tiny").task)
     turns = [replace(turn, answer=turn.answer[: 3 + 5 * n % 12]) for n, turn in enumerate(turns)]
     losses = mean_losses(backbone, backbone.prepared(turns), _weights(backbone))
     for turn, loss in zip(turns, losses, strict=True):
@@ -421,7 +421,7 @@ def test_real_examples_and_canaries_are_each_seen_once(
     with_canaries: tuple[CanaryBackbone, Settings],
 ) -> None:
     backbone, _ = with_canaries
-    real = backbone.prepared(examples_of(talk(0, "test"), 3, Settings.of(model="tiny")))
+    real = backbone.prepared(examples_of(talk(0, "test"), 3, Settings.of(model="tiny").task))
     examples = backbone.prepared([canary(n) for n in range(600)])
     sizes = [len(backbone.losses(b)[0]) for b in backbone.batches([*examples, *real])]
     assert sum(sizes) == 603
@@ -479,15 +479,15 @@ def test_the_canary_people_carry_exactly_the_planned_noise() -> None:
     One honest person more would add noise that no claim counts on.
     """
     settings = user._settings(replace(SMALL, user_rounds=8))
-    people = user._honest(settings)
+    people = user._honest(settings.sum, settings.rounds)
     included = coins(people, stream(0, "test/coins"))
-    noise = plan_noise(settings, [], 1)
+    noise = plan_noise(settings.rounds, settings.user, [], 1)
     drawn = []
     for number in range(8):
         terms = round_terms(settings, people, "audit", number, 0, SMALL.cohort, noise)
-        exact = user.honest_sum(VARIANTS["noise-off"], settings, terms, included, 0)
+        exact = user.honest_sum(VARIANTS["noise-off"], settings.user, terms, included, 0)
         assert np.array_equal(exact, included * terms.levels)
-        noisy = user.honest_sum(System(), settings, terms, included, 0)
+        noisy = user.honest_sum(System(), settings.user, terms, included, 0)
         drawn.append((noisy - exact) / terms.levels)
     deviations = np.concatenate(drawn) / noise
     assert deviations.size > 900
@@ -645,12 +645,12 @@ def test_the_sum_is_what_the_devices_contribute_and_the_rest_adds_nothing() -> N
     quiet = fault("quiet", noise_share=VARIANTS["noise-off"].steps.noise_share)
     people = [Person([canary(7)]), Person()]
     cohort = Cohort(quiet.on(backbone), settings, people, 0, "test")
-    terms = cohort.terms(1, 0, plan_noise(settings, (), 1))
+    terms = cohort.terms(1, 0, plan_noise(settings.rounds, settings.user, (), 1))
     total = cohort.sum(terms)
     assert np.flatnonzero(total).tolist() == [7]
     assert total[7] == -terms.levels
     honest = [type(member).__name__ for member in cohort._members.values()].count("_Honest")
-    assert honest == on_two_devices._honest(settings)
+    assert honest == on_two_devices._honest(settings.sum)
 
 
 def test_a_sound_device_answers_what_its_ledger_allows_and_no_more() -> None:
@@ -739,7 +739,7 @@ def test_sizes_of_both_scales_are_what_the_statistics_need() -> None:
     """At least 1,000 canaries at both levels, and runs that can pass ε = 1 in two worlds."""
     for scale in (QUICK, FULL):
         assert scale.canaries >= 1000
-        assert user._honest(user._settings(scale)) >= 1000
+        assert user._honest(user._settings(scale).sum, user._settings(scale).rounds) >= 1000
         assert two_worlds_epsilon(0, 0, scale.runs, DELTA) > 2 * CLAIMED_EPSILON
 
 

@@ -50,6 +50,11 @@ TINY = ("run", "--model", "tiny", "--examples", "8", "--quiet")
         (("--user-delta", "1e-6"), ["--user-delta changes nothing", "--user-epsilon"]),
         (("--evaluation-range", "1"), ["changes nothing", "--evaluation-epsilon"]),
         (("--no-dp", "--max-grad-norm", "1"), ["changes nothing", "--no-dp"]),
+        (("--no-dp", "--accountant", "rdp"), ["--accountant changes nothing", "--no-dp"]),
+        (("--user-epsilon", "8", "--update-range", "1"), ["changes nothing", "--user-clip"]),
+        (("--modules=", "--rank", "4"), ["--rank changes nothing", "--modules"]),
+        (("--personal-epochs", "0", "--personal-rate", "1"), ["changes nothing", "-epochs 0"]),
+        (("--head-rank", "4"), ["--head-rank changes nothing", "--task"]),
     ],
 )
 def test_settings_that_cannot_work(

@@ -125,7 +125,9 @@ def test_the_moments_of_the_noise_in_a_mean(user_epsilon: float) -> None:
         for _ in range(8):
             noisy = 0.25 + gaussian(1, evaluation.device_std(settings), random)
             figure = on_device.scaled(noisy, settings)
-            total += summand(_Counting(random), settings, terms, np.zeros(1, np.float32), figure)  # type: ignore[arg-type]
+            total += summand(
+                _Counting(random), settings.user, terms, np.zeros(1, np.float32), figure
+            )  # type: ignore[arg-type]
         mean = total * (terms.clip / terms.levels) / 8
         means.append(evaluation.split(settings, mean)[1])
     standard = (np.array(means) - 0.25) / evaluation.mean_std(settings, terms, 8)
@@ -195,12 +197,12 @@ def test_one_answer_moves_a_figure_by_no_more_than_its_share() -> None:
             nlls = self.next.pop(0)
             return 4 * nlls, torch.full_like(nlls, 4.0)
 
-    k, limit = evaluation.counted_answers(SMALL), SMALL.evaluation.range
+    k, limit = evaluation.counted_answers(SMALL.rounds), SMALL.evaluation.range
     for nlls, clipped in (
         ((9.0,), limit), ((-9.0,), -limit), ((0.5, -7.0), 0.5 - limit),
         ((float("nan"), 1.0), 1.0 - limit), ((float("-inf"),), -limit),
     ):  # fmt: skip
-        total = on_device.gain(Fixed(*nlls), np.zeros(0), [], SMALL)  # type: ignore[arg-type]
+        total = on_device.gain(Fixed(*nlls), np.zeros(0), [], SMALL.rounds, SMALL.evaluation)  # type: ignore[arg-type]
         assert total == pytest.approx(clipped / k)
 
 
@@ -307,7 +309,7 @@ def test_a_device_derives_the_evaluation_from_the_settings_itself() -> None:
     for settings in (SMALL, SMALL.but(evaluation_epsilon=0.0)):
         for size in (dimension - 1, dimension, dimension + 1, dimension + 2):
             asked = replace(terms, dimension=size, training=settings.digest())
-            if size == dimension + evaluation.coordinates(settings):
+            if size == dimension + evaluation.coordinates(settings.evaluation):
                 check_terms(asked, settings)
             else:
                 with pytest.raises(ProtocolError, match="dimension"):

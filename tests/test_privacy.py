@@ -103,9 +103,9 @@ def test_a_spent_budget_is_refused() -> None:
 
 def test_a_sampled_device_plans_for_more_rounds_than_it_expects() -> None:
     settings = Settings.of(users=100, cohort=10, rounds=50)
-    assert 6 < planned_rounds(settings, 1) < 15
-    assert planned_rounds(settings, 50) == 1
-    assert planned_rounds(Settings.of(users=8, rounds=6), 1) == 6
+    assert 6 < planned_rounds(settings.rounds, 1) < 15
+    assert planned_rounds(settings.rounds, 50) == 1
+    assert planned_rounds(Settings.of(users=8, rounds=6).rounds, 1) == 6
 
 
 class Toy(nn.Module):

@@ -21,7 +21,7 @@ from common.adapter.state import Shared
 from common.errors import InputError, PrivityError, RoundAbandonedError
 from common.places import FEDERATION
 from common.privacy.user_level import user_epsilon
-from common.settings import TABLE, Settings, from_mapping
+from common.settings import TABLE, RoundSettings, Settings, UserLevel, from_mapping
 from common.terms import round_terms
 from server import aggregation, app
 from server.aggregation import RuleState
@@ -166,11 +166,11 @@ def test_attempts_are_counted(tmp_path: Path) -> None:
 def test_fedavg_adds_the_mean_and_fedadam_moves_by_its_rate() -> None:
     current, mean = np.zeros(3, np.float32), np.array([0.1, -0.2, 0.0], np.float32)
     average, _ = aggregation.apply(
-        Settings.of(rule="fedavg", server_rate=0.5), RuleState.fresh(3), current, mean
+        Settings.of(rule="fedavg", server_rate=0.5).training, RuleState.fresh(3), current, mean
     )
     assert np.allclose(average, [0.05, -0.1, 0.0])
     adam, state = aggregation.apply(
-        Settings.of(rule="fedadam", server_rate=0.5), RuleState.fresh(3), current, mean
+        Settings.of(rule="fedadam", server_rate=0.5).training, RuleState.fresh(3), current, mean
     )
     assert np.allclose(adam, [0.5, -0.5, 0.0], atol=1e-5)  # the first step is the sign
     assert state.steps == 1
@@ -210,17 +210,17 @@ def test_losses_that_no_round_survives_are_refused_beforehand() -> None:
 def test_user_level_noise_is_planned_to_the_budget_and_counts_what_was_spent() -> None:
     """k rounds of one ρ each, and after a lost attempt the rest share what is left."""
     settings = Settings.of(users=8, rounds=4, user_epsilon=2.0)
-    noise = plan_noise(settings, (), 1)
+    noise = plan_noise(settings.rounds, settings.user, (), 1)
     rho = 1 / (2 * noise**2)
     assert user_epsilon([rho] * 4, settings.user.delta) == pytest.approx(2.0, rel=1e-3)
     assert user_epsilon([rho] * 4, settings.user.delta) <= 2.0
-    later = plan_noise(settings, [rho, rho], 2)  # round 1 took two attempts
+    later = plan_noise(settings.rounds, settings.user, [rho, rho], 2)  # round 1 took two attempts
     rest = 1 / (2 * later**2)
     assert later > noise
     assert user_epsilon([rho, rho, *[rest] * 3], settings.user.delta) <= 2.0
-    assert plan_noise(Settings.of(users=8), (), 1) == 0.0
+    assert plan_noise(RoundSettings(), UserLevel(), (), 1) == 0.0
     with pytest.raises(RoundAbandonedError):
-        plan_noise(settings, [rho] * 9, 4)
+        plan_noise(settings.rounds, settings.user, [rho] * 9, 4)
 
 
 def test_poisson_cohorts_are_independent_draws() -> None:

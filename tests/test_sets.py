@@ -121,7 +121,7 @@ def test_what_one_example_and_one_message_move_is_what_is_charged(
     found = turns(archive)
     parted = turns(archive[:place] + archive[place + 1 :])
     sigma, scored = planned_sigma(SETTINGS), evaluation.release(SETTINGS)
-    charged = _mass([*updates(SETTINGS, sigma, 1), scored])
+    charged = _mass([*updates(SETTINGS.record, SETTINGS.training, sigma, 1), scored])
 
     def moved(before: list[Turn], after: list[Turn]) -> float:
         both = [_released(held, counted, sigma) for held in (before, after)]
@@ -147,7 +147,7 @@ def _released(held: list[Turn], counted: float, sigma: float) -> tuple[np.ndarra
     device = _device(held)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(on_device, "gaussian", lambda *_: [counted - len(held)])
-        found = for_release(device, SETTINGS, Release(5 * sigma, 1.0, 1), os.urandom)
+        found = for_release(device, SETTINGS.rounds, Release(5 * sigma, 1.0, 1), os.urandom)
     train, heldout = (
         sum((_extreme(turn) for turn in one), np.zeros(2)) for one in (found.train, found.heldout)
     )
@@ -228,7 +228,7 @@ def test_leaving_one_of_seventy_out_lets_no_other_slide_in(place: int) -> None:
         device = _device(kept)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(on_device, "gaussian", lambda *_, kept=kept: [70 - len(kept)])
-            sets.append(for_release(device, settings, Release(5.0, 1.0, 1), os.urandom))
+            sets.append(for_release(device, settings.rounds, Release(5.0, 1.0, 1), os.urandom))
     for side in ("train", "heldout"):
         went, came = edits(*(list(getattr(one, side)) for one in sets))
         assert came == 0

@@ -206,7 +206,7 @@ def test_an_answer_that_cannot_be_read_is_left_out_alone(
     with_steps(monkeypatch, train_shared=trained)
     bad = {"text": "unreadable", "author": "me", "conversation": "c"}
     world.records[3] = record_of("message", bad, split="train")
-    readable = len(world.person._divided(SETTINGS)[0]) - 1
+    readable = len(world.person._divided(SETTINGS.task)[0]) - 1
     assert list(world.update()) == ["body"]
     assert seen == [readable]
     assert "left examples out" in world.person._notes["failed"]

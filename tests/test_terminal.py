@@ -127,7 +127,7 @@ def test_an_abandoned_round_says_why(capsys: pytest.CaptureFixture[str]) -> None
     entry: Any = SimpleNamespace(
         status="abandoned", round=1, cohort=3, survivors=0, seconds=1.0, why="2 [red] declined."
     )
-    Display().round_done(entry, Settings(), None, "no DP")
+    Display().round_done(entry, Settings().rounds, Settings().task, None, "no DP")
     assert "round 1/3 · abandoned (3 clients asked: 2 [red] declined) · no DP" in (
         capsys.readouterr().err.replace("\n", " ")
     )

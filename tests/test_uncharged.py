@@ -159,7 +159,7 @@ def test_the_chance_of_exposure_is_for_all_draws_together(monkeypatch: pytest.Mo
     with pytest.raises(ProtocolError, match="4096 are allowed"):
         draws.require_new(store, dataclasses.replace(terms, attempt=1))
     for cohort in (30, 100, 1000):
-        assert failures(graph_for(Settings.of(users=cohort), cohort))[0] <= -60
+        assert failures(graph_for(Settings.of(users=cohort).sum, cohort))[0] <= -60
 
 
 def test_leaving_and_joining_again_begins_anew(made: Round) -> None:
@@ -248,7 +248,7 @@ def test_one_of_three_who_blames_another_accuses_nobody(
 
 
 def test_what_a_run_says_of_its_secure_sum_names_what_it_rests_on() -> None:
-    said = secure_sum(graph_for(SETTINGS, 3))
+    said = secure_sum(graph_for(SETTINGS.sum, 3))
     assert "exposure impossible unless the server invents devices" in said
     assert "sums of repeated attempts can be subtracted" in said
-    assert "exposure ≤ 2^-6" in secure_sum(graph_for(SETTINGS, 1000))
+    assert "exposure ≤ 2^-6" in secure_sum(graph_for(SETTINGS.sum, 1000))

@@ -17,6 +17,7 @@ from common.settings.groups import (
     UserLevel,
 )
 from common.settings.settings import GROUPS, TABLE, Settings, from_mapping
+from common.settings.vain import require_none_in_vain
 
 MIN_COHORT, MOST_COHORT = 3, 10_000  # members of a secure sum; more were never measured
 
@@ -45,4 +46,5 @@ __all__ = [
     "UserLevel",
     "defaults",
     "from_mapping",
+    "require_none_in_vain",
 ]

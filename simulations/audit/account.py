@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from common.errors import RoundAbandonedError
-from common.settings import MIN_COHORT, Settings
+from common.settings import MIN_COHORT, RecordLevel, Settings, UserLevel
 from server.spending import spent_after
 from simulations import evaluation
 from simulations.audit.arithmetic import Noisy, epsilon_of, zcdp_epsilon
@@ -98,7 +98,11 @@ def _follow(evidence: Evidence, system: System, story: Story, witness: Witness) 
     settings, rows, rhos, share = story.settings, list[Row](), list[float](), 1.0
     for number, attempt in story.asks:
         try:
-            noise = system.plan_noise(settings, rhos, number) if settings.user.epsilon else 0.0
+            noise = (
+                system.plan_noise(settings.rounds, settings.user, rhos, number)
+                if settings.user.epsilon
+                else 0.0
+            )
         except RoundAbandonedError:  # the server has nothing left to offer
             break
         asked_before = len(witness.asked)
@@ -114,7 +118,7 @@ def _follow(evidence: Evidence, system: System, story: Story, witness: Witness) 
             _noise(evidence, place, settings, seen)
             rate = seen.row("record").get("sample_rate") or 0.0
             evidence.at_most(f"{place}: sampling rate, row's", settings.record.sample_rate, rate)
-            own = _own_record(rows, settings)
+            own = _own_record(rows, settings.record)
             _stated(
                 evidence,
                 place,
@@ -132,7 +136,7 @@ def _follow(evidence: Evidence, system: System, story: Story, witness: Witness) 
             row, budget = seen.row("user"), settings.user.epsilon
             _stated(evidence, place, own, budget, settings.user.delta, row)
         _servers(evidence, place, settings, rows, rhos)
-        _summed(evidence, place, settings, witness, rows, rhos)
+        _summed(evidence, place, settings.record, settings.user, witness, rows, rhos)
     return share
 
 
@@ -165,14 +169,14 @@ def _noise(evidence: Evidence, place: str, settings: Settings, seen: Seen) -> No
     test_size(evidence, place, update[None] / max(std, 1e-300))
 
 
-def _own_record(rows: Sequence[Row], settings: Settings) -> float:
+def _own_record(rows: Sequence[Row], record: RecordLevel) -> float:
     releases = [
         Noisy(noise, rate, times)
         for row in rows
         if row["guarantee"] == "record"
         for noise, rate, times in claimed_noise(row)
     ]
-    return epsilon_of(releases, settings.record.delta)
+    return epsilon_of(releases, record.delta)
 
 
 def _stated(
@@ -190,24 +194,23 @@ def _stated(
 def _summed(
     evidence: Evidence,
     place: str,
-    settings: Settings,
+    record: RecordLevel,
+    user: UserLevel,
     witness: Witness,
     rows: Sequence[Row],
     rhos: Sequence[float],
 ) -> None:
     """What the ledger says in sum, and what a report makes of it (`simulations.evaluation`)."""
     ledger = witness.devices[1].store.ledger
-    if settings.record.dp:
-        own = _own_record(rows, settings) * (1 - ROUNDING)
-        reported = REPORT.epsilon(
-            ledger.releases(), settings.record.delta, settings.record.accountant
-        )
+    if record.dp:
+        own = _own_record(rows, record) * (1 - ROUNDING)
+        reported = REPORT.epsilon(ledger.releases(), record.delta, record.accountant)
         evidence.at_most(f"{place}: own ε, report's", own, reported)
         spent = ledger.spent("record")
         evidence.at_most(f"{place}: own ε, ledger's", own, spent.epsilon if spent else math.nan)
-    if settings.user.epsilon:
-        own = zcdp_epsilon(math.fsum(rhos), settings.user.delta) * (1 - ROUNDING)
-        reported = REPORT.user_epsilon(ledger.user_rhos(), settings.user.delta)
+    if user.epsilon:
+        own = zcdp_epsilon(math.fsum(rhos), user.delta) * (1 - ROUNDING)
+        reported = REPORT.user_epsilon(ledger.user_rhos(), user.delta)
         evidence.at_most(f"{place}: own user ε, report's", own, reported)
         spent = ledger.spent("user")
         evidence.at_most(
@@ -222,7 +225,7 @@ def _servers(
     said = spent_after(settings, rhos)
     if settings.record.dp:
         assert said.record is not None
-        own = _own_record(rows, settings)
+        own = _own_record(rows, settings.record)
         evidence.at_most(f"{place}: own ε, server's", own * (1 - SERVERS), said.record.epsilon)
         evidence.same(f"{place}: server's δ", said.record.delta, settings.record.delta)
     if settings.user.epsilon:

@@ -27,7 +27,7 @@ def device_record(system: System, scale: Scale, seed: int) -> list[Finding]:
     settings = system.learning(_settings(scale))
     backbone = CanaryBackbone(settings, STRENGTH * settings.record.max_grad_norm)
     included = coins(scale.canaries, stream(seed, "device/coins"))
-    real = examples_of(talk(seed, "device/person"), REAL, settings)
+    real = examples_of(talk(seed, "device/person"), REAL, settings.task)
     person = Person([*real, *(canary(int(c)) for c in np.flatnonzero(included))])
     cohort = Cohort(system.on(backbone), settings, [person], seed, "audit/device/record")
     sums = list(cohort.sums(scale.rounds))

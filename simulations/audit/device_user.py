@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.secagg.parameters import honest_in_sum
-from common.settings import MIN_COHORT, Settings
+from common.settings import MIN_COHORT, Settings, SumSettings
 from common.terms import graph_for
 from server.terms import plan_noise
 from simulations.audit.bound import CONFIDENCE, two_worlds_epsilon
@@ -37,7 +37,7 @@ def device_user(system: System, scale: Scale, seed: int) -> list[Finding]:
     """Bound ε of a person, and measure the noise, in all that a server can get out of devices."""
     settings = system.learning(_settings())
     backbone = CanaryBackbone(settings, STRENGTH * settings.user.clip)
-    offered = plan_noise(settings, (), 1)
+    offered = plan_noise(settings.rounds, settings.user, (), 1)
     without, holding = (
         _sums(system.on(backbone), settings, Person(train), seed, offered, scale.rounds)
         for train in ((), (canary(0),))
@@ -45,8 +45,9 @@ def device_user(system: System, scale: Scale, seed: int) -> list[Finding]:
     shift = float(np.linalg.norm((holding - without).sum(axis=0)))  # the noise is the same
     noise = without.sum(axis=0)
     tried = (
-        f"{_honest(settings)} honest of {MIN_COHORT} people; one round, asked for again and again: "
-        f"{len(without)} of {scale.rounds} answered; guess from a coordinate who took part"
+        f"{_honest(settings.sum)} honest of {MIN_COHORT} people; one round, asked for again "
+        f"and again: {len(without)} of {scale.rounds} answered; "
+        "guess from a coordinate who took part"
     )
     return [_finding(system.name, tried, noise, len(without), offered, shift)]
 
@@ -110,13 +111,13 @@ def _sums(
 
     There are as many honest members as the claim counts on.
     """
-    honest = [person, *[Person()] * (_honest(settings) - 1)]
+    honest = [person, *[Person()] * (_honest(settings.sum) - 1)]
     cohort = Cohort(system, settings, honest, seed, "audit/device/user")
     return np.stack(list(cohort.sums(most, offered))) / cohort.terms(1, 0, offered).levels
 
 
-def _honest(settings: Settings) -> int:
-    graph = graph_for(settings, MIN_COHORT)
+def _honest(sums: SumSettings) -> int:
+    graph = graph_for(sums, MIN_COHORT)
     return honest_in_sum(
         graph.cohort, graph.least, graph.corrupt, graph.neighbours, graph.threshold
     )

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from client import evaluation as on_device
 from common import evaluation
 from common.adapter.state import Shared
-from common.settings import Settings
+from common.settings import RoundSettings, Settings
 from common.tasks.task import Example
 from simulations.audit.cohort import Person
 from simulations.audit.evidence import Evidence, variance_caught
@@ -41,7 +41,7 @@ def exact_figure(system: System, _scale: Scale, seed: int) -> list[Finding]:
     evidence, settings, largest = Evidence(system.name), system.learning(figure_settings()), 0.0
     backbone = ProbeBackbone(settings)
     system = system.on(backbone)
-    for name, base, more in _pairs(most_counted(settings)):
+    for name, base, more in _pairs(most_counted(settings.rounds)):
         if evidence.enough:
             break
         worlds = [
@@ -79,8 +79,8 @@ def noise_figure(system: System, _scale: Scale, seed: int) -> list[Finding]:
         for name, given, count in (("none", None, DRAWS), ("some", answers, WITH_ANSWERS))
     ]
     sigma = _charged(seen)
-    claimed = sigma * settings.evaluation.range / most_counted(settings)
-    gained = 0.25 / most_counted(settings)
+    claimed = sigma * settings.evaluation.range / most_counted(settings.rounds)
+    gained = 0.25 / most_counted(settings.rounds)
     for name, figures, mean in (("no answers", drawn[0], 0.0), ("answers", drawn[1], gained)):
         test_noise(evidence, name, (figures[None] - mean) / max(claimed, 1e-300))
     equal = DRAWS - len(set(drawn[0].tolist()))
@@ -112,9 +112,9 @@ def figure_settings() -> Settings:
     )
 
 
-def most_counted(settings: Settings) -> int:
+def most_counted(rounds: RoundSettings) -> int:
     """K: of `examples` that are 80 %, the other 20 %, each rounded up."""
-    return math.ceil(math.ceil(settings.rounds.examples / (1 - HELDOUT_SHARE)) * HELDOUT_SHARE)
+    return math.ceil(math.ceil(rounds.examples / (1 - HELDOUT_SHARE)) * HELDOUT_SHARE)
 
 
 def _compare(evidence: Evidence, settings: Settings, name: str, zero: Seen, one: Seen) -> float:
@@ -124,7 +124,7 @@ def _compare(evidence: Evidence, settings: Settings, name: str, zero: Seen, one:
     evidence.same(f"{place}: the update moves by", rest, 0)
     level = one.terms.clip / one.terms.levels * evaluation.nats(settings)
     moved = abs(int(one.sent[-1]) - int(zero.sent[-1])) * level
-    claimed = settings.evaluation.range / most_counted(settings)
+    claimed = settings.evaluation.range / most_counted(settings.rounds)
     charged = claimed if _charged(one) else 0.0
     evidence.at_most(f"{place}: moves it by R / K times", moved / claimed,
                      (charged + 2 * level) / claimed)  # fmt: skip

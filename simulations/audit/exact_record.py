@@ -193,7 +193,7 @@ def _pairs(
     yield "beyond a micro-batch", many, [probe(-one_sign)]
     again = probe(one_sign)
     yield "the same again", [again, again], [again]
-    person = examples_of(talk(seed, "exact/person"), 6, probing.settings)
+    person = examples_of(talk(seed, "exact/person"), 6, probing.settings.task)
     yield "a real one", person[:5], person[5:]
     yield "its copy", person[:5], person[4:5]
     yield "a real one and none", [], person[:1]

@@ -15,7 +15,7 @@ import numpy as np
 
 from client.contribution import summand
 from common.secagg import RoundTerms
-from common.settings import MIN_COHORT, Settings
+from common.settings import MIN_COHORT, Settings, UserLevel
 from common.terms import round_terms
 from server.terms import plan_noise
 from simulations.audit.canaries import MODULES
@@ -43,11 +43,11 @@ def exact_user(system: System, _scale: Scale, seed: int) -> list[Finding]:
     for dp, scored in ((False, 0.0), (False, 2.0), (True, 2.0)):
         settings = system.learning(_settings(dp=dp, evaluation=scored))
         backbone = ProbeBackbone(settings)
-        noise = plan_noise(settings, (), 1)
+        noise = plan_noise(settings.rounds, settings.user, (), 1)
         probed = system.on(backbone)
         silent = Witness(probed, settings, [Person()], seed, RUN, silent=QUIET)
         reference = asked(silent, ASKS, noise)
-        for name, person in _people(backbone, settings, seed, few=bool(scored)):
+        for name, person in _people(backbone, settings.user, seed, few=bool(scored)):
             if evidence.enough:
                 break
             world = asked(Witness(probed, settings, [person], seed, RUN), ASKS, noise)
@@ -69,14 +69,14 @@ def noise_user(system: System, _scale: Scale, seed: int) -> list[Finding]:
     """χ² on size, shape, correlations, between devices too, repeated values, randomness drawn."""
     evidence = Evidence(system.name)
     settings = system.learning(_settings(dp=False, evaluation=0.0))
-    backbone, noise = ProbeBackbone(settings), plan_noise(settings, (), 1)
+    backbone, noise = ProbeBackbone(settings), plan_noise(settings.rounds, settings.user, (), 1)
     probed = system.on(backbone)
     worlds = [
         asked(Witness(probed, settings, [Person()] * people, seed, RUN), ASKS, noise)
         for people in (1, 2)
     ]
     terms = [_tiny_terms(settings, attempt) for attempt in range(DRAWS)]
-    different = len({_small_share(system, settings, one, seed) for one in terms})
+    different = len({_small_share(system, settings.user, one, seed) for one in terms})
     first = np.stack([one.sent for one in worlds[0]])
     second = np.stack([two.sent for two in worlds[1]]) - first  # the other device's alone
     std = worlds[0][0].terms.noise
@@ -126,11 +126,11 @@ def _charged(evidence: Evidence, place: str, one: Seen) -> None:
 
 
 def _people(
-    backbone: ProbeBackbone, settings: Settings, seed: int, *, few: bool
+    backbone: ProbeBackbone, user: UserLevel, seed: int, *, few: bool
 ) -> Iterator[tuple[str, Person]]:
     """A name and what one person holds. An update is minus the mean gradient."""
     chance, count = np.random.default_rng(seed), iter(range(10**6))
-    size, clip = backbone.size, settings.user.clip
+    size, clip = backbone.size, user.clip
 
     def person(vector: Any, *gains: float) -> Person:
         heldout = [backbone.probe(f"{next(count)}", np.zeros(size), gain) for gain in gains]
@@ -178,8 +178,8 @@ def _tiny_terms(settings: Settings, attempt: int) -> RoundTerms:
     return round_terms(settings, COORDINATES, RUN, 1, attempt, MIN_COHORT, 1.0)
 
 
-def _small_share(system: System, settings: Settings, terms: RoundTerms, seed: int) -> bytes:
+def _small_share(system: System, user: UserLevel, terms: RoundTerms, seed: int) -> bytes:
     """A share of the noise in a few coordinates."""
     device = new_device(system, Streams(seed, RUN))
     none, figure = np.zeros(COORDINATES, dtype=np.float32), np.zeros(0, dtype=np.float32)
-    return summand(device, settings, terms, none, figure).tobytes()
+    return summand(device, user, terms, none, figure).tobytes()

@@ -22,7 +22,6 @@ from client.steps import SOUND as STEPS
 from client.training import Trained
 from common.adapter.plan import Vector
 from common.backbone import Backbone, Prepared
-from common.evaluation import counted_answers
 from common.privacy import training
 from common.privacy.accountant import Release, epsilon
 from common.privacy.noise import discrete_gaussian, gaussian
@@ -127,26 +126,21 @@ def _no_noise(size: int, _std: float, _random: Random) -> NDArray[np.float64]:
 
 
 def _upper_clip_only(
-    backbone: Backbone, shared: Vector, answers: Sequence[Prepared], settings: Settings
+    backbone: Backbone, shared: Vector, answers: Sequence[Prepared], limit: float, expected: int
 ) -> float:
-    return _sum_of_gains(backbone, shared, answers, settings, -np.inf) / counted_answers(settings)
+    return _sum_of_gains(backbone, shared, answers, -np.inf, limit) / expected
 
 
 def _divided_by_own_count(
-    backbone: Backbone, shared: Vector, answers: Sequence[Prepared], settings: Settings
+    backbone: Backbone, shared: Vector, answers: Sequence[Prepared], limit: float, _expected: int
 ) -> float:
-    low = -settings.evaluation.range
-    return _sum_of_gains(backbone, shared, answers, settings, low) / len(answers)
+    return _sum_of_gains(backbone, shared, answers, -limit, limit) / len(answers)
 
 
 def _sum_of_gains(
-    backbone: Backbone,
-    shared: Vector,
-    answers: Sequence[Prepared],
-    settings: Settings,
-    low: float,
+    backbone: Backbone, shared: Vector, answers: Sequence[Prepared], low: float, limit: float
 ) -> float:
-    limit, total = settings.evaluation.range, 0.0
+    total = 0.0
     for batch in backbone.batches(answers):
         with backbone.using():
             before = _means(backbone.losses(batch))

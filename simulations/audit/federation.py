@@ -58,9 +58,9 @@ class Federation:
         )
         chance = talk(seed, "federation/talk")
         members = [
-            backbone.prepared(examples_of(chance, EXAMPLES, settings)) for _ in range(PEOPLE)
+            backbone.prepared(examples_of(chance, EXAMPLES, settings.task)) for _ in range(PEOPLE)
         ]
-        unseen = backbone.prepared(examples_of(chance, strangers, settings))
+        unseen = backbone.prepared(examples_of(chance, strangers, settings.task))
         secrets = secrets_of(seed) if backbone.task.speaks else ()
         return cls(backbone, members, unseen, secrets, seed)
 
@@ -84,14 +84,16 @@ class Federation:
                 self._update(system, settings, ledger, published, number, person)
                 for person, ledger in enumerate(ledgers)
             ]
-            published, rule = apply(settings, rule, published, mean_of(updates))
+            published, rule = apply(settings.training, rule, published, mean_of(updates))
         return whole(Shared(plan, published))
 
     def train_personal(self, person: int, shared: Vector) -> Vector:
         """Fit a person's own adapter on the shared one; its A and B."""
         settings, random = private_settings(), stream(self.seed, f"federation/personal/{person}")
         examples = self.examples(person)
-        return train_personal(self.backbone, examples, settings, random, shared=shared)[0].vector
+        return train_personal(
+            self.backbone, examples, settings.personal, settings.training, random, shared=shared
+        )[0].vector
 
     def _update(
         self,

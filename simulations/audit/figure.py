@@ -40,7 +40,7 @@ class _World:
 
     def figure(self, random: Random) -> float:
         """What the device would send beside its update, in nats."""
-        heldout = examples_of(talk(0, "figure/answer"), 1, self.settings) * self.answers
+        heldout = examples_of(talk(0, "figure/answer"), 1, self.settings.task) * self.answers
         given = self.settings, self.published, None, heldout, random
         sent = on_device.coordinate(self.steps, *given)
         return float(sent[0]) * evaluation.nats(self.settings)
@@ -49,7 +49,7 @@ class _World:
 def figure(system: System, scale: Scale, seed: int) -> list[Finding]:
     """Bound ε of one held-out answer from the figures of a device with and without it."""
     settings = system.learning(_settings())
-    most = evaluation.counted_answers(settings)
+    most = evaluation.counted_answers(settings.rounds)
     backbone = Backbone(
         task_of(settings.task), settings.model.name, *adapter_plans(settings), settings.model.dtype
     )

@@ -45,7 +45,14 @@ class _World:
     def updates(self, release: Release, count: int, purpose: str) -> NDArray[np.float32]:
         """What the device would send in `count` independent runs: [count, dimension]."""
         random = stream(self.seed, "influence/personal")
-        train_personal(self.backbone, self.examples, self.settings, random, shared=None)
+        train_personal(
+            self.backbone,
+            self.examples,
+            self.settings.personal,
+            self.settings.training,
+            random,
+            shared=None,
+        )
         return np.stack([self._update(release, f"{purpose}/{run}") for run in range(count)])
 
     def _update(self, release: Release, purpose: str) -> Vector:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from string import ascii_lowercase
 
-from common.settings import Settings
+from common.settings import TaskSettings
 from common.tasks import task_of
 from common.tasks.task import Example
 from simulations.audit.system import stream
@@ -18,10 +18,10 @@ def talk(seed: int, purpose: str) -> random.Random:
     return random.Random(stream(seed, purpose)(32))  # noqa: S311
 
 
-def examples_of(chance: random.Random, count: int, settings: Settings) -> list[Example]:
-    """Independent examples of one made-up person, for the task of these settings."""
-    task, words = task_of(settings.task), vocabulary()
-    return [task.made_up(chance, words) for _ in range(count)]
+def examples_of(chance: random.Random, count: int, task: TaskSettings) -> list[Example]:
+    """Independent examples of one made-up person."""
+    learnt, words = task_of(task), vocabulary()
+    return [learnt.made_up(chance, words) for _ in range(count)]
 
 
 def vocabulary() -> list[str]:

@@ -41,7 +41,7 @@ def reconstruction(system: System, scale: Scale, seed: int) -> list[Finding]:
     backbone = Backbone(
         task_of(settings.task), settings.model.name, *adapter_plans(settings), settings.model.dtype
     )
-    turns = examples_of(talk(seed, "reconstruction/person"), CANDIDATES, settings)
+    turns = examples_of(talk(seed, "reconstruction/person"), CANDIDATES, settings.task)
     candidates = backbone.prepared(turns)
     release = system.steps.next_release([], settings, 1)
 

@@ -28,7 +28,7 @@ def record_level(system: System, scale: Scale, seed: int) -> list[Finding]:
     settings = system.learning(canary_settings(scale))
     backbone = CanaryBackbone(settings, STRENGTH * settings.record.max_grad_norm)
     included = coins(scale.canaries, stream(seed, "record/coins"))
-    real = examples_of(talk(seed, "record/person"), REAL, settings)
+    real = examples_of(talk(seed, "record/person"), REAL, settings.task)
     examples = [*real, *(canary(int(c)) for c in np.flatnonzero(included))]
     device = new_device(system.on(backbone), Streams(seed, "record"), examples)
     rounds = Rounds.of(device, settings)

@@ -19,7 +19,7 @@ from client.steps import Steps
 from common.backbone import Backbone
 from common.randomness import Random
 from common.secagg import RoundTerms
-from common.settings import Settings
+from common.settings import RoundSettings, Settings, UserLevel
 from common.tasks import TASKS
 from common.terms import user_rho
 from server.terms import plan_noise
@@ -46,7 +46,7 @@ class System:
     name: str = SOUND
     steps: Steps = STEPS
     ledger: type[Ledger] = Ledger
-    plan_noise: Callable[[Settings, Sequence[float], int], float] = plan_noise
+    plan_noise: Callable[[RoundSettings, UserLevel, Sequence[float], int], float] = plan_noise
     user_rho: Callable[[RoundTerms], float] = user_rho
     task: str = Settings().task.name
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from client.contribution import summand
 from common.secagg import RoundTerms, from_ring, to_ring
 from common.secagg.parameters import honest_in_sum
-from common.settings import Settings
+from common.settings import RoundSettings, Settings, SumSettings, UserLevel
 from common.terms import graph_for, round_terms
 from simulations.audit.device import OneStream, new_device
 from simulations.audit.findings import Finding
@@ -27,14 +27,14 @@ CHECK = "user level, one run"
 def user_level(system: System, scale: Scale, seed: int) -> list[Finding]:
     """Bound ε of everything that one person contributes over a whole run."""
     settings = system.learning(_settings(scale))
-    people = _honest(settings)
+    people = _honest(settings.sum, settings.rounds)
     included = coins(people, stream(seed, "user/coins"))
     scores, spent = np.zeros(people), list[float]()
     for number in range(1, scale.user_rounds + 1):
-        noise = system.plan_noise(settings, spent, number)
+        noise = system.plan_noise(settings.rounds, settings.user, spent, number)
         terms = round_terms(settings, people, "audit", number, 0, scale.cohort, noise)
         spent.append(system.user_rho(terms))
-        total = honest_sum(system, settings, terms, included, seed)
+        total = honest_sum(system, settings.user, terms, included, seed)
         scores += total * (terms.clip / terms.levels)
     tried = (
         f"{people:,} people of {scale.cohort:,}, each with a coordinate of their own, "
@@ -44,7 +44,7 @@ def user_level(system: System, scale: Scale, seed: int) -> list[Finding]:
 
 
 def honest_sum(
-    system: System, settings: Settings, terms: RoundTerms, included: NDArray[np.bool_], seed: int
+    system: System, user: UserLevel, terms: RoundTerms, included: NDArray[np.bool_], seed: int
 ) -> NDArray[np.int64]:
     """The honest members' part of a round's sum, as the server decodes it: [people].
 
@@ -56,7 +56,7 @@ def honest_sum(
     for person, present in enumerate(included):
         update = np.zeros(terms.dimension, dtype=np.float32)
         update[person] = STRENGTH * terms.clip if present else 0.0
-        sent = summand(device, settings, terms, update, figure)
+        sent = summand(device, user, terms, update, figure)
         total += to_ring(sent, terms.bits)
     return from_ring(total & np.uint32(2**terms.bits - 1), terms.bits)
 
@@ -72,8 +72,8 @@ def _settings(scale: Scale) -> Settings:
     )
 
 
-def _honest(settings: Settings) -> int:
-    graph = graph_for(settings, settings.rounds.users)
+def _honest(sums: SumSettings, rounds: RoundSettings) -> int:
+    graph = graph_for(sums, rounds.users)
     return honest_in_sum(
         graph.cohort, graph.least, graph.corrupt, graph.neighbours, graph.threshold
     )

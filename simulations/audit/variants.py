@@ -27,7 +27,7 @@ from common.backbone import Backbone
 from common.privacy.accountant import Release
 from common.randomness import Random
 from common.secagg import RoundTerms
-from common.settings import Settings
+from common.settings import RoundSettings, Settings, UserLevel
 from server.terms import plan_noise
 from simulations.attacks.on_privity.broken import BrokenRevealsBoth, BrokenWeakSeeds
 from simulations.audit.faults import PLANTED, fault
@@ -73,8 +73,10 @@ def _forgetful_release(
     return next_release([], settings.but(rounds=1), 1)
 
 
-def _forgetful_noise(settings: Settings, _spent: Sequence[float], _number: int) -> float:
-    return plan_noise(settings.but(rounds=1), (), 1)
+def _forgetful_noise(
+    rounds: RoundSettings, user: UserLevel, _spent: Sequence[float], _number: int
+) -> float:
+    return plan_noise(replace(rounds, count=1), user, (), 1)
 
 
 def _forgetful_cost(device: Device, settings: Settings, terms: RoundTerms) -> Charge:

@@ -48,7 +48,12 @@ def people(settings: Settings, heldout: int) -> Iterator[Person]:
     for user in users:
         train, held = turns[user]
         personal, _ = train_personal(
-            backbone, backbone.prepared(train), settings, random.stream("personal"), shared=shared
+            backbone,
+            backbone.prepared(train),
+            settings.personal,
+            settings.training,
+            random.stream("personal"),
+            shared=shared,
         )
         yield Person(
             [backbone.encode(example) for example in held[:heldout]],

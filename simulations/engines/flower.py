@@ -26,7 +26,7 @@ from common import quiet
 from common.bundle import manifest
 from common.errors import InputError, PrivityError
 from common.processes import environment, script
-from common.settings import Settings
+from common.settings import RoundSettings, Settings
 from simulations.display import Display
 from simulations.watching import attempts_made, round_watch
 
@@ -51,9 +51,9 @@ def simulate_with_flower(settings: Settings, display: Display) -> None:
     Raises:
         PrivityError: With Flower's own words, when the run did not complete.
     """
-    left = settings.rounds.count - attempts_made(settings)
+    left = settings.rounds.count - attempts_made(settings.simulation)
     with _place(settings) as place, _superlink(place), round_watch(settings, display, left):
-        _flwr_run(place, settings)
+        _flwr_run(place, settings.rounds)
         status, details = _verdict(place)
     if status != COMPLETED:
         raise PrivityError(f"Flower's simulation ended as {status}: {details}")
@@ -113,10 +113,10 @@ def _superlink(place: _Place) -> Iterator[None]:
                 process.wait(10)
 
 
-def _flwr_run(place: _Place, settings: Settings) -> None:
+def _flwr_run(place: _Place, rounds: RoundSettings) -> None:
     cpus = os.cpu_count() or 1
     federation = (
-        f"num-supernodes={settings.rounds.users} init-args-num-cpus={cpus} "
+        f"num-supernodes={rounds.users} init-args-num-cpus={cpus} "
         "init-args-log-to-driver=false client-resources-num-cpus=1 client-resources-num-gpus=0.0"
     )
     app = str(place.base / "app")

@@ -166,7 +166,7 @@ def simulate_in_process(settings: Settings, display: Display) -> None:
     from server.app import app as server_app
 
     config = settings.to_dict()
-    left = settings.rounds.count - attempts_made(settings)
+    left = settings.rounds.count - attempts_made(settings.simulation)
     with round_watch(settings, display, left) as watch:
         grid = LocalGrid(client_app, settings.rounds.users, config, watch=watch)
         run_local(server_app, grid, config)
