@@ -22,8 +22,8 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.app.typing import ConfigRecordValues
 from flwr.clientapp import ClientApp
 
-from client import participation
-from client.device import Device
+from client.federation import participation
+from client.federation.device import Device
 from common.errors import (
     BudgetExceededError,
     DeclinedError,
@@ -31,9 +31,9 @@ from common.errors import (
     PrivityError,
     ProtocolError,
 )
-from common.places import run_folder
+from common.rounds.run_folder import run_folder
 from common.settings import Settings, from_mapping
-from common.signals import ENDS
+from common.system.signals import ENDS
 
 app = ClientApp()
 log = logging.getLogger("privity.client")

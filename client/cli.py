@@ -23,7 +23,7 @@ from client.commands import (
     train,
     uploads,
 )
-from common.command_line import Parser, run_command
+from common.console.command_line import Parser, run_command
 
 COMMANDS = (
     init, import_, train, chat, label, join, start, stop, status, uploads, policy, recount, leave,

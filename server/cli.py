@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from common.command_line import Parser, run_command
+from common.console.command_line import Parser, run_command
 from server.commands import (
     adapters,
     devices,

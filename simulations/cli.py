@@ -9,9 +9,10 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from common.command_line import Parser, run_command
+from common.console.command_line import Parser, run_command
+from common.console.say import say, say_aside
+from common.console.visible import visible
 from common.errors import InputError
-from common.say import say, say_aside
 from common.settings import (
     GROUPS,
     LABELS,
@@ -26,7 +27,6 @@ from common.settings import (
 )
 from common.settings.field import option
 from common.tasks import TASKS
-from common.visible import visible
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -252,7 +252,7 @@ def _resumed(options: argparse.Namespace, stored: Settings) -> Settings:
 def _execute(settings: Settings, options: argparse.Namespace) -> int:
     from simulations import run as runs
     from simulations.devices import own_labels, unread_kinds
-    from simulations.display import Display
+    from simulations.report.display import Display
 
     if not options.resume:
         runs.prepare(settings)
@@ -267,7 +267,7 @@ def _execute(settings: Settings, options: argparse.Namespace) -> int:
 
 def _said_if_nothing_came_of_it(log: Sequence[dict[str, Any]]) -> int:
     """The exit code: 1 where every round was abandoned, with the reason of the last."""
-    from simulations.report import nothing_learnt
+    from simulations.report.report import nothing_learnt
 
     if problem := nothing_learnt(log):
         say_aside(f"privity-sim: {problem}")
@@ -277,8 +277,8 @@ def _said_if_nothing_came_of_it(log: Sequence[dict[str, Any]]) -> int:
 def _frontier(options: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from simulations import frontier
-    from simulations.display import Display
+    from simulations.evidence import frontier
+    from simulations.report.display import Display
 
     seeds = frontier.parse_seeds(options.seeds)
     levels = frontier.parse_levels(options.epsilons)
@@ -306,7 +306,7 @@ def _scenarios(_: argparse.Namespace) -> int:
 def _people(options: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from simulations.dealing import deal
+    from simulations.scenarios.dealing import deal
 
     names = "users", "skew", "text", "label", "seed"
     chosen = {name: getattr(options, name) for name in names}
@@ -318,16 +318,16 @@ def _people(options: argparse.Namespace) -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    from simulations.benchmarks import run_benchmark
+    from simulations.evidence.benchmarks import run_benchmark
 
     run_benchmark(options.name, as_json=options.json, quick=options.quick)
     return 0
 
 
 def _attacks(options: argparse.Namespace) -> int:
-    from common import strict_json
-    from common.terminal import console
-    from simulations.attacks import as_json, run_attacks, show
+    from common.console.tables import console
+    from common.system import strict_json
+    from simulations.evidence.attacks import as_json, run_attacks, show
 
     with console(stderr=True).status("Attacking both systems, a minute at most."):
         rows = run_attacks()
@@ -339,7 +339,7 @@ def _attacks(options: argparse.Namespace) -> int:
 
 
 def _audit(options: argparse.Namespace) -> int:
-    from simulations.audit import audit
+    from simulations.evidence.audit import audit
 
     return audit(
         quick=options.quick,

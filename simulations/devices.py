@@ -15,18 +15,18 @@ from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from client.device import Device, Identity
-from client.store import Store
+from client.federation.device import Device, Identity
+from client.vault.store import Store
 from common.errors import InputError
-from common.places import authority_key
-from common.randomness import Random
-from common.records import Record
+from common.privacy.randomness import Random
+from common.records.records import Record
+from common.rounds.run_folder import authority_key
 from common.secagg import certify
 from common.settings import RoundSettings, Settings
 from common.tasks import labels, task_of
 from common.tasks.sets import KEY_BYTES, chosen, divide
 from common.tasks.task import Example
-from simulations.scenarios import chat, folder
+from simulations.scenarios import chitchat, folder
 
 
 class Scenario(Protocol):
@@ -41,7 +41,7 @@ class Scenario(Protocol):
         """Everybody's records, by user; `fits` says who can be client number so and so."""
 
 
-SCENARIOS: dict[str, Scenario] = {"chat": chat}
+SCENARIOS: dict[str, Scenario] = {"chat": chitchat}
 
 
 AUTHORITY = -1  # whose randomness makes the enrolment authority's key

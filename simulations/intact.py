@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from client.database import version_of
-from common import strict_json
+from client.vault.database import version_of
 from common.errors import InputError, PrivityError
-from common.outcomes import DONE, OUTCOMES
-from server.provenance import read_provenance, read_spending
-from server.registry import RoundEntry, entries, evaluations
+from common.rounds.outcomes import DONE, OUTCOMES
+from common.system import strict_json
+from server.registry.provenance import read_provenance, read_spending
+from server.registry.registry import RoundEntry, entries, evaluations
 
 DAMAGED = (
     ValueError, TypeError, KeyError, OSError, EOFError, AssertionError, RecursionError,

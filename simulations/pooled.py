@@ -10,14 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from client.training import train_shared
-from common import files
+from client.learning.training import train_shared
 from common.adapter.plan import Vector
 from common.adapter.state import Shared, whole
-from common.backbone import backbone_for
+from common.learning.backbone import backbone_for
 from common.settings import Settings
-from server import aggregation
-from server.aggregation import RuleState
+from common.system import files
+from server.round import aggregation
+from server.round.aggregation import RuleState
 from simulations import devices
 
 FILE = "pooled.npy"

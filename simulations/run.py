@@ -10,17 +10,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from common import files, strict_json
-from common.backbone import adapter_plans
 from common.errors import InputError, PrivityError
+from common.learning.backbone import adapter_plans
 from common.models import chosen_device
-from common.places import keep
+from common.rounds.run_folder import keep
 from common.settings import Settings, from_mapping
-from server.registry import Registry, history
-from server.terms import check_reachable
+from common.system import files, strict_json
+from server.registry.registry import Registry, history
+from server.round.noise_plan import check_reachable
 from simulations import devices
-from simulations.display import Display
 from simulations.intact import check_intact
+from simulations.report.display import Display
 
 SETTINGS_FILE = "settings.json"
 SECONDS_FILE = "seconds"
@@ -104,7 +104,7 @@ def _alone_in(folder: Path) -> Iterator[None]:
 
 
 def _run(settings: Settings, folder: Path, display: Display) -> dict[str, Any]:
-    from simulations.evaluation import score_base
+    from simulations.arms import score_base
 
     check_intact(folder)
     _check_people(settings, folder)
@@ -145,9 +145,9 @@ def _rounds(settings: Settings, display: Display) -> None:
 def _finish(settings: Settings, folder: Path, display: Display, seconds: Any) -> dict[str, Any]:
     from common.adapter.peft_io import save_vector
     from common.adapter.state import whole
-    from simulations.evaluation import evaluate
-    from simulations.report import build_report
-    from simulations.report_page import render
+    from simulations.arms import evaluate
+    from simulations.report.page import render
+    from simulations.report.report import build_report
 
     registry = Registry(folder / "server", adapter_plans(settings)[0])
     rounds = history(folder / "server")

@@ -26,12 +26,12 @@ from typing import Any
 
 from client.cli import main
 from client.commands.uploads import listing
-from client.ownership import owner
-from client.unlocking import Passphrase
-from client.vault import LOCK, Vault
-from server.place import Place
-from server.plan import maker_of_rounds
-from server.registry import RoundEntry, history
+from client.vault.ownership import owner
+from client.vault.unlocking import Passphrase
+from client.vault.vault import LOCK, Vault
+from server.deployment.place import Place
+from server.registry.registry import RoundEntry, history
+from server.round.goal import maker_of_rounds
 
 SERVER = [sys.executable, "-c", "import sys; from server.cli import main; sys.exit(main())"]
 CLIENT = [sys.executable, "-m", "client"]
@@ -310,7 +310,7 @@ class Federation:
         """The process of the SuperLink, the superexec or the gateway."""
         assert self._up
         marks = {"superlink": "flower-superlink", "superexec": "flower-superexec"}
-        mark = marks.get(name, "server.gateway_process")
+        mark = marks.get(name, "server.gateway.process")
         for process in children(self._up.pid):
             if mark in command_line(process):
                 return process

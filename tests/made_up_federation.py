@@ -10,12 +10,12 @@ import numpy as np
 
 from common.adapter.plan import AdapterPlan, Site
 from common.adapter.state import Shared
-from server import figures
-from server.aggregation import RuleState
-from server.place import Place, create
-from server.plan import Plan, write_plan
-from server.provenance import Guarantee, Spending
-from server.registry import Registry, RoundEntry
+from server.deployment import figures
+from server.deployment.place import Place, create
+from server.registry.provenance import Guarantee, Spending
+from server.registry.registry import Registry, RoundEntry
+from server.round.aggregation import RuleState
+from server.round.goal import Plan, write_plan
 
 PLAN = AdapterPlan("toy", (Site("layer", 3, 4),), 2, 2.0, 0, "ffa")
 PARTS = ("superlink", "superexec", "gateway", "dashboard")

@@ -1,4 +1,4 @@
-"""Devices whose rounds are made of other steps than the product's own (`client/steps.py`)."""
+"""Devices whose rounds are made of other steps than the product's (`client/federation/steps.py`)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from client import steps
+from client.federation import steps
 
 
 def with_steps(monkeypatch: pytest.MonkeyPatch, **other: Any) -> None:

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Self, TypedDict
 from common.adapter.plan import AdapterPlan, Vector
 from common.adapter.state import Personal, Shared, whole
 from common.errors import InputError
+from common.learning.tokens import answer_ids, prompt_ids
 from common.models import gguf_file, require_speaking
 from common.settings import Settings
 from common.tasks.task import NOTHING, Encoded
-from common.tokens import answer_ids, prompt_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -13,8 +13,8 @@ from torch import Tensor
 from client.assistant.engine import CONTEXT, FULL, TOP_K, TOP_P, Engine, Loaded, Pieces, Scales
 from common.adapter import lora
 from common.adapter.plan import BOTH
-from common.backbone import Backbone, adapter_plans
 from common.errors import PrivityError
+from common.learning.backbone import Backbone, adapter_plans
 from common.models import chosen_device
 from common.settings import Settings
 from common.tasks import task_of

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import Any
 
-from client.home import open_vault
+from client.vault.home import open_vault
 
 
 def add(commands: Any) -> None:
@@ -19,9 +19,9 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Nothing that is written is stored or sent."""
-    from client import adapters
     from client.assistant.engine import open_engine
     from client.assistant.terminal import chat
+    from client.learning import adapters
 
     with open_vault(options) as vault:
         have = adapters.speaking(vault.store, options.model)

@@ -6,12 +6,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from client.home import open_vault
-from common.say import say
+from client.vault.home import open_vault
+from common.console.say import say
 
 if TYPE_CHECKING:
-    from client.vault import Vault
-    from common.records import Record
+    from client.vault.vault import Vault
+    from common.records.records import Record
 
 CONLL = ".conll"
 
@@ -38,8 +38,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _import(vault: Vault, file: Path) -> None:
-    from client.progress import bar
-    from common.visible import visible
+    from client.learning.progress import bar
+    from common.console.visible import visible
 
     with bar(f"Reading {file.name}", None):
         records = _records(file)
@@ -49,8 +49,8 @@ def _import(vault: Vault, file: Path) -> None:
 
 
 def _records(file: Path) -> list[Record]:
-    from common import conll
-    from common.records import read_records
+    from common.records import conll
+    from common.records.records import read_records
 
     if file.suffix.lower() == CONLL:
         return [sentence.record for sentence in conll.read(file)]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from client.home import asking, given, home
-from common.say import say
+from client.vault.home import asking, given, home
+from common.console.say import say
 
 
 def add(commands: Any) -> None:
@@ -21,9 +21,9 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Make a vault whose key is in the OS keyring, or under a passphrase where one is named."""
-    from client import watermark
-    from client.unlocking import Keyring, Passphrase
-    from client.vault import Vault
+    from client.vault import watermark
+    from client.vault.unlocking import Keyring, Passphrase
+    from client.vault.vault import Vault
 
     by_passphrase = options.passphrase or given(options)
     unlock = Passphrase(asking(options)) if by_passphrase else Keyring()

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
-from client.home import FILE_VARIABLE, home
-from common.processes import NOWHERE, python
-from common.say import say
+from client.vault.home import FILE_VARIABLE, home
+from common.console.say import say
+from common.system.processes import NOWHERE, python
 
 NAME = "privity-client"
 LABEL = "org.privity.client"
@@ -26,9 +26,9 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Write the unit for this platform; the person switches it on."""
-    from client.vault import read_header
+    from client.vault.vault import read_header
     from common.errors import InputError
-    from common.wheels import cache_dir
+    from common.models.wheels import cache_dir
 
     folder = home(options)
     secret = options.passphrase_file or os.environ.get(FILE_VARIABLE)

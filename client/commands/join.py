@@ -7,15 +7,15 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from client.home import ask_once, open_vault
-from common.say import say, say_aside
+from client.vault.home import ask_once, open_vault
+from common.console.say import say, say_aside
 
 if TYPE_CHECKING:
-    from client.joining import Membership
-    from client.policy import Asked
-    from client.prospects import Row
-    from client.store import Store
-    from common.offer import Offer
+    from client.federation.joining import Membership
+    from client.federation.policy import Asked
+    from client.federation.prospects import Row
+    from client.vault.store import Store
+    from common.enrolment.offer import Offer
 
 
 def add(commands: Any) -> None:
@@ -39,9 +39,9 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """The keys are in the vault before they are shown to anybody, so that a crash loses nothing."""
-    from client import joining, membership, prospects
     from client.commands import start
-    from client.store import FEDERATION
+    from client.federation import joining, membership, prospects
+    from client.vault.store import FEDERATION
     from common.errors import InputError
 
     ask_once(options)
@@ -68,10 +68,10 @@ def run(options: argparse.Namespace) -> int:
 
 def _shown(store: Store, offer: Offer) -> tuple[Asked | None, str]:
     """Show the table; what rounds ask, and a sentence about what would be declined, if anything."""
-    from client import policy, prospects
+    from client.federation import policy, prospects
+    from common.console.tables import console, show_table
+    from common.console.visible import visible
     from common.errors import PrivityError
-    from common.terminal import console, show_table
-    from common.visible import visible
 
     spent, mine = prospects.so_far(store.ledger), policy.decode(store.get(policy.KEY))
     try:
@@ -88,7 +88,7 @@ def _shown(store: Store, offer: Offer) -> tuple[Asked | None, str]:
 
 
 def _verdict(rows: Sequence[Row]) -> str:
-    from client.prospects import EVERY, command
+    from client.federation.prospects import EVERY, command
 
     declined = [row for row in rows if row.declined]
     if not declined:
@@ -115,8 +115,8 @@ def _agreed(options: argparse.Namespace, verdict: str) -> bool:
 
 def _joined(options: argparse.Namespace, store: Store) -> Membership:
     """With the keys that are there; keys that another invite has enrolled are made anew."""
-    from client import membership
-    from client.joining import KnownKeysError, join
+    from client.federation import membership
+    from client.federation.joining import KnownKeysError, join
 
     invite = options.url, options.code, options.ca_fingerprint
     try:

@@ -7,13 +7,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from client.home import open_vault
+from client.vault.home import open_vault
+from common.console.say import say
+from common.console.visible import visible
 from common.errors import InputError
-from common.say import say
-from common.visible import visible
 
 if TYPE_CHECKING:
-    from client.adapters import Adapters
+    from client.learning.adapters import Adapters
     from common.tasks.labelled import LabelTask
     from common.tasks.task import Example
 
@@ -29,9 +29,9 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Nothing that is asked is stored or sent."""
-    from client import adapters
-    from client.examples import sets_key
-    from client.in_use import settings_in_use
+    from client.learning import adapters
+    from client.learning.examples import sets_key
+    from client.learning.in_use import settings_in_use
     from common.tasks import task_of
     from common.tasks.labelled import LabelTask
     from common.tasks.sets import chosen
@@ -59,7 +59,7 @@ def _answers(
     task: LabelTask, have: Adapters, heldout: Sequence[Example], texts: Iterator[str]
 ) -> Iterator[str]:
     from common.adapter.state import whole
-    from common.backbone import backbone_for
+    from common.learning.backbone import backbone_for
 
     shared = whole(have.shared, have.kept) if have.shared else None
     personal = have.personal.vector if have.personal else None

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from client.home import open_vault
-from common.say import say
+from client.vault.home import open_vault
+from common.console.say import say
 
 
 def add(commands: Any) -> None:
@@ -20,8 +20,8 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """The ledger stays: what was spent stays spent."""
-    from client import membership
-    from client.joining import leave
+    from client.federation import membership
+    from client.federation.joining import leave
     from common.errors import PrivityError
 
     with open_vault(options, exclusive=True) as vault:

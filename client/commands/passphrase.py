@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from client.home import from_file, from_terminal, home, usual_unlock
+from client.vault.home import from_file, from_terminal, home, usual_unlock
+from common.console.say import say
 from common.errors import InputError
-from common.say import say
 
 
 def add(commands: Any) -> None:
@@ -26,8 +26,8 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Open the vault as it is kept, and keep its key in the new way."""
-    from client.unlocking import Keyring, Passphrase, Unlock
-    from client.vault import Vault
+    from client.vault.unlocking import Keyring, Passphrase, Unlock
+    from client.vault.vault import Vault
 
     if options.keyring and options.new_passphrase_file:
         problem = "--keyring and --new-passphrase-file contradict each other."

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from client.home import open_vault
+from client.vault.home import open_vault
+from common.console.say import say
 from common.errors import InputError
-from common.say import say
 
 
 def add(commands: Any) -> None:
@@ -22,7 +22,7 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Change what was given, all of it or nothing, and show the policy."""
-    from client import policy
+    from client.federation import policy
 
     changes = dict(_change(text) for text in options.changes)
     policy.changed(policy.Policy(), changes)  # a mistake is told before a passphrase is asked for

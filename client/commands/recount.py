@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from client.home import open_vault
-from common.say import say
+from client.vault.home import open_vault
+from common.console.say import say
 
 
 def add(commands: Any) -> None:
@@ -22,9 +22,9 @@ def run(options: argparse.Namespace) -> int:
 
     Their keys may have been used since: nothing is masked under them again.
     """
-    from client import watermark
-    from client.prospects import so_far
-    from client.store import OF_ROUNDS
+    from client.federation.prospects import so_far
+    from client.vault import watermark
+    from client.vault.store import OF_ROUNDS
 
     with open_vault(options, exclusive=True) as vault:
         store = vault.store

@@ -11,10 +11,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from client.home import ask_once, home, open_vault
-from common.processes import NOWHERE, PRIVATE, environment, python
-from common.say import say, say_aside
-from common.wheels import cache_dir
+from client.vault.home import ask_once, home, open_vault
+from common.console.say import say, say_aside
+from common.models.wheels import cache_dir
+from common.system.processes import NOWHERE, PRIVATE, environment, python
 
 LOG = "client.log"
 SLOW_S = 10.0  # then a person is told what is waited for
@@ -34,8 +34,8 @@ def run(options: argparse.Namespace) -> int:
 
 def _serve(options: argparse.Namespace) -> int:
     with open_vault(options, exclusive=True) as vault:
-        from client.service import Service
-        from common.signals import ending
+        from client.federation.service import Service
+        from common.system.signals import ending
 
         ended = threading.Event()
         for one in ending():
@@ -46,9 +46,9 @@ def _serve(options: argparse.Namespace) -> int:
 
 def begin(options: argparse.Namespace) -> int:
     """Start a process of its own, which gets the passphrase through a pipe."""
-    from client.membership import membership
-    from client.ownership import owner
-    from client.vault import LOCK
+    from client.federation.membership import membership
+    from client.vault.ownership import owner
+    from client.vault.vault import LOCK
     from common.errors import InputError, PrivityError
 
     folder = home(options)

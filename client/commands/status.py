@@ -9,12 +9,12 @@ from math import isinf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from client.home import home, open_vault
-from common.say import say
+from client.vault.home import home, open_vault
+from common.console.say import say
 
 if TYPE_CHECKING:
-    from client.store import Store
-    from client.vault import Vault
+    from client.vault.store import Store
+    from client.vault.vault import Vault
 
 NOTES = "status.json"  # what the running process says of itself
 
@@ -28,7 +28,7 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """A line for each thing that a person may want to know, or all of it as JSON."""
-    from common.visible import visible
+    from common.console.visible import visible
 
     with open_vault(options) as vault:
         found = _found(vault, home(options))
@@ -42,11 +42,11 @@ def run(options: argparse.Namespace) -> int:
 
 def _found(vault: Vault, folder: Path) -> dict[str, Any]:
     """What is known now; ε that has no bound is null."""
-    from client import watermark
-    from client.in_use import settings_in_use
-    from client.policy import KEY, decode, reasons_to_decline, unknowns
-    from client.prospects import so_far, standing
-    from client.surroundings import surroundings
+    from client.federation.policy import KEY, decode, reasons_to_decline, unknowns
+    from client.federation.prospects import so_far, standing
+    from client.federation.surroundings import surroundings
+    from client.learning.in_use import settings_in_use
+    from client.vault import watermark
 
     store, policy, now = vault.store, decode(vault.store.get(KEY)), surroundings()
     spent, uploads = so_far(store.ledger), store.uploads()
@@ -109,7 +109,7 @@ def _rounds(always: list[str], now: list[str]) -> str:
 
 def _answers(vault: Vault) -> int:
     """How many examples there are to learn from or to try it on."""
-    from client.in_use import settings_in_use
+    from client.learning.in_use import settings_in_use
     from common.tasks import task_of
 
     task = task_of(settings_in_use(vault.store).task)
@@ -117,7 +117,7 @@ def _answers(vault: Vault) -> int:
 
 
 def _federation(store: Store) -> dict[str, Any] | None:
-    from client.store import FEDERATION
+    from client.vault.store import FEDERATION
 
     enrolled = store.get(FEDERATION)
     if enrolled is None:
@@ -128,9 +128,9 @@ def _federation(store: Store) -> dict[str, Any] | None:
 
 def _enrolled(store: Store) -> str:
     """How many devices are in the federation's log; empty where there is no federation."""
-    from client.enrolled import Enrolled
-    from client.membership import identity, membership
-    from client.store import FEDERATION
+    from client.federation.enrolled import Enrolled
+    from client.federation.membership import identity, membership
+    from client.vault.store import FEDERATION
 
     if store.get(FEDERATION) is None:
         return ""
@@ -139,8 +139,8 @@ def _enrolled(store: Store) -> str:
 
 def _process(folder: Path) -> dict[str, Any] | None:
     """Who takes part, and what it last said of itself; None when nobody does."""
-    from client.ownership import owner
-    from client.vault import LOCK
+    from client.vault.ownership import owner
+    from client.vault.vault import LOCK
 
     running = owner(folder / LOCK)
     if running is None:

@@ -9,8 +9,8 @@ import signal
 import time
 from typing import Any
 
-from client.home import home
-from common.say import say
+from client.vault.home import home
+from common.console.say import say
 
 PATIENCE_S = 30.0
 
@@ -23,8 +23,8 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """What it was doing is finished when it is started again, or counts as a dropout."""
-    from client.ownership import owner
-    from client.vault import LOCK
+    from client.vault.ownership import owner
+    from client.vault.vault import LOCK
 
     lock = home(options) / LOCK
     process = owner(lock)

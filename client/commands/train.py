@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from client.home import open_vault
-from common.say import say
+from client.vault.home import open_vault
+from common.console.say import say
 
 
 def add(commands: Any) -> None:
@@ -21,9 +21,9 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Nothing of this is ever sent."""
-    from client import adapters
-    from client.examples import sets_key
-    from client.personal import train
+    from client.learning import adapters
+    from client.learning.examples import sets_key
+    from client.learning.personal import train
 
     with open_vault(options, exclusive=True) as vault:
         have = adapters.load(vault.store, options.model)
@@ -59,7 +59,7 @@ def _watched() -> Any:
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
         columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-        from common.terminal import console
+        from common.console.tables import console
 
         errors = console(stderr=True)
         with Progress(

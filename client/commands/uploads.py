@@ -7,13 +7,13 @@ from datetime import datetime
 from math import isinf
 from typing import TYPE_CHECKING, Any
 
-from client.home import open_vault
-from common import strict_json
-from common.say import say
+from client.vault.home import open_vault
+from common.console.say import say
+from common.system import strict_json
 
 if TYPE_CHECKING:
-    from client.ledger import Entry, Spent
-    from client.store import Store, Upload
+    from client.vault.ledger import Entry, Spent
+    from client.vault.store import Store, Upload
 
 UPDATE = "update"  # the message that the ledger was charged for
 AGAIN = " again"  # the same bytes, as an answer to the same question
@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         say(strict_json.encode(found))
         return 0
-    from common.terminal import console, show_table
+    from common.console.tables import console, show_table
 
     out = console()
     if found["uploads"]:
@@ -84,7 +84,7 @@ def _of_message(store: Store, record: Spent | None) -> Spent | None:
     """What all releases come to for one message, at the δ of the last."""
     if record is None or not record.epsilon:
         return record  # and nothing heavy is loaded to say so
-    from client.ledger import Spent
+    from client.vault.ledger import Spent
     from common.privacy.accountant import epsilon_of_two
 
     return Spent(epsilon_of_two(store.ledger.releases(), record.delta), record.delta)
@@ -151,7 +151,7 @@ def _words(what: str) -> str:
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    from common.visible import visible
+    from common.console.visible import visible
 
     return (
         row["at"][:16].replace("T", " ") if row["at"] else "not noted",

@@ -13,7 +13,7 @@ from torch import nn
 from common.adapter.counterparts import paths_of
 from common.adapter.plan import TRAINED_PARTS, AdapterPlan, HeadSite, Site, Vector
 from common.errors import InputError
-from common.quiet import no_warnings
+from common.system.quiet import no_warnings
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel

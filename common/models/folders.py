@@ -7,7 +7,7 @@ from pathlib import Path
 from common.errors import InputError
 from common.models import smollm2, tiny
 from common.models.names import DEFAULT_MODEL, MINILM_MODEL, TINY_BERT_MODEL, TINY_MODEL
-from common.wheels import MINILM, unpacked
+from common.models.wheels import MINILM, unpacked
 
 BUILT_IN = {
     DEFAULT_MODEL: smollm2.folder,

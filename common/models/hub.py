@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from common.console.say import say_aside
 from common.errors import InputError
 from common.models.folders import model_files
 from common.models.names import OTHERS
-from common.say import say_aside
 
 HUB_ANSWER_S = 10.0
 

@@ -10,9 +10,9 @@ import inspect
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from common import quiet
 from common.models.hub import from_pretrained
 from common.models.kinds import Kind, kind_of, load_config
+from common.system import quiet
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from common import files, quiet
+from common.console.say import say_aside
 from common.models.names import DEFAULT_MODEL
-from common.say import say_aside
-from common.wheels import SMOLLM2, cache_dir, unpacked
+from common.models.wheels import SMOLLM2, cache_dir, unpacked
+from common.system import files, quiet
 
 FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 

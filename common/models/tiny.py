@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common import files, quiet
 from common.models.chatml import CHATML
-from common.wheels import cache_dir
+from common.models.wheels import cache_dir
+from common.system import files, quiet
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

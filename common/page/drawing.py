@@ -10,8 +10,8 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from common.outcomes import DONE
-from common.quiet import no_warnings
+from common.rounds.outcomes import DONE
+from common.system.quiet import no_warnings
 
 WIDTH_IN = 5.6
 COLORS = {  # drawn colour: CSS variable that replaces it

@@ -21,7 +21,7 @@ from scipy.optimize import brentq
 
 from common.errors import BudgetExceededError
 from common.privacy.gaussian import gaussian_epsilon, gaussian_mu
-from common.quiet import no_warnings
+from common.system.quiet import no_warnings
 
 PRV, RDP = "prv", "rdp"
 SIGMA_RANGE = (2.0**-10, 2.0**20)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InputError
-from common.randomness import Random, words
+from common.privacy.randomness import Random, words
 
 SIGMA_RANGE = (0.5, 2.0**26)
 _SUMMED = 4  # normals in each Gaussian

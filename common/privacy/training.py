@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from common.errors import PrivityError
 from common.privacy.noise import gaussian, poisson_batch
-from common.quiet import no_warnings
-from common.randomness import Random
+from common.privacy.randomness import Random
+from common.system.quiet import no_warnings
 
 Example = Any
 LossSum = Callable[[Any], Tensor]

@@ -179,7 +179,7 @@ class UserLevel(Group):
 
 @dataclass(frozen=True, slots=True)
 class EvaluationSettings(Group):
-    """The federated evaluation, on held-out examples (common/evaluation.py)."""
+    """The federated evaluation, on held-out examples (common/privacy/evaluation.py)."""
 
     ABOUT: ClassVar[str] = "evaluation"
 

@@ -13,10 +13,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from common.records import AUTHORS, Message, Record
+from common.learning.tokens import answer_ids, prompt_ids
+from common.records.records import AUTHORS, Message, Record
 from common.tasks.language import LanguageTask
 from common.tasks.task import NOTHING, Encoded
-from common.tokens import answer_ids, prompt_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

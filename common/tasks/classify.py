@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from common.records import Labelled, Record
+from common.learning.tokens import framed, text_ids
+from common.records.records import Labelled, Record
 from common.tasks import tables
 from common.tasks.labelled import LabelTask
 from common.tasks.tables import Counts
 from common.tasks.task import Encoded, Head, Metric
-from common.tokens import framed, text_ids
 
 if TYPE_CHECKING:
     from torch import Tensor

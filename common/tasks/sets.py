@@ -5,8 +5,8 @@ example more or less changes no set but by itself, which is what the record-leve
 examples go together. The key is the device's secret, so that nobody can write messages for a place.
 
 How large a release's window is depends on how many examples there are. In a release that number is
-noisy, and the noise is charged (`common/releases.py`); given the noisy number, again each example's
-place depends on itself alone.
+noisy, and the noise is charged (`common/privacy/releases.py`); given the noisy number, again each
+example's place depends on itself alone.
 """
 
 from __future__ import annotations

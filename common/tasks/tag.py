@@ -14,12 +14,12 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
-from common.records import Record, Tagged
+from common.learning.tokens import frame, word_ids
+from common.records.records import Record, Tagged
 from common.tasks import tables
 from common.tasks.labelled import LabelTask
 from common.tasks.tables import Counts
 from common.tasks.task import NOTHING, Encoded, Head, Metric, Score
-from common.tokens import frame, word_ids
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -15,7 +15,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from common.errors import InputError
-from common.records import Record
+from common.records.records import Record
 from common.tasks.tables import Counts
 
 if TYPE_CHECKING:

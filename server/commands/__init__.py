@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from server.place import Place
-    from server.registry import Registry
+    from server.deployment.place import Place
+    from server.registry.registry import Registry
 
 
 def with_folder(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
@@ -25,14 +25,14 @@ def place_of(options: argparse.Namespace) -> Place:
     Raises:
         InputError: It is none, or others can read its keys.
     """
-    from server.place import existing
+    from server.deployment.place import existing
 
     return existing(Path(options.dir))
 
 
 def registry_of(place: Place) -> Registry:
     """Its registry, of the adapters that privity.toml describes. Loads the model's description."""
-    from common.backbone import adapter_plans
-    from server.registry import Registry
+    from common.learning.backbone import adapter_plans
+    from server.registry.registry import Registry
 
     return Registry(place.federation / "server", adapter_plans(place.run())[0])

@@ -6,16 +6,16 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common import strict_json
-from common.fingerprints import short
-from common.outcomes import DONE
-from common.say import say
+from common.console.say import say
+from common.enrolment.fingerprints import short
+from common.rounds.outcomes import DONE
+from common.system import strict_json
 from server.commands import place_of, with_folder
 
 if TYPE_CHECKING:
-    from server.evaluations import Evaluation
-    from server.provenance import Guarantee
-    from server.registry import RoundEntry
+    from server.registry.provenance import Guarantee
+    from server.registry.registry import RoundEntry
+    from server.round.evaluations import Evaluation
 
 PUBLISHED = "published (UTC)"
 GAIN = "gain over base"  # takes that column's place where there are evaluations
@@ -40,8 +40,8 @@ def _act(options: argparse.Namespace) -> int:
 
 def _in_full(folder: Path) -> list[dict[str, Any]]:
     """Every version's provenance, with its last evaluation or null."""
-    from server.evaluations import latest
-    from server.registry import evaluations, provenances
+    from server.registry.registry import evaluations, provenances
+    from server.round.evaluations import latest
 
     known = latest(evaluations(folder))
     return [
@@ -51,10 +51,10 @@ def _in_full(folder: Path) -> list[dict[str, Any]]:
 
 
 def _tell(folder: Path) -> None:
-    from common.terminal import console, show_table
-    from server.evaluations import latest
-    from server.hold import HOW_TO_GO_ON, on_hold
-    from server.registry import current, evaluations, history, rollbacks
+    from common.console.tables import console, show_table
+    from server.registry.registry import current, evaluations, history, rollbacks
+    from server.round.evaluations import latest
+    from server.round.hold import HOW_TO_GO_ON, on_hold
 
     hold, folder = on_hold(folder), folder / "server"
     out, rounds, gains = console(), history(folder), latest(evaluations(folder))
@@ -79,7 +79,7 @@ def _tell(folder: Path) -> None:
 
 
 def _rows(folder: Path, rounds: list[RoundEntry]) -> list[list[str]]:
-    from server.registry import parent, provenances
+    from server.registry.registry import parent, provenances
 
     known, rows = provenances(folder), []
     for one in rounds:

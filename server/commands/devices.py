@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from server.commands import place_of, with_folder
 
 if TYPE_CHECKING:
-    from server.place import Place
+    from server.deployment.place import Place
 
 
 def add(commands: Any) -> None:
@@ -19,7 +19,7 @@ def add(commands: Any) -> None:
 
 
 def _act(options: argparse.Namespace) -> int:
-    from common.terminal import console, show_table
+    from common.console.tables import console, show_table
 
     place = place_of(options)
     enrolment, online = place.enrolment(), _online(place)
@@ -44,7 +44,7 @@ def _act(options: argparse.Namespace) -> int:
 
 def _online(place: Place) -> list[int] | None:
     from common.errors import PrivityError
-    from server.flower import Control, flower_place
+    from server.deployment.flower import Control, flower_place
 
     control = Control(flower_place(place))
     try:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from common.say import say
+from common.console.say import say
 from server.commands import place_of, registry_of, with_folder
 
 
@@ -21,7 +21,7 @@ def add(commands: Any) -> None:
 
 
 def _act(options: argparse.Namespace) -> int:
-    from server.versions import export, find_version
+    from server.registry.versions import export, find_version
 
     place = place_of(options)
     find_version(place.federation / "server", options.version)

@@ -7,7 +7,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from common.say import say
+from common.console.say import say
 
 
 def add(commands: Any) -> None:
@@ -24,7 +24,7 @@ def add(commands: Any) -> None:
 
 
 def _act(options: argparse.Namespace) -> int:
-    from server.place import create
+    from server.deployment.place import create
 
     place = create(Path(options.folder), name=options.name, names=options.host, port=options.port)
     say(f"The federation {options.name!r} is in {place.folder}.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from common.say import say
+from common.console.say import say
 from server.commands import place_of, with_folder
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from common.say import say
+from common.console.say import say
 from server.commands import place_of, with_folder
 
 
@@ -17,7 +17,7 @@ def add(commands: Any) -> None:
 
 
 def _act(options: argparse.Namespace) -> int:
-    from server.flower import nodes_of
+    from server.deployment.flower import nodes_of
 
     place = place_of(options)
     enrolment = place.enrolment()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from common.fingerprints import short
-from common.say import say, say_aside
+from common.console.say import say, say_aside
+from common.enrolment.fingerprints import short
 from server.commands import place_of, registry_of, with_folder
 
 
@@ -21,7 +21,7 @@ def add(commands: Any) -> None:
 
 
 def _act(options: argparse.Namespace) -> int:
-    from server.versions import find_version, roll_back
+    from server.registry.versions import find_version, roll_back
 
     place = place_of(options)
     find_version(place.federation / "server", options.version)

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common.outcomes import ABANDONED, HELD
-from common.say import say, say_aside
+from common.console.say import say, say_aside
+from common.rounds.outcomes import ABANDONED, HELD
 from server.commands import place_of, with_folder
 
 if TYPE_CHECKING:
-    from server.registry import RoundEntry
+    from server.registry.registry import RoundEntry
 
 LOOK_S = 0.2
 LEAST_DIMENSION = 1  # the model is not looked for here; when rounds begin its own is checked
@@ -40,11 +40,11 @@ def add(commands: Any) -> None:
 
 def _act(options: argparse.Namespace) -> int:
     from common.errors import InputError
-    from server.flower import is_up
-    from server.hold import HOW_TO_GO_ON, on_hold, resume
-    from server.plan import Plan, left_unspent, rounds_done, write_plan
-    from server.pricing import require_price
-    from server.terms import check_reachable
+    from server.deployment.flower import is_up
+    from server.round.goal import Plan, left_unspent, rounds_done, write_plan
+    from server.round.hold import HOW_TO_GO_ON, on_hold, resume
+    from server.round.noise_plan import check_reachable
+    from server.round.pricing import require_price
 
     place, every_s = place_of(options), _seconds(options.every)
     settings, done = place.settings().run, rounds_done(place.federation)
@@ -82,8 +82,8 @@ def _watch(folder: Path, before: int, wanted: int) -> int:
     Returns:
         The exit code: 1 on hold, and where every attempt was abandoned.
     """
-    from server.hold import HOW_TO_GO_ON, on_hold
-    from server.registry import history
+    from server.registry.registry import history
+    from server.round.hold import HOW_TO_GO_ON, on_hold
 
     seen: list[RoundEntry] = []
     waits = ""
@@ -123,7 +123,7 @@ def _nothing_done(seen: Sequence[RoundEntry]) -> str:
 
 def _tell_why_not(folder: Path, told: str) -> str:
     """Say why no round is being made, if there is a reason that was not told last; the reason."""
-    from server import figures
+    from server.deployment import figures
 
     waits = str(figures.read(folder.parent / "log" / figures.ROUNDS).get(figures.WAITS, ""))
     if waits and waits != told:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from common.outcomes import ABANDONED
-from common.say import say
+from common.console.say import say
+from common.rounds.outcomes import ABANDONED
 from server.commands import place_of, with_folder
 
 NOT_UP = "not up"
@@ -20,11 +20,11 @@ def add(commands: Any) -> None:
 
 def _act(options: argparse.Namespace) -> int:
     from common.errors import PrivityError
-    from server import figures
-    from server.flower import Control, flower_place
-    from server.hold import HOW_TO_GO_ON, on_hold
-    from server.plan import last_asked, read_plan, round_under_way, rounds_done
-    from server.registry import history
+    from server.deployment import figures
+    from server.deployment.flower import Control, flower_place
+    from server.registry.registry import history
+    from server.round.goal import last_asked, read_plan, round_under_way, rounds_done
+    from server.round.hold import HOW_TO_GO_ON, on_hold
 
     place = place_of(options)
     settings, done = place.settings().run, rounds_done(place.federation)

@@ -6,7 +6,7 @@ import argparse
 import os
 from typing import Any
 
-from common.processes import PRIVATE
+from common.system.processes import PRIVATE
 from server.commands import place_of, with_folder
 
 
@@ -18,7 +18,7 @@ def add(commands: Any) -> None:
 
 
 def _act(options: argparse.Namespace) -> int:
-    from server.up import up
+    from server.deployment.up import up
 
     os.umask(PRIVATE)
     up(place_of(options), as_json=options.json_logs)

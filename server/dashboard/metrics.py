@@ -12,10 +12,10 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from common.outcomes import ABANDONED, DONE, HELD
+from common.rounds.outcomes import ABANDONED, DONE, HELD
 from server.dashboard.quality import DRAWN
 from server.dashboard.situation import Situation
-from server.evaluations import latest
+from server.round.evaluations import latest
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 

@@ -8,17 +8,17 @@ from functools import lru_cache
 from statistics import median
 from typing import Any
 
-from common.fingerprints import short
-from common.outcomes import ABANDONED
+from common.enrolment.fingerprints import short
 from common.page.document import document
 from common.page.drawing import draw_rounds, svg_of
 from common.page.markup import cells_of, facts_of, section, text, warning
-from common.promises import odds, record_level, user_level
+from common.privacy.promises import odds, record_level, user_level
+from common.rounds.outcomes import ABANDONED
 from server.dashboard.quality import gain, hold_box, quality
 from server.dashboard.situation import Situation
-from server.evaluations import latest
-from server.provenance import Guarantee, Provenance
-from server.registry import RoundEntry, parent
+from server.registry.provenance import Guarantee, Provenance
+from server.registry.registry import RoundEntry, parent
+from server.round.evaluations import latest
 
 REFRESH_S = 15
 DRAWN, LISTED = 60, 40  # rounds in the plot, rows in a table: the latest

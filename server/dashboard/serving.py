@@ -17,13 +17,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from common import strict_json
 from common.errors import PrivityError
 from common.page.document import POLICY
+from common.system import strict_json
 from server.dashboard.metrics import CONTENT_TYPE, metrics
 from server.dashboard.page import page
 from server.dashboard.situation import Situation
-from server.provenance import software
+from server.registry.provenance import software
 
 log = logging.getLogger("privity.dashboard")
 

@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from common.errors import PrivityError
-from common.outcomes import DONE
-from server import figures, registry
-from server.evaluations import Evaluation
-from server.hold import Hold, on_hold
-from server.place import Place
-from server.plan import last_asked, read_plan, round_under_way
-from server.provenance import Provenance, Spending, utc_now
-from server.registry import Rollback, RoundEntry
+from common.rounds.outcomes import DONE
+from server.deployment import figures
+from server.deployment.place import Place
+from server.registry import registry
+from server.registry.provenance import Provenance, Spending, utc_now
+from server.registry.registry import Rollback, RoundEntry
+from server.round.evaluations import Evaluation
+from server.round.goal import last_asked, read_plan, round_under_way
+from server.round.hold import Hold, on_hold
 
 NEEDED = ("superlink", "superexec", "gateway")  # for rounds
 FRESH_S = 1.0  # for so long an answer is given again

@@ -21,8 +21,8 @@ from dataclasses import dataclass, field
 import h11
 from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER
 
-from common.enrolment import Refusal
-from server.enrolment_desk import Reply
+from common.enrolment.messages import Refusal
+from server.enrolment.desk import Reply
 from server.gateway.admission import Admission
 from server.gateway.limits import Limits
 from server.gateway.refusals import Refusals, Refused, shown
@@ -46,7 +46,7 @@ class Services:
     """What the gateway answers by itself.
 
     Attributes:
-        authorities: Whom devices are to trust, for anybody (`common.enrolment.Authorities`).
+        authorities: Whom devices are to trust, for anybody (`common/enrolment/messages.py`).
         is_known: Whether a Flower node key is that of an enrolled device. Called in the event
             loop; must be quick.
         desk: What is asked (`enrol`, `leave`, `renew`), body and address to a reply; called in a

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from common.enrolment import MAX_BYTES
-from common.offer import PATH as TERMS
+from common.enrolment.messages import MAX_BYTES
+from common.enrolment.offer import PATH as TERMS
 from server.gateway.claims import (
     require_confirmed,
     require_nothing,

@@ -22,13 +22,13 @@ from pathlib import Path
 
 import httpx
 
-from common import quiet
-from common.bundle import manifest
 from common.errors import InputError, PrivityError
-from common.processes import environment, script
+from common.rounds.bundle import manifest
 from common.settings import RoundSettings, Settings
-from simulations.display import Display
-from simulations.watching import attempts_made, round_watch
+from common.system import quiet
+from common.system.processes import environment, script
+from simulations.report.display import Display
+from simulations.report.watching import attempts_made, round_watch
 
 CONNECTION = "sim"
 LONGEST_PLACE = 24  # bytes; Ray adds 83 to it, and an address has at most 107

@@ -19,8 +19,8 @@ from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 from common.settings import Settings
-from simulations.display import Display
-from simulations.watching import attempts_made, round_watch
+from simulations.report.display import Display
+from simulations.report.watching import attempts_made, round_watch
 
 Drop = Callable[[int, str], bool]
 Watch = Callable[[int, str], None]

@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from common.errors import InputError
-from common.records import Record, read_records
+from common.records.records import Record, read_records
 
 
 @lru_cache(maxsize=2)

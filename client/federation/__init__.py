@@ -1,0 +1,1 @@
+"""This device in a federation: joining, its part in rounds, its policy and its budget."""

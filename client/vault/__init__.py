@@ -1,0 +1,1 @@
+"""The vault: one encrypted database, how it is opened, and the ledger in it."""

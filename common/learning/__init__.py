@@ -1,0 +1,1 @@
+"""Examples through a frozen model: tokens, its body, its two adapters."""

@@ -1,0 +1,1 @@
+"""Records: what a person brings, and how it is read."""

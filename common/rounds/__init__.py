@@ -1,0 +1,1 @@
+"""What server and devices must agree on about a run and its rounds."""

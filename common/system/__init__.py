@@ -1,0 +1,1 @@
+"""Files, processes, signals and libraries, each handled in one place."""

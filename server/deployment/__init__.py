@@ -1,0 +1,1 @@
+"""An operator's deployment: its folder, settings, certificates and processes."""

@@ -1,0 +1,1 @@
+"""Invites and devices, and the desk that takes both."""

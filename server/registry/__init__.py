@@ -1,0 +1,1 @@
+"""Published versions of the shared adapter: where they came from, and ways back."""

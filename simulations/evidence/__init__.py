@@ -1,0 +1,1 @@
+"""What is claimed, put to the test: an audit, attacks, benchmarks, a frontier."""
