@@ -24,6 +24,7 @@ from flwr.clientapp import ClientApp
 
 from client.federation import participation
 from client.federation.device import Device
+from client.federation.participation import FAILED
 from common.errors import (
     BudgetExceededError,
     DeclinedError,
@@ -41,7 +42,6 @@ log = logging.getLogger("privity.client")
 # The reasons that a server may learn: they depend on its own messages, on the policy and on the
 # ledger, never on records. Everything else is one word.
 TOLD = (DeclinedError, BudgetExceededError, ProtocolError)
-FAILED = "failed"
 
 Leg = Callable[[Device, Settings, dict[str, Any]], bytes]
 Opener = Callable[[Settings, Context], AbstractContextManager[Device]]

@@ -2,7 +2,7 @@
 
 import errno
 
-from common.console.visible import visible
+from common.visible import visible
 
 
 def disk_is_full(error: OSError) -> bool:

@@ -17,13 +17,13 @@ from common.learning.backbone import adapter_plans
 from common.rounds.outcomes import HELD
 from common.rounds.run_folder import authority, kept_log, run_folder, run_name
 from common.settings import RoundSettings, from_mapping
+from server.registry.goal import last_asked, making_rounds, one_round, read_plan, rounds_done
+from server.registry.pricing import require_price
 from server.registry.registry import Registry
 from server.round.cohort import REGISTRATION_DEADLINE_S, Messenger, wait_for_nodes
-from server.round.goal import last_asked, making_rounds, one_round, read_plan, rounds_done
 from server.round.hold import on_hold
 from server.round.log import written
 from server.round.noise_plan import check_reachable
-from server.round.pricing import require_price
 from server.round.rounds import hand_out, run_round
 from server.round.setup import Federation
 

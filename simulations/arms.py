@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from client.federation.contribution import kept_here
 from client.federation.device import Device
+from client.learning.adapters import kept_here
 from client.learning.training import train_personal
 from common.adapter.peft_io import save_vector
 from common.adapter.state import Shared, whole

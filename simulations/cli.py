@@ -11,7 +11,6 @@ from typing import Any
 
 from common.console.command_line import Parser, run_command
 from common.console.say import say, say_aside
-from common.console.visible import visible
 from common.errors import InputError
 from common.settings import (
     GROUPS,
@@ -27,6 +26,7 @@ from common.settings import (
 )
 from common.settings.field import option
 from common.tasks import TASKS
+from common.visible import visible
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -16,8 +16,8 @@ from common.adapter.state import Shared, whole
 from common.learning.backbone import backbone_for
 from common.settings import Settings
 from common.system import files
+from server.registry.registry import RuleState
 from server.round import aggregation
-from server.round.aggregation import RuleState
 from simulations import devices
 
 FILE = "pooled.npy"

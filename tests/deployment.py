@@ -30,8 +30,8 @@ from client.vault.ownership import owner
 from client.vault.unlocking import Passphrase
 from client.vault.vault import LOCK, Vault
 from server.deployment.place import Place
+from server.registry.goal import maker_of_rounds
 from server.registry.registry import RoundEntry, history
-from server.round.goal import maker_of_rounds
 
 SERVER = [sys.executable, "-c", "import sys; from server.cli import main; sys.exit(main())"]
 CLIENT = [sys.executable, "-m", "client"]
@@ -310,7 +310,7 @@ class Federation:
         """The process of the SuperLink, the superexec or the gateway."""
         assert self._up
         marks = {"superlink": "flower-superlink", "superexec": "flower-superexec"}
-        mark = marks.get(name, "server.gateway.process")
+        mark = marks.get(name, "server.deployment.gateway_process")
         for process in children(self._up.pid):
             if mark in command_line(process):
                 return process

@@ -12,10 +12,9 @@ from common.adapter.plan import AdapterPlan, Site
 from common.adapter.state import Shared
 from server.deployment import figures
 from server.deployment.place import Place, create
+from server.registry.goal import Plan, write_plan
 from server.registry.provenance import Guarantee, Spending
-from server.registry.registry import Registry, RoundEntry
-from server.round.aggregation import RuleState
-from server.round.goal import Plan, write_plan
+from server.registry.registry import Registry, RoundEntry, RuleState
 
 PLAN = AdapterPlan("toy", (Site("layer", 3, 4),), 2, 2.0, 0, "ffa")
 PARTS = ("superlink", "superexec", "gateway", "dashboard")

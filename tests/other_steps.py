@@ -1,4 +1,4 @@
-"""Devices whose rounds are made of other steps than the product's (`client/federation/steps.py`)."""
+"""Devices whose rounds are of other steps than the product's (`client/federation/steps.py`)."""
 
 from __future__ import annotations
 

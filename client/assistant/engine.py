@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Self, TypedDict
 from common.adapter.plan import AdapterPlan, Vector
 from common.adapter.state import Personal, Shared, whole
 from common.errors import InputError
-from common.learning.tokens import answer_ids, prompt_ids
 from common.models import gguf_file, require_speaking
+from common.models.tokens import answer_ids, prompt_ids
 from common.settings import Settings
 from common.tasks.task import NOTHING, Encoded
 

@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _import(vault: Vault, file: Path) -> None:
     from client.learning.progress import bar
-    from common.console.visible import visible
+    from common.visible import visible
 
     with bar(f"Reading {file.name}", None):
         records = _records(file)

@@ -70,8 +70,8 @@ def _shown(store: Store, offer: Offer) -> tuple[Asked | None, str]:
     """Show the table; what rounds ask, and a sentence about what would be declined, if anything."""
     from client.federation import policy, prospects
     from common.console.tables import console, show_table
-    from common.console.visible import visible
     from common.errors import PrivityError
+    from common.visible import visible
 
     spent, mine = prospects.so_far(store.ledger), policy.decode(store.get(policy.KEY))
     try:

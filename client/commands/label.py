@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from client.vault.home import open_vault
 from common.console.say import say
-from common.console.visible import visible
 from common.errors import InputError
+from common.visible import visible
 
 if TYPE_CHECKING:
     from client.learning.adapters import Adapters
@@ -29,8 +29,8 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Nothing that is asked is stored or sent."""
+    from client.federation.examples import sets_key
     from client.learning import adapters
-    from client.learning.examples import sets_key
     from client.learning.in_use import settings_in_use
     from common.tasks import task_of
     from common.tasks.labelled import LabelTask

@@ -28,7 +28,7 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """A line for each thing that a person may want to know, or all of it as JSON."""
-    from common.console.visible import visible
+    from common.visible import visible
 
     with open_vault(options) as vault:
         found = _found(vault, home(options))

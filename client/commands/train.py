@@ -21,8 +21,8 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Nothing of this is ever sent."""
+    from client.federation.examples import sets_key
     from client.learning import adapters
-    from client.learning.examples import sets_key
     from client.learning.personal import train
 
     with open_vault(options, exclusive=True) as vault:

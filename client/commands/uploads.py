@@ -151,7 +151,7 @@ def _words(what: str) -> str:
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    from common.console.visible import visible
+    from common.visible import visible
 
     return (
         row["at"][:16].replace("T", " ") if row["at"] else "not noted",

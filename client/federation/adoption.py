@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from client.federation.contribution import kept_here
 from client.learning import adapters
+from client.learning.adapters import kept_here
 from client.learning.in_use import settings_in_use
 from client.vault.store import Store
 from common.adapter.plan import Vector

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from client.federation import draws, gain
 from client.federation.device import Device
+from client.federation.examples import for_release, readable
 from client.federation.policy import Asked
-from client.learning.examples import for_release, readable
+from client.learning.adapters import KEPT, kept_here
 from client.learning.training import Trained
 from client.vault.ledger import Charge
-from client.vault.store import Store
 from common.adapter.plan import AdapterPlan, Vector
 from common.adapter.state import Shared
 from common.learning.backbone import Backbone
@@ -28,7 +28,6 @@ from common.settings import Settings, UserLevel
 from common.system.signals import ENDS
 from common.tasks.task import Example
 
-KEPT = "kept/"
 LOSS, TOKENS, CLIPPED, COORDINATES = "loss", "trained-tokens", "clipped", "coordinates"
 Found = TypeVar("Found")
 
@@ -135,12 +134,6 @@ def summand(
         device.store.count(CLIPPED, clipped)
         device.store.count(COORDINATES, change.size)
     return integers
-
-
-def kept_here(store: Store, plan: AdapterPlan) -> Vector | None:
-    """The parts of a shared adapter that never left this device (FedSA's B); None: none yet."""
-    stored = store.get(f"{KEPT}{plan.digest()}")
-    return None if stored is None else np.frombuffer(stored, dtype="<f4")
 
 
 def purpose(terms: RoundTerms, stage: str) -> str:

@@ -16,8 +16,8 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.supercore.run import Run
 
-from client.app import FAILED
 from client.federation.link import Link, RunOverError
+from client.federation.participation import FAILED
 from common.rounds.bundle import bundle_hash
 from common.settings import Settings
 from common.system.signals import ENDS

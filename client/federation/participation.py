@@ -26,6 +26,7 @@ from common.settings import MIN_COHORT, Settings
 
 DIGEST_BYTES = 32  # of what was asked; the answer follows
 FLOOR = Floor(cohort=MIN_COHORT)
+FAILED = "failed"  # what the server is told of every mistake that is not its own
 
 
 def advertise(device: Device, settings: Settings, offered: bytes, log: bytes = b"") -> bytes:

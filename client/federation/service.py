@@ -20,6 +20,7 @@ from client import app as client_app
 from client.federation.adoption import adopt
 from client.federation.device import Device
 from client.federation.enrolled import Enrolled
+from client.federation.examples import sets_key
 from client.federation.joining import renew
 from client.federation.link import LinkLostError, connect
 from client.federation.membership import identity, keys, membership
@@ -27,7 +28,6 @@ from client.federation.node import Node
 from client.federation.policy import KEY, Asked, about_model, decode, reasons_to_decline
 from client.federation.prospects import note_asked, note_settings, so_far
 from client.federation.surroundings import surroundings
-from client.learning.examples import sets_key
 from client.vault import watermark
 from client.vault.vault import Vault
 from common.adapter.state import Shared

@@ -6,16 +6,15 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from client.federation.contribution import kept_here
 from client.learning.in_use import put_settings, settings_in_use
 from client.vault.store import Store
-from common.adapter.plan import Vector
+from common.adapter.plan import AdapterPlan, Vector
 from common.adapter.state import Personal, Shared, decode_shared, encode_shared
 from common.learning.backbone import adapter_plans
 from common.settings import PersonalSettings, Settings
 from common.tasks import task_of
 
-SHARED, PERSONAL = "adapter/shared", "adapter/personal/"
+SHARED, PERSONAL, KEPT = "adapter/shared", "adapter/personal/", "kept/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +87,12 @@ def keep_personal(store: Store, settings: Settings, personal: Personal) -> None:
     with store.together():
         put_settings(store, settings)
         store.put(_personal_key(settings), personal.vector.astype("<f4").tobytes())
+
+
+def kept_here(store: Store, plan: AdapterPlan) -> Vector | None:
+    """The parts of a shared adapter that never left this device (FedSA's B); None: none yet."""
+    stored = store.get(f"{KEPT}{plan.digest()}")
+    return None if stored is None else np.frombuffer(stored, dtype="<f4")
 
 
 def with_own(settings: Settings, own: PersonalSettings) -> Settings:

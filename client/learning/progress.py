@@ -24,7 +24,7 @@ def bar(title: str, total: int | None) -> Iterator[Callable[[], None]]:
     from rich.progress import Progress
 
     from common.console.tables import console
-    from common.console.visible import visible
+    from common.visible import visible
 
     progress = Progress(console=console(stderr=True), transient=True)
     task = progress.add_task(escape(visible(title)), total=total)

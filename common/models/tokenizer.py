@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from common.errors import InputError
-from common.learning.tokens import control_tokens, prompt_ids
 from common.models.chatml import CHATML
 from common.models.hub import from_pretrained
 from common.models.kinds import Kind, kind_of, load_config
+from common.models.tokens import control_tokens, prompt_ids
 from common.system import quiet
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def _check_ids(name: str, tokenizer: PreTrainedTokenizerBase, used: set[int]) ->
     """Refuse a tokenizer that belongs to another model.
 
     Control tokens that are not put around a text (`used`) never reach the model
-    (`common/learning/tokens.py`), so one of them may lie beyond it: many tokenizers have such
+    (`common/models/tokens.py`), so one of them may lie beyond it: many tokenizers have such
     padding.
     """
     tokens = getattr(load_config(name).get_text_config(), "vocab_size", None)

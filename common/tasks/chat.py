@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from common.learning.tokens import answer_ids, prompt_ids
+from common.models.tokens import answer_ids, prompt_ids
 from common.records.records import AUTHORS, Message, Record
 from common.tasks.language import LanguageTask
 from common.tasks.task import NOTHING, Encoded

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from common.learning.tokens import framed, text_ids
+from common.models.tokens import framed, text_ids
 from common.records.records import Labelled, Record
 from common.tasks import tables
 from common.tasks.labelled import LabelTask

@@ -14,7 +14,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
-from common.learning.tokens import frame, word_ids
+from common.models.tokens import frame, word_ids
 from common.records.records import Record, Tagged
 from common.tasks import tables
 from common.tasks.labelled import LabelTask

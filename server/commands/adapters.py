@@ -13,9 +13,9 @@ from common.system import strict_json
 from server.commands import place_of, with_folder
 
 if TYPE_CHECKING:
+    from server.registry.evaluations import Evaluation
     from server.registry.provenance import Guarantee
     from server.registry.registry import RoundEntry
-    from server.round.evaluations import Evaluation
 
 PUBLISHED = "published (UTC)"
 GAIN = "gain over base"  # takes that column's place where there are evaluations
@@ -40,8 +40,8 @@ def _act(options: argparse.Namespace) -> int:
 
 def _in_full(folder: Path) -> list[dict[str, Any]]:
     """Every version's provenance, with its last evaluation or null."""
+    from server.registry.evaluations import latest
     from server.registry.registry import evaluations, provenances
-    from server.round.evaluations import latest
 
     known = latest(evaluations(folder))
     return [
@@ -52,8 +52,8 @@ def _in_full(folder: Path) -> list[dict[str, Any]]:
 
 def _tell(folder: Path) -> None:
     from common.console.tables import console, show_table
+    from server.registry.evaluations import latest
     from server.registry.registry import current, evaluations, history, rollbacks
-    from server.round.evaluations import latest
     from server.round.hold import HOW_TO_GO_ON, on_hold
 
     hold, folder = on_hold(folder), folder / "server"

@@ -41,10 +41,10 @@ def add(commands: Any) -> None:
 def _act(options: argparse.Namespace) -> int:
     from common.errors import InputError
     from server.deployment.flower import is_up
-    from server.round.goal import Plan, left_unspent, rounds_done, write_plan
+    from server.registry.goal import Plan, left_unspent, rounds_done, write_plan
+    from server.registry.pricing import require_price
     from server.round.hold import HOW_TO_GO_ON, on_hold, resume
     from server.round.noise_plan import check_reachable
-    from server.round.pricing import require_price
 
     place, every_s = place_of(options), _seconds(options.every)
     settings, done = place.settings().run, rounds_done(place.federation)

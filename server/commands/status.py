@@ -22,8 +22,8 @@ def _act(options: argparse.Namespace) -> int:
     from common.errors import PrivityError
     from server.deployment import figures
     from server.deployment.flower import Control, flower_place
+    from server.registry.goal import last_asked, read_plan, round_under_way, rounds_done
     from server.registry.registry import history
-    from server.round.goal import last_asked, read_plan, round_under_way, rounds_done
     from server.round.hold import HOW_TO_GO_ON, on_hold
 
     place = place_of(options)

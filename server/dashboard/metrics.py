@@ -15,7 +15,7 @@ from prometheus_client.metrics_core import Metric
 from common.rounds.outcomes import ABANDONED, DONE, HELD
 from server.dashboard.quality import DRAWN
 from server.dashboard.situation import Situation
-from server.round.evaluations import latest
+from server.registry.evaluations import latest
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 

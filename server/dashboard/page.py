@@ -16,9 +16,9 @@ from common.privacy.promises import odds, record_level, user_level
 from common.rounds.outcomes import ABANDONED
 from server.dashboard.quality import gain, hold_box, quality
 from server.dashboard.situation import Situation
+from server.registry.evaluations import latest
 from server.registry.provenance import Guarantee, Provenance
 from server.registry.registry import RoundEntry, parent
-from server.round.evaluations import latest
 
 REFRESH_S = 15
 DRAWN, LISTED = 60, 40  # rounds in the plot, rows in a table: the latest

@@ -9,7 +9,7 @@ from typing import Any
 from common.page.drawing import INK, svg_of
 from common.page.markup import section, text, warning
 from server.dashboard.situation import Situation
-from server.round.evaluations import Evaluation, latest
+from server.registry.evaluations import Evaluation, latest
 from server.round.hold import HOW_TO_GO_ON, Hold
 
 DRAWN = 60  # versions: the latest

@@ -13,10 +13,10 @@ from common.rounds.outcomes import DONE
 from server.deployment import figures
 from server.deployment.place import Place
 from server.registry import registry
+from server.registry.evaluations import Evaluation
+from server.registry.goal import last_asked, read_plan, round_under_way
 from server.registry.provenance import Provenance, Spending, utc_now
 from server.registry.registry import Rollback, RoundEntry
-from server.round.evaluations import Evaluation
-from server.round.goal import last_asked, read_plan, round_under_way
 from server.round.hold import Hold, on_hold
 
 NEEDED = ("superlink", "superexec", "gateway")  # for rounds

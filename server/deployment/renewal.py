@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from common.errors import PrivityError
 from server.deployment.place import Place
 from server.deployment.supervisor import Supervisor
-from server.round.goal import round_under_way
+from server.registry.goal import round_under_way
 
 DAY_S = 86_400.0
 PATIENCE_S = 7 * DAY_S

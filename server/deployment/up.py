@@ -16,14 +16,14 @@ from common.system.files import has_room
 from common.system.processes import python
 from common.system.signals import ending
 from server.deployment import figures
+from server.deployment.conductor import Conductor
 from server.deployment.flower import Control, flower_place, is_up, nodes_of
 from server.deployment.journal import Journal
 from server.deployment.place import Place
 from server.deployment.renewal import Renewal
 from server.deployment.supervisor import Part, PartFailedError, Supervisor
+from server.registry.goal import maker_of_rounds
 from server.registry.registry import SPARE_BYTES
-from server.round.conductor import Conductor
-from server.round.goal import maker_of_rounds
 from server.round.log import FAILED, Follower
 
 LOG, LOCK = "privity.log", "up.lock"
@@ -83,8 +83,8 @@ def parts(place: Place) -> list[Part]:
     flower.home.mkdir(mode=0o700, exist_ok=True)
     environment = flower.environment() | {FEDERATION: str(place.federation)}
     desk, gateway, dashboard = (
-        python(f"server.{folder}.process", str(place.folder))
-        for folder in ("enrolment", "gateway", "dashboard")
+        python(f"server.{module}", str(place.folder))
+        for module in ("deployment.desk_process", "deployment.gateway_process", "dashboard.process")
     )
     shown = Part("dashboard", dashboard, environment, flower.home)  # nothing waits for it
     return [

@@ -20,12 +20,14 @@ from typing import IO
 
 import numpy as np
 
-from common.adapter.plan import AdapterPlan
+from common.adapter.plan import AdapterPlan, Vector
 from common.adapter.state import Shared
 from common.errors import InputError, PrivityError
 from common.rounds.outcomes import ABANDONED, DONE
 from common.settings import Settings
 from common.system.files import release, reserve, write, write_reserved
+from server.registry.evaluations import Evaluation, note, read
+from server.registry.pricing import note_price
 from server.registry.provenance import (
     Provenance,
     Spending,
@@ -34,13 +36,25 @@ from server.registry.provenance import (
     software,
     utc_now,
 )
-from server.round.aggregation import RuleState
-from server.round.evaluations import Evaluation, note, read
-from server.round.pricing import note_price
 
 SPARE_BYTES = 64 * 1024  # kept free beside an adapter's numbers, for the notes that go with it
 UNCHARGED = "uncharged"
 START = 0  # the version before any round: the published start
+
+
+@dataclass(frozen=True, slots=True)
+class RuleState:
+    """FedAdam's moments, both [dimension]; zeros for FedAvg."""
+
+    steps: int
+    first: Vector
+    second: Vector
+
+    @classmethod
+    def fresh(cls, dimension: int) -> RuleState:
+        """Before any round."""
+        zeros = np.zeros(dimension, dtype=np.float32)
+        return cls(0, zeros, zeros)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ from common.adapter.state import whole
 from common.errors import InputError
 from common.rounds.outcomes import DONE
 from common.system import files
+from server.registry.evaluations import latest
+from server.registry.goal import between_rounds
 from server.registry.registry import START, Registry, Rollback, current, entries, provenances
-from server.round.evaluations import latest
-from server.round.goal import between_rounds
 
 LATEST = "latest"
 LEAST_DIGITS = 6  # of a digest's prefix; fewer are a round's number

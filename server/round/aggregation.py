@@ -6,29 +6,13 @@ gradient.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from common.adapter.plan import Vector
 from common.settings import TrainingSettings
+from server.registry.registry import RuleState
 
 BETA_1, BETA_2, TAU = 0.9, 0.99, 1e-8
-
-
-@dataclass(frozen=True, slots=True)
-class RuleState:
-    """FedAdam's moments, both [dimension]; zeros for FedAvg."""
-
-    steps: int
-    first: Vector
-    second: Vector
-
-    @classmethod
-    def fresh(cls, dimension: int) -> RuleState:
-        """Before any round."""
-        zeros = np.zeros(dimension, dtype=np.float32)
-        return cls(0, zeros, zeros)
 
 
 def apply(

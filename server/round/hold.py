@@ -13,9 +13,9 @@ from pathlib import Path
 from common.errors import InputError
 from common.rounds.outcomes import HELD
 from common.system.files import write
+from server.registry.evaluations import Evaluation
 from server.registry.provenance import software, utc_now
 from server.registry.registry import current, entries, evaluations, rollbacks
-from server.round.evaluations import Evaluation
 
 FOLDER = "resumed"
 

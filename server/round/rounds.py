@@ -21,11 +21,10 @@ from common.privacy.evaluation import planned_evaluations, split
 from common.rounds.outcomes import ABANDONED, DONE, HELD
 from common.rounds.terms import user_rho
 from common.secagg.quantize import dequantize, from_ring
-from server.registry.registry import START, RoundEntry
+from server.registry.evaluations import Evaluation, judged
+from server.registry.registry import START, RoundEntry, RuleState
 from server.round import aggregation
-from server.round.aggregation import RuleState
 from server.round.cohort import ADOPT, Cohort
-from server.round.evaluations import Evaluation, judged
 from server.round.setup import Ahead, Federation, Setup, ask, cold, draw, offer
 from server.round.spending import spent_after
 

@@ -20,13 +20,13 @@ from rich.progress import (
 from rich.text import Text
 
 from common.console.tables import Cell, console, show_table
-from common.console.visible import visible
 from common.models import warn_if_slow
 from common.privacy.evaluation import device_std
 from common.rounds.outcomes import ABANDONED, DONE, HELD
 from common.rounds.terms import graph_for
 from common.settings import RoundSettings, Settings, TaskSettings
 from common.tasks import metric_named, task_of
+from common.visible import visible
 from server.registry.registry import RoundEntry
 from simulations.report.promises import promises, secure_sum
 from simulations.report.verdicts import verdict_on

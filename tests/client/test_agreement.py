@@ -19,17 +19,17 @@ from other_steps import with_steps
 
 import common.learning.backbone
 from client import app as client_app
+from client.federation import examples as sets
 from client.federation import membership, participation
-from client.federation.contribution import kept_here
 from client.federation.device import Device, Identity
+from client.federation.examples import sets_key
 from client.federation.joining import Membership
 from client.federation.node import Node
 from client.federation.policy import KEY, Asked, Policy, SoFar, reasons_to_decline
 from client.federation.service import Service
 from client.federation.surroundings import Surroundings
 from client.learning import adapters, in_use
-from client.learning import examples as sets
-from client.learning.examples import sets_key
+from client.learning.adapters import kept_here
 from client.vault.ledger import Charge
 from client.vault.store import Store
 from common.adapter.state import Personal, Shared, encode_shared

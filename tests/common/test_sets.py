@@ -18,9 +18,9 @@ from dp_accounting.pld import PLDAccountant
 from hypothesis import given, target
 from hypothesis import strategies as st
 
+from client.federation import examples as on_device
 from client.federation.device import Device
-from client.learning import examples as on_device
-from client.learning.examples import for_release, sets_key
+from client.federation.examples import for_release, sets_key
 from client.vault.store import Store
 from common.privacy import evaluation
 from common.privacy.accountant import Release

@@ -121,7 +121,7 @@ def test_a_gateway_started_in_the_background_outlives_ctrl_c(tmp_path: Path) -> 
     figures = place.log / "gateway.json"
     code = f"import signal, runpy, sys; signal.signal(signal.SIGINT, {IN_THE_BACKGROUND}); "
     code += f"sys.argv = ['', {str(place.folder)!r}]; "
-    code += "runpy.run_module('server.gateway.process', run_name='__main__')"
+    code += "runpy.run_module('server.deployment.gateway_process', run_name='__main__')"
     with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL) as process:
         wait_for(figures.exists, 60, "the gateway")
         process.send_signal(signal.SIGINT)

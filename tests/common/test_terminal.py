@@ -15,8 +15,8 @@ from made_up_people import write_people
 from rich.console import Console
 
 from common.console.tables import show_table
-from common.console.visible import visible
 from common.settings import Settings
+from common.visible import visible
 from simulations.cli import main
 from simulations.evidence.audit.display import show as show_audit
 from simulations.evidence.audit.findings import BROKEN, SOUND, AuditReport, Finding

@@ -10,8 +10,8 @@ import pytest
 
 from client.assistant.engine import Message, answer_tokens, conversation_ids
 from common.errors import InputError
-from common.learning.tokens import answer_ids, control_tokens, prompt_ids
 from common.models import CHATML, load_base, load_tokenizer
+from common.models.tokens import answer_ids, control_tokens, prompt_ids
 from common.tasks.chat import Turn, tokenize
 
 ORDINARY = (

@@ -14,11 +14,10 @@ import pytest
 from common.rounds.run_folder import FEDERATION
 from common.settings import Settings
 from server.commands.run import _tell_why_not
-from server.deployment import figures
+from server.deployment import conductor, figures
+from server.deployment.conductor import Conductor, server_app_lives
+from server.registry.goal import Plan, making_rounds, write_plan
 from server.registry.registry import RoundEntry
-from server.round import conductor
-from server.round.conductor import Conductor, server_app_lives
-from server.round.goal import Plan, making_rounds, write_plan
 
 
 @dataclass

@@ -25,11 +25,11 @@ from common.errors import InputError
 from common.rounds.run_folder import LOG, kept_log
 from server.cli import main
 from server.deployment import figures
+from server.deployment.desk_process import SignedLog
 from server.deployment.place import Place, create
 from server.enrolment.desk import Desk, Reply
 from server.enrolment.enrolment import MIGRATIONS, Enrolment, EnrolmentRefused
 from server.enrolment.line import DeskServer, call
-from server.enrolment.process import SignedLog
 
 PATIENCE = 60.0
 
@@ -67,7 +67,7 @@ def test_the_gateway_enrols_without_any_authoritys_key(place: Place) -> None:
     with desk(place) as enrolment:
         for name in ("authority.key", "ca.key"):
             (place.keys / name).unlink()
-        command = [sys.executable, "-m", "server.gateway.process", str(place.folder)]
+        command = [sys.executable, "-m", "server.deployment.gateway_process", str(place.folder)]
         gateway = subprocess.Popen(command)
         try:
             wait_for(lambda: figures.read(place.log / figures.GATEWAY), PATIENCE, "the gateway")

@@ -14,9 +14,9 @@ from common.errors import InputError, ProtocolError, RoundAbandonedError
 from common.settings import Settings
 from server.cli import main
 from server.deployment.place import create
+from server.registry.goal import read_plan
 from server.registry.registry import Registry
 from server.round.cohort import Cohort
-from server.round.goal import read_plan
 from server.round.noise_plan import check_reachable
 from server.round.setup import Federation, offer
 from simulations import cli

@@ -22,11 +22,18 @@ from common.rounds.run_folder import run_seed
 from common.settings import Settings
 from server.cli import main
 from server.deployment.place import create
+from server.registry.goal import between_rounds, one_round, round_under_way, rounds_done
 from server.registry.provenance import Guarantee, Spending
-from server.registry.registry import Registry, RoundEntry, current, parent, provenances, rollbacks
+from server.registry.registry import (
+    Registry,
+    RoundEntry,
+    RuleState,
+    current,
+    parent,
+    provenances,
+    rollbacks,
+)
 from server.registry.versions import export, find_version, roll_back
-from server.round.aggregation import RuleState
-from server.round.goal import between_rounds, one_round, round_under_way, rounds_done
 from server.round.spending import spent_after
 
 PLAN = AdapterPlan("toy", (Site("layer", 3, 4),), 2, 2.0, 0, "ffa")
@@ -223,7 +230,7 @@ def _taken(lock) -> bool:  # type: ignore[no-untyped-def]
 
 def test_a_round_whose_maker_was_killed_holds_nobody_up(tmp_path: Path) -> None:
     code = (
-        "import sys, time\nfrom pathlib import Path\nfrom server.round.goal import one_round\n"
+        "import sys, time\nfrom pathlib import Path\nfrom server.registry.goal import one_round\n"
         "with one_round(Path(sys.argv[1])):\n print('making', flush=True)\n time.sleep(60)\n"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]

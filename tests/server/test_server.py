@@ -24,11 +24,10 @@ from common.rounds.run_folder import FEDERATION
 from common.rounds.terms import round_terms
 from common.settings import TABLE, RoundSettings, Settings, UserLevel, from_mapping
 from server import app
-from server.registry.registry import Registry, RoundEntry
+from server.registry.goal import maker_of_rounds
+from server.registry.registry import Registry, RoundEntry, RuleState
 from server.round import aggregation
-from server.round.aggregation import RuleState
 from server.round.cohort import LOSSES_AT, Cohort, Messenger, poisson_sample, simulated_losses
-from server.round.goal import maker_of_rounds
 from server.round.noise_plan import check_reachable, plan_noise
 from server.round.rounds import hand_out
 from server.round.setup import Federation, ask

@@ -14,7 +14,7 @@ from client.federation.joining import read_url
 from common.errors import InputError
 from server.cli import main
 from server.deployment.place import Place, create, existing
-from server.round.goal import Plan, making_rounds, one_round, read_plan, write_plan
+from server.registry.goal import Plan, making_rounds, one_round, read_plan, write_plan
 
 
 @pytest.fixture

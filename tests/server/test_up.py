@@ -28,7 +28,7 @@ from server.deployment.place import Place, create
 from server.deployment.renewal import DAY_S, PATIENCE_S, Renewal
 from server.deployment.supervisor import Part, PartFailedError, Supervisor
 from server.deployment.up import _signals, up
-from server.round.goal import one_round
+from server.registry.goal import one_round
 
 PATIENCE = 60.0
 
@@ -111,7 +111,7 @@ def test_a_federation_whose_authority_is_put_away_stays_up(tmp_path: Path) -> No
 
 @contextmanager
 def gateway(place: Place) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "server.gateway.process", str(place.folder)]
+    command = [sys.executable, "-m", "server.deployment.gateway_process", str(place.folder)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         yield process

@@ -138,7 +138,7 @@ def test_what_it_publishes_is_what_a_simulation_publishes(five: Federation, tmp_
 
 def held_out(federation: Federation) -> tuple[list[float], list[float]]:
     """Everybody's held-out loss before and with the adapter that is published now, nats a token."""
-    from client.learning.examples import sets_key
+    from client.federation.examples import sets_key
     from common.adapter import lora
     from common.adapter.plan import BOTH
     from common.learning.backbone import adapter_plans, backbone_for
@@ -327,7 +327,7 @@ def test_another_bundle_is_refused_by_everybody(
     from common.rounds.bundle import manifest
     from common.settings import from_mapping
     from server.deployment import flower
-    from server.round.goal import Plan, making_rounds, write_plan
+    from server.registry.goal import Plan, making_rounds, write_plan
 
     mark = tmp_path / "ran"
     code = f"open({str(mark)!r}, 'w')\nfrom client.app import app\n"

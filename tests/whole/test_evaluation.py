@@ -39,11 +39,10 @@ from server.dashboard.metrics import metrics
 from server.dashboard.page import page
 from server.dashboard.situation import Observer
 from server.deployment.place import create
+from server.registry.evaluations import Evaluation, judged
 from server.registry.provenance import Spending
-from server.registry.registry import Registry, RoundEntry, current, evaluations
+from server.registry.registry import Registry, RoundEntry, RuleState, current, evaluations
 from server.registry.versions import export, roll_back
-from server.round.aggregation import RuleState
-from server.round.evaluations import Evaluation, judged
 from server.round.hold import on_hold, resume
 from server.round.spending import spent_after
 
@@ -532,8 +531,8 @@ def test_rounds_stop_at_a_hold_and_devices_get_what_was_gone_back_to(
 ) -> None:
     """Round 5 finds its version worse; neither this process nor another makes a sixth."""
     import server.app
-    from server.round.conductor import Conductor
-    from server.round.goal import Plan, rounds_done, write_plan
+    from server.deployment.conductor import Conductor
+    from server.registry.goal import Plan, rounds_done, write_plan
 
     federation, settings = operators / "federation", SMALL.but(rounds=9)
     registry, handed = Registry(federation / "server", PLAN), []

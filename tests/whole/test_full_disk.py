@@ -40,9 +40,8 @@ from common.secagg import Aggregator, certify
 from common.settings import Settings
 from common.tasks.chat import Turn
 from server import app
-from server.registry.registry import Registry, RoundEntry
-from server.round.aggregation import RuleState
-from server.round.goal import Plan, read_plan, write_plan
+from server.registry.goal import Plan, read_plan, write_plan
+from server.registry.registry import Registry, RoundEntry, RuleState
 
 DISK_BYTES, PAGE = 2 << 20, 4096
 WORDS = "correct horse battery"

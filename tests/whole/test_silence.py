@@ -16,12 +16,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from other_steps import with_steps
 
 from client import app as client_app
-from client.federation import membership, participation, service, steps
+from client.federation import examples, membership, participation, service, steps
 from client.federation.device import Device, Identity
 from client.federation.joining import Membership
 from client.federation.policy import KEY, Policy
 from client.federation.service import Service
-from client.learning import examples
 from client.vault.store import Store
 from common.adapter.state import Shared, encode_shared
 from common.errors import InputError, PrivityError

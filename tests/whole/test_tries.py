@@ -20,9 +20,8 @@ from server.cli import main
 from server.dashboard.page import page
 from server.dashboard.situation import Observer
 from server.deployment.place import Place, create
-from server.registry.registry import Registry, RoundEntry, history
-from server.round.aggregation import RuleState
-from server.round.goal import Plan, last_asked, read_plan, rounds_done, write_plan
+from server.registry.goal import Plan, last_asked, read_plan, rounds_done, write_plan
+from server.registry.registry import Registry, RoundEntry, RuleState, history
 from server.round.spending import spent_after
 
 PLAN = AdapterPlan("toy", (Site("layer", 3, 4),), 2, 2.0, 0, "ffa")

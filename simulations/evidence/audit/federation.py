@@ -17,7 +17,8 @@ from common.learning.backbone import Backbone, Prepared, adapter_plans
 from common.privacy.accountant import Release
 from common.settings import WITHOUT_DP, Settings, from_mapping
 from common.tasks import task_of
-from server.round.aggregation import RuleState, apply
+from server.registry.registry import RuleState
+from server.round.aggregation import apply
 from simulations.evidence.audit.canaries import MODULES
 from simulations.evidence.audit.people import examples_of, talk
 from simulations.evidence.audit.scale import CLAIMED_EPSILON, DELTA

@@ -25,8 +25,8 @@ from client.assistant.llamacpp import LlamaCppEngine
 from client.assistant.torch_engine import TorchEngine
 from common.console.say import say_aside
 from common.errors import PrivityError
-from common.learning.tokens import answer_ids, prompt_ids
 from common.models import gguf_file, load_tokenizer
+from common.models.tokens import answer_ids, prompt_ids
 from common.settings import Settings
 from common.tasks import task_of
 from common.tasks.task import Example

@@ -19,8 +19,8 @@ from common.errors import PrivityError
 from common.rounds.outcomes import DONE
 from server.deployment import figures
 from server.deployment.place import Place
+from server.registry.goal import maker_of_rounds, rounds_done
 from server.registry.registry import entries
-from server.round.goal import maker_of_rounds, rounds_done
 from simulations.evidence.benchmarks.deployment import operator, output_of
 from simulations.evidence.benchmarks.load_devices import EXAMPLES, Invite, play
 from simulations.evidence.benchmarks.process_watch import Watch, watching

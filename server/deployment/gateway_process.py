@@ -1,4 +1,4 @@
-"""The gateway as a process of its own: `python -m server.gateway.process DIR`."""
+"""The gateway as a process of its own: `python -m server.deployment.gateway_process DIR`."""
 
 from __future__ import annotations
 

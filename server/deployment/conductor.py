@@ -18,7 +18,7 @@ from common.errors import PrivityError
 from common.rounds.run_folder import FEDERATION
 from common.settings import Settings
 from server.deployment.flower import Control
-from server.round.goal import last_asked, left_unspent, maker_of_rounds, read_plan, rounds_done
+from server.registry.goal import last_asked, left_unspent, maker_of_rounds, read_plan, rounds_done
 from server.round.hold import on_hold
 
 PATIENCE_S = 20.0  # for a run to be taken up, and for one whose maker died to be noticed

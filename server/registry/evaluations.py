@@ -18,7 +18,7 @@ from common.errors import PrivityError
 from common.privacy import evaluation
 from common.rounds.outcomes import DONE, HELD
 from common.secagg import RoundTerms
-from common.settings import EvaluationSettings, RoundSettings, Settings
+from common.settings import EvaluationSettings, RoundSettings, Settings, TaskSettings
 from common.system.files import write
 from common.tasks import task_of
 
@@ -50,7 +50,7 @@ class Evaluation:
     devices: int
     parent: int
     worse_than: int | None = None
-    unit: str = "nats a token"  # also of the notes that do not say
+    unit: str = task_of(TaskSettings()).unit  # also of the notes that do not say
 
     @property
     def std(self) -> float:

@@ -1,4 +1,4 @@
-"""The enrolment desk as a process of its own: `python -m server.enrolment.process DIR`.
+"""The enrolment desk as a process of its own: `python -m server.deployment.desk_process DIR`.
 
 The only one of a deployment's processes that reads the enrolment authority's key. It answers the
 gateway's calls, and signs the enrolment log whenever it has grown, also by `privity-server revoke`.
