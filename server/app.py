@@ -21,10 +21,10 @@ from server.registry.goal import last_asked, making_rounds, one_round, read_plan
 from server.registry.pricing import require_price
 from server.registry.registry import Registry
 from server.round.cohort import REGISTRATION_DEADLINE_S, Messenger, wait_for_nodes
+from server.round.follower import written
 from server.round.hold import on_hold
-from server.round.log import written
 from server.round.noise_plan import check_reachable
-from server.round.rounds import hand_out, run_round
+from server.round.one_round import hand_out, run_round
 from server.round.setup import Federation
 
 ROOM_LOOK_S = 5.0

@@ -16,7 +16,7 @@ from client.federation.device import Device
 from client.learning.adapters import kept_here
 from client.learning.training import train_personal
 from common.adapter.peft_io import save_vector
-from common.adapter.state import Shared, whole
+from common.adapter.weights import Shared, whole
 from common.errors import InputError
 from common.learning.backbone import Backbone, backbone_for
 from common.privacy.accountant import Release, epsilon, epsilon_of_two
@@ -24,7 +24,7 @@ from common.privacy.user_level import user_epsilon
 from common.settings import RecordLevel, Settings, TaskSettings
 from common.system import files, strict_json
 from common.tasks import task_of
-from common.tasks.tables import Counts
+from common.tasks.counts import Counts
 from common.tasks.task import Example, Score, mean_loss
 from simulations import devices
 from simulations.pooled import pooled

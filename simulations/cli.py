@@ -151,9 +151,9 @@ def _audit_command(commands: Any) -> None:
 
 def _add_settings(parser: argparse.ArgumentParser, without: tuple[str, ...] = ()) -> None:
     groups = {name: parser.add_argument_group(kind.ABOUT) for name, kind in GROUPS.items()}
-    for name, place in TABLE.items():
+    for name, setting in TABLE.items():
         if name not in ("dp", "out", *without):
-            _add_setting(groups[place.group], name, place.field)
+            _add_setting(groups[setting.group], name, setting.field)
     if "dp" not in without:
         help_ = "switch record-level privacy off"
         groups[TABLE["dp"].group].add_argument("--no-dp", action="store_true", help=help_)

@@ -12,7 +12,7 @@ import numpy as np
 
 from client.learning.training import train_shared
 from common.adapter.plan import Vector
-from common.adapter.state import Shared, whole
+from common.adapter.weights import Shared, whole
 from common.learning.backbone import backbone_for
 from common.settings import Settings
 from common.system import files

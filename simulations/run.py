@@ -144,7 +144,7 @@ def _rounds(settings: Settings, display: Display) -> None:
 
 def _finish(settings: Settings, folder: Path, display: Display, seconds: Any) -> dict[str, Any]:
     from common.adapter.peft_io import save_vector
-    from common.adapter.state import whole
+    from common.adapter.weights import whole
     from simulations.arms import evaluate
     from simulations.report.page import render
     from simulations.report.report import build_report

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from common.adapter.plan import AdapterPlan, Site
-from common.adapter.state import Shared
+from common.adapter.weights import Shared
 from server.deployment import figures
 from server.deployment.place import Place, create
 from server.registry.goal import Plan, write_plan

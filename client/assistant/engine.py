@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Self, TypedDict
 
 from common.adapter.plan import AdapterPlan, Vector
-from common.adapter.state import Personal, Shared, whole
+from common.adapter.weights import Personal, Shared, whole
 from common.errors import InputError
 from common.models import gguf_file, require_speaking
 from common.models.tokens import answer_ids, prompt_ids
@@ -34,7 +34,7 @@ CONTEXT = 2048  # tokens of conversation that are kept in view
 Pieces = Generator[str, None, None]  # of an answer's text; closing it stops the answer
 
 
-class Message(TypedDict):
+class ChatMessage(TypedDict):
     """One message of a conversation; `role` is one of `ROLES`."""
 
     role: str
@@ -77,7 +77,7 @@ class Engine(ABC):
 
     def reply(
         self,
-        messages: Sequence[Message],
+        messages: Sequence[ChatMessage],
         *,
         max_tokens: int = MAX_TOKENS,
         temperature: float = TEMPERATURE,
@@ -101,7 +101,7 @@ class Engine(ABC):
         chosen = secrets.randbits(31) if seed is None else seed % 2**31
         return self._generate(ids, max_tokens, temperature, chosen, scales)
 
-    def log_likelihood(self, messages: Sequence[Message], *, scales: Scales = FULL) -> float:
+    def log_likelihood(self, messages: Sequence[ChatMessage], *, scales: Scales = FULL) -> float:
         """Log-probability, in nats, of the last message and its end, given those before it."""
         tokens = answer_tokens(messages, self.tokenizer, self.context)
         return sum(self.token_log_likelihoods(tokens, scales))
@@ -170,7 +170,7 @@ def without_llamacpp(model: str) -> str:
 
 
 def conversation_ids(
-    messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase, room: int
+    messages: Sequence[ChatMessage], tokenizer: PreTrainedTokenizerBase, room: int
 ) -> list[int]:
     """Token ids of a conversation up to the answer's start, without its oldest turns if need be.
 
@@ -199,7 +199,7 @@ def conversation_ids(
     )
 
 
-def _from_next_question(messages: list[Message]) -> list[Message]:
+def _from_next_question(messages: list[ChatMessage]) -> list[ChatMessage]:
     """The conversation without its oldest turn: it starts with a message of the user again."""
     for start in range(1, len(messages)):
         if messages[start]["role"] == "user":
@@ -208,7 +208,7 @@ def _from_next_question(messages: list[Message]) -> list[Message]:
 
 
 def answer_tokens(
-    messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase, context: int = CONTEXT
+    messages: Sequence[ChatMessage], tokenizer: PreTrainedTokenizerBase, context: int = CONTEXT
 ) -> Encoded:
     """A conversation whose last message, and its end, carry the labels."""
     if len(messages) < 2 or messages[-1]["role"] != "assistant":

@@ -10,7 +10,7 @@ from typing import TextIO
 
 from rich.console import Console
 
-from client.assistant.engine import MAX_TOKENS, TEMPERATURE, Engine, Message, Pieces
+from client.assistant.engine import MAX_TOKENS, TEMPERATURE, ChatMessage, Engine, Pieces
 from common.errors import InputError
 
 PROMPT = "> "
@@ -37,7 +37,7 @@ def chat(
     """
     out = Console(file=output_stream, highlight=False, markup=False, soft_wrap=True)
     out.print(opening(engine), style="dim")
-    messages: list[Message] = []
+    messages: list[ChatMessage] = []
     for line in _lines(input_stream, output_stream):
         if line in ("/quit", "/exit"):
             return

@@ -13,7 +13,7 @@ from common.console.say import say, say_aside
 if TYPE_CHECKING:
     from client.federation.joining import Membership
     from client.federation.policy import Asked
-    from client.federation.prospects import Row
+    from client.federation.prospects import Prospect
     from client.vault.store import Store
     from common.enrolment.offer import Offer
 
@@ -87,7 +87,7 @@ def _shown(store: Store, offer: Offer) -> tuple[Asked | None, str]:
     return asked, _verdict(rows)
 
 
-def _verdict(rows: Sequence[Row]) -> str:
+def _verdict(rows: Sequence[Prospect]) -> str:
     from client.federation.prospects import EVERY, command
 
     declined = [row for row in rows if row.declined]

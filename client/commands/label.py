@@ -58,7 +58,7 @@ def _texts(given: Sequence[str]) -> Iterator[str]:
 def _answers(
     task: LabelTask, have: Adapters, heldout: Sequence[Example], texts: Iterator[str]
 ) -> Iterator[str]:
-    from common.adapter.state import whole
+    from common.adapter.weights import whole
     from common.learning.backbone import backbone_for
 
     shared = whole(have.shared, have.kept) if have.shared else None

@@ -128,13 +128,13 @@ def _federation(store: Store) -> dict[str, Any] | None:
 
 def _enrolled(store: Store) -> str:
     """How many devices are in the federation's log; empty where there is no federation."""
-    from client.federation.enrolled import Enrolled
+    from client.federation.enrolled import KnownLog
     from client.federation.membership import identity, membership
     from client.vault.store import FEDERATION
 
     if store.get(FEDERATION) is None:
         return ""
-    return Enrolled(store, identity(store).authority).words(membership(store).member)
+    return KnownLog(store, identity(store).authority).words(membership(store).member)
 
 
 def _process(folder: Path) -> dict[str, Any] | None:

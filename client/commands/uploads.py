@@ -12,7 +12,7 @@ from common.console.say import say
 from common.system import strict_json
 
 if TYPE_CHECKING:
-    from client.vault.ledger import Entry, Spent
+    from client.vault.ledger import LedgerEntry, Spent
     from client.vault.store import Store, Upload
 
 UPDATE = "update"  # the message that the ledger was charged for
@@ -118,7 +118,7 @@ def _bound(spent: Row | None) -> str:
     return f"bounded by {numbers}; the smaller, the less"
 
 
-def _row(upload: Upload, charged: dict[tuple[str, int, int, str], Entry]) -> Row:
+def _row(upload: Upload, charged: dict[tuple[str, int, int, str], LedgerEntry]) -> Row:
     place = (upload.run, upload.round, upload.attempt)
     lines = {g: charged.get((*place, g)) for g in ("record", "user")}
     costs = {

@@ -7,7 +7,7 @@ from math import isqrt
 
 from common.errors import ProtocolError
 from common.learning.backbone import adapter_plans
-from common.rounds.terms import noise_multiplier, round_terms
+from common.rounds.round_terms import noise_multiplier, round_terms
 from common.secagg import RoundTerms
 from common.settings import MIN_COHORT, MOST_COHORT, Settings
 

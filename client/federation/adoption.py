@@ -9,7 +9,7 @@ from client.learning.adapters import kept_here
 from client.learning.in_use import settings_in_use
 from client.vault.store import Store
 from common.adapter.plan import Vector
-from common.adapter.state import Shared, whole
+from common.adapter.weights import Shared, whole
 from common.learning.backbone import Backbone, Prepared, backbone_for
 from common.settings import Settings
 from common.tasks import task_of

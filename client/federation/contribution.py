@@ -21,7 +21,7 @@ from client.learning.adapters import KEPT, kept_here
 from client.learning.training import Trained
 from client.vault.ledger import Charge
 from common.adapter.plan import AdapterPlan, Vector
-from common.adapter.state import Shared
+from common.adapter.weights import Shared
 from common.learning.backbone import Backbone
 from common.secagg import RoundTerms, quantize
 from common.settings import Settings, UserLevel

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from client.federation.enrolled import Enrolled
+from client.federation.enrolled import KnownLog
 from client.federation.policy import Asked
 from client.vault.store import Store
-from common.adapter.state import Shared
+from common.adapter.weights import Shared
 from common.privacy.randomness import Random
 from common.settings import Settings
 from common.tasks.task import Example
@@ -89,5 +89,5 @@ class Device:
     consent: Callable[[Asked], None] = field(default=agree, repr=False)
     adopt: Callable[[Settings, Shared], None] = field(default=pass_by, repr=False)
     failed: Callable[[BaseException], None] = field(default=fail, repr=False)
-    enrolled: Enrolled | None = field(default=None, repr=False)
+    enrolled: KnownLog | None = field(default=None, repr=False)
     steps: Steps = field(default_factory=sound, repr=False)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from client.vault.store import Store
-from common.enrolment.log import DAY_S, EnrolmentLog, Kind, Standing, opened
+from common.enrolment.log import DAY_S, EnrolmentLog, EntryKind, Standing, opened
 from common.errors import ProtocolError
 from common.secagg import RoundTerms
 from common.secagg.messages import decode_roster
@@ -26,7 +26,7 @@ HEAD_DIGITS = 16  # of the log's head, for people to compare
 
 
 @dataclass(frozen=True, slots=True)
-class Enrolled:
+class KnownLog:
     """The log as this device knows it, kept in its store.
 
     Args:
@@ -91,7 +91,7 @@ class Enrolled:
         return (
             f"{log.enrolled()} devices{_own_words(own, self.clock())};"
             f" in the last {SHOWN_DAYS} days this one saw"
-            f" {news.count(Kind.ENROLLED)} come and {news.count(Kind.GONE)} leave;"
+            f" {news.count(EntryKind.ENROLLED)} come and {news.count(EntryKind.GONE)} leave;"
             f" the log's head after {log.size} entries is {log.head.hex()[:HEAD_DIGITS]}:"
             " whoever has as many must have the same"
         )

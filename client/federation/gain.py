@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from common.adapter.plan import Vector
-from common.adapter.state import Shared, whole
+from common.adapter.weights import Shared, whole
 from common.learning.backbone import Backbone, Prepared
 from common.privacy import evaluation
 from common.privacy.randomness import Random

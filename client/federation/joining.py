@@ -22,7 +22,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from common.enrolment import fingerprints
-from common.enrolment.messages import (
+from common.enrolment.offer import PATH, Offer
+from common.enrolment.protocol import (
     MAX_BYTES,
     Authorities,
     EnrolAnswer,
@@ -32,7 +33,6 @@ from common.enrolment.messages import (
     RenewRequest,
     read_code,
 )
-from common.enrolment.offer import PATH, Offer
 from common.errors import DecodeError, InputError, PrivityError, ProtocolError
 from common.secagg import verify_certificate
 

@@ -14,7 +14,7 @@ from client.federation.device import Identity
 from client.federation.draws import OF_DRAWS
 from client.federation.enrolled import OF_ENROLMENT
 from client.federation.joining import Membership
-from client.federation.prospects import KEPT
+from client.federation.prospects import OF_OFFER
 from client.vault.store import FEDERATION, OF_ROUNDS, Store
 from common.errors import InputError
 
@@ -86,5 +86,5 @@ def forget(store: Store) -> None:
     """Be in no federation, with no keys and no secrets of rounds. Ledger and journal stay."""
     rounds = [key for prefix in (*OF_ROUNDS, *OF_DRAWS) for key in store.keys(prefix)]
     with store.together():
-        for key in (FEDERATION, DEVICE_KEY, NODE_KEY, *OF_ENROLMENT, *KEPT, *rounds):
+        for key in (FEDERATION, DEVICE_KEY, NODE_KEY, *OF_ENROLMENT, *OF_OFFER, *rounds):
             store.drop(key)

@@ -18,7 +18,7 @@ from client.federation.acceptance import check_terms
 from client.federation.contribution import agreed_cost, begin, finish, purpose, train
 from client.federation.device import Device
 from client.vault.store import ASKED, OF_ROUNDS, STATE, TERMS, Upload
-from common.adapter.state import decode_shared
+from common.adapter.weights import decode_shared
 from common.errors import ProtocolError
 from common.learning.backbone import adapter_plans
 from common.secagg import Floor, Participant, RoundTerms, to_ring

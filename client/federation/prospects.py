@@ -33,12 +33,12 @@ if TYPE_CHECKING:
     from client.vault.store import Store
     from common.settings import Settings
 
-SETTINGS, ASKED = KEPT = "federation/settings", "federation/asked"  # in a store
+SETTINGS, ASKED = OF_OFFER = "federation/settings", "federation/asked"  # in a store
 EVERY, LATER = "every round", "later rounds"
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class Prospect:
     """One thing that rounds ask, and what the policy says to it.
 
     Attributes:
@@ -71,7 +71,7 @@ def expected(settings: Settings, ledger: Ledger) -> Asked:
     from common.privacy.accountant import epsilon
     from common.privacy.planning import planned_rounds
     from common.privacy.user_level import calibrate_user, user_epsilon
-    from common.rounds.terms import graph_for
+    from common.rounds.round_terms import graph_for
 
     record = person = math.inf
     if settings.record.dp:
@@ -98,7 +98,7 @@ def expected(settings: Settings, ledger: Ledger) -> Asked:
     )
 
 
-def rows(policy: Policy, settings: Settings, asked: Asked, spent: SoFar) -> list[Row]:
+def rows(policy: Policy, settings: Settings, asked: Asked, spent: SoFar) -> list[Prospect]:
     """Everything that rounds ask against the policy."""
     before = spent.record_epsilon if asked.record_epsilon < math.inf else 0.0
     adds, model = (
@@ -122,21 +122,21 @@ def rows(policy: Policy, settings: Settings, asked: Asked, spent: SoFar) -> list
         _total(policy, "ε of you as a whole, in all", "user_epsilon", asked.user_epsilon,
                settings.user.epsilon or math.inf),
         _row(policy, "δ of these ε", f"{delta:g}", "delta", counted, delta),
-        Row("update", "told in each round", f"{policy.upload_bytes:,} bytes"),
-        Row("when", "any time", when(policy)),
+        Prospect("update", "told in each round", f"{policy.upload_bytes:,} bytes"),
+        Prospect("when", "any time", when(policy)),
     ]  # fmt: skip
 
 
 def _row(
     policy: Policy, what: str, asks: str, name: str, declined: bool, change: object = ""
-) -> Row:
+) -> Prospect:
     changes = (f"{name}={change}",) if declined and change else ()
     allowed = shown(policy, name)
     allowed = "no limit" if allowed == NONE else allowed
-    return Row(what, asks, allowed, EVERY if declined else "", changes)
+    return Prospect(what, asks, allowed, EVERY if declined else "", changes)
 
 
-def _total(policy: Policy, what: str, name: str, first: float, in_all: float) -> Row:
+def _total(policy: Policy, what: str, name: str, first: float, in_all: float) -> Prospect:
     """A total over all rounds: the first may be within the limit where a later one is not."""
     limit, most = getattr(policy, name), max(first, in_all)
     asks = "no bound" if math.isinf(in_all) else number(in_all)

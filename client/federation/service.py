@@ -19,7 +19,7 @@ from flwr.app import Context
 from client import app as client_app
 from client.federation.adoption import adopt
 from client.federation.device import Device
-from client.federation.enrolled import Enrolled
+from client.federation.enrolled import KnownLog
 from client.federation.examples import sets_key
 from client.federation.joining import renew
 from client.federation.link import LinkLostError, connect
@@ -30,7 +30,7 @@ from client.federation.prospects import note_asked, note_settings, so_far
 from client.federation.surroundings import surroundings
 from client.vault import watermark
 from client.vault.vault import Vault
-from common.adapter.state import Shared
+from common.adapter.weights import Shared
 from common.enrolment.log import DAY_S, RENEWED_WITHIN_S
 from common.errors import DeclinedError, PrivityError
 from common.settings import Settings, TaskSettings
@@ -89,7 +89,7 @@ class Service:
             return
         self._look = time.monotonic() + DAY_S
         store, known = self.vault.store, membership(self.vault.store)
-        log = Enrolled(store, identity(store).authority).log()
+        log = KnownLog(store, identity(store).authority).log()
         own = log.members.get(known.member)
         if own is None or (not own.gone and own.until < time.time() + RENEWED_WITHIN_S):
             try:
@@ -124,7 +124,7 @@ class Service:
             heldout=heldout,
             store=self.vault.store,
             identity=known,
-            enrolled=Enrolled(self.vault.store, known.authority),
+            enrolled=KnownLog(self.vault.store, known.authority),
             consent=self._consent,
             adopt=self._adopt,
             failed=self._failed,

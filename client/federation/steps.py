@@ -19,11 +19,11 @@ from client.learning.training import Trained, train_shared
 from client.vault.ledger import Charge
 from common.adapter.plan import Vector
 from common.learning.backbone import Backbone, Prepared, backbone_for
-from common.privacy import training
+from common.privacy import dp_sgd
 from common.privacy.accountant import Release, epsilon
 from common.privacy.noise import discrete_gaussian, gaussian
 from common.privacy.randomness import Random
-from common.rounds.terms import user_rho
+from common.rounds.round_terms import user_rho
 from common.secagg import Participant, RoundTerms
 from common.secagg.quantize import clip_norm, quantize_towards_zero
 from common.settings import Settings
@@ -61,7 +61,7 @@ class Steps:
     gain: Callable[[Backbone, Vector, Sequence[Prepared], float, int], float] = gain
     figure_noise: Callable[[int, float, Random], NDArray[np.float64]] = gaussian
     train_shared: Callable[..., Trained] = train_shared
-    private: training.StepParts = training.SOUND
+    private: dp_sgd.StepParts = dp_sgd.SOUND
     clip_norm: Callable[[Vector, float], NDArray[np.floating]] = clip_norm
     quantize_towards_zero: Callable[..., NDArray[np.int32]] = quantize_towards_zero
     noise_share: Callable[[int, float, Random], NDArray[np.int64]] = discrete_gaussian

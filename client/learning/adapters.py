@@ -9,7 +9,7 @@ import numpy as np
 from client.learning.in_use import put_settings, settings_in_use
 from client.vault.store import Store
 from common.adapter.plan import AdapterPlan, Vector
-from common.adapter.state import Personal, Shared, decode_shared, encode_shared
+from common.adapter.weights import Personal, Shared, decode_shared, encode_shared
 from common.learning.backbone import adapter_plans
 from common.settings import PersonalSettings, Settings
 from common.tasks import task_of

@@ -15,7 +15,7 @@ import numpy as np
 
 from client.learning.training import train_personal
 from common.adapter.plan import Vector
-from common.adapter.state import Personal, Shared, whole
+from common.adapter.weights import Personal, Shared, whole
 from common.errors import InputError
 from common.learning.backbone import Backbone, Prepared, backbone_for
 from common.privacy.randomness import Random

@@ -14,12 +14,12 @@ from torch import Tensor
 
 from common.adapter import lora
 from common.adapter.plan import BOTH, Vector, kept_parts
-from common.adapter.state import Personal, Shared, whole
+from common.adapter.weights import Personal, Shared, whole
 from common.learning.backbone import Backbone, Batch, Prepared
 from common.privacy.accountant import Release
+from common.privacy.dp_sgd import SOUND, DPSettings, StepParts, plain_steps, private_steps
 from common.privacy.noise import poisson_batch
 from common.privacy.randomness import Random
-from common.privacy.training import SOUND, DPSettings, StepParts, plain_steps, private_steps
 from common.settings import PersonalSettings, RecordLevel, RoundSettings, Settings, TrainingSettings
 
 

@@ -61,7 +61,7 @@ class Charge:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LedgerEntry:
     """One line of the ledger: what was charged when, and what the ledger came to with it.
 
     Attributes:
@@ -174,13 +174,13 @@ class Ledger:
         rows = self._db.execute("SELECT rho FROM releases WHERE guarantee = ? ORDER BY id", (USER,))
         return [row[0] for row in rows]
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[LedgerEntry]:
         """Every line, of both guarantees, in order."""
         rows: Iterable[Any] = self._db.execute(
             "SELECT run, round, attempt, guarantee, at, epsilon, delta FROM releases ORDER BY id"
         )
         return [
-            Entry(
+            LedgerEntry(
                 run, number, attempt, guarantee, at, None if total is None else Spent(total, delta)
             )
             for run, number, attempt, guarantee, at, total, delta in rows

@@ -38,7 +38,7 @@ _ENTRY = b"privity/log/v1/entry\x00"
 _HEAD = b"privity/log/v1/head\x00"
 
 
-class Kind(IntEnum):
+class EntryKind(IntEnum):
     """What an entry says of a member."""
 
     ENROLLED = 1
@@ -47,7 +47,7 @@ class Kind(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LogEntry:
     """One line of the log.
 
     Args:
@@ -55,7 +55,7 @@ class Entry:
         until: Seconds since 1970: when the enrolment ends; for GONE, when it ended.
     """
 
-    kind: Kind
+    kind: EntryKind
     member: int
     key: bytes
     until: int
@@ -65,16 +65,16 @@ class Entry:
         return u8(self.kind) + u64(self.member) + self.key + u64(self.until)
 
     @classmethod
-    def read(cls, reader: Reader) -> Entry:
+    def read(cls, reader: Reader) -> LogEntry:
         """The next entry.
 
         Raises:
             DecodeError: Of no known kind.
         """
         kind = reader.u8()
-        if kind not in tuple(Kind):
+        if kind not in tuple(EntryKind):
             raise DecodeError(f"Enrolment log: an entry of kind {kind} is not known.")
-        return cls(Kind(kind), reader.u64(), reader.take(KEY_BYTES), reader.u64())
+        return cls(EntryKind(kind), reader.u64(), reader.take(KEY_BYTES), reader.u64())
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,15 +122,15 @@ class EnrolmentLog:
         """How many devices are enrolled and not gone."""
         return sum(not one.gone for one in self.members.values())
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[LogEntry]:
         """All entries, oldest first."""
-        return [Entry.read(Reader(raw, "Enrolment log")) for raw in self._entries]
+        return [LogEntry.read(Reader(raw, "Enrolment log")) for raw in self._entries]
 
     def begins_with(self, other: EnrolmentLog) -> bool:
         """Whether all entries of another log are the first of this one."""
         return self._entries[: other.size] == other._entries
 
-    def append(self, entry: Entry) -> None:
+    def append(self, entry: LogEntry) -> None:
         """Add an entry; the signature over the head is void with it.
 
         Raises:
@@ -138,7 +138,7 @@ class EnrolmentLog:
                 news of a member that is not enrolled, or gone, under another key, or shortened.
         """
         self._require_possible(entry)
-        gone = entry.kind is Kind.GONE
+        gone = entry.kind is EntryKind.GONE
         self.members[entry.member] = Standing(entry.key, entry.until, gone)
         self._keys.add(entry.key)
         raw = entry.encode()
@@ -191,16 +191,16 @@ class EnrolmentLog:
         if standing.until + CLOCKS_S < now:
             raise ProtocolError(f"The certificate of member {member} has expired.")
 
-    def _require_possible(self, entry: Entry) -> None:
+    def _require_possible(self, entry: LogEntry) -> None:
         standing = self.members.get(entry.member)
-        if entry.kind is Kind.ENROLLED:
+        if entry.kind is EntryKind.ENROLLED:
             device_key(entry.key)
             if standing is not None or entry.key in self._keys:
                 raise ProtocolError(f"Member {entry.member} or its key is in the log already.")
             return
         if standing is None or standing.gone or standing.key != entry.key:
             raise ProtocolError(f"Member {entry.member} is not enrolled with this key.")
-        if entry.kind is Kind.RENEWED and entry.until <= standing.until:
+        if entry.kind is EntryKind.RENEWED and entry.until <= standing.until:
             raise ProtocolError(f"The renewal of member {entry.member} does not extend anything.")
 
     def _statement(self) -> bytes:
@@ -219,11 +219,11 @@ def opened(authority: Ed25519PublicKey, part: bytes) -> EnrolmentLog:
     return log
 
 
-def _read(part: bytes) -> tuple[int, list[Entry], bytes]:
+def _read(part: bytes) -> tuple[int, list[LogEntry], bytes]:
     reader = Reader(part, "Enrolment log")
     reader.expect(u8(VERSION), "version")
     since = reader.u64()
-    entries = [Entry.read(reader) for _ in range(reader.u32())]
+    entries = [LogEntry.read(reader) for _ in range(reader.u32())]
     signature = reader.take(SIGNATURE_BYTES)
     reader.end()
     return since, entries, signature

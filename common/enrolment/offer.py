@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from common.enrolment.messages import MAX_BYTES, MAX_NAME
+from common.enrolment.protocol import MAX_BYTES, MAX_NAME
 from common.errors import DecodeError, InputError
 from common.settings import Settings, from_mapping
 

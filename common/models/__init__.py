@@ -7,9 +7,9 @@ out of hash-pinned wheels of the package index, so that they need no account and
 from __future__ import annotations
 
 from common.models.chatml import CHATML
-from common.models.device import DEVICES, chosen_device
+from common.models.compute import DEVICES, chosen_device
 from common.models.folders import gguf_file, model_files
-from common.models.kinds import Kind, kind_of, load_config, require_speaking
+from common.models.kinds import ModelKind, kind_of, load_config, require_speaking
 from common.models.loading import load_base, skeleton
 from common.models.names import DEFAULT_MODEL, MINILM_MODEL, TINY_BERT_MODEL, TINY_MODEL
 from common.models.precision import warn_if_slow
@@ -22,7 +22,7 @@ __all__ = [
     "MINILM_MODEL",
     "TINY_BERT_MODEL",
     "TINY_MODEL",
-    "Kind",
+    "ModelKind",
     "chosen_device",
     "gguf_file",
     "kind_of",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
 
-class Kind(Enum):
+class ModelKind(Enum):
     """What a model does with a text."""
 
     DECODER = "decoder"
@@ -31,7 +31,7 @@ def load_config(name: str) -> PreTrainedConfig:
     return from_pretrained(AutoConfig, name)  # type: ignore[no-any-return]
 
 
-def kind_of(name: str) -> Kind:
+def kind_of(name: str) -> ModelKind:
     """Whether the model of this name is a decoder or an encoder.
 
     Raises:
@@ -45,9 +45,9 @@ def kind_of(name: str) -> Kind:
     writes = family in known.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
     if not getattr(config, "is_encoder_decoder", False):
         if writes and (not reads or getattr(config, "is_decoder", False)):
-            return Kind.DECODER
+            return ModelKind.DECODER
         if reads or family in known.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES:
-            return Kind.ENCODER
+            return ModelKind.ENCODER
     raise InputError(
         f"The model {name!r} ({family}) is neither of the GPT kind nor of the BERT kind.", OTHERS
     )
@@ -59,7 +59,7 @@ def require_speaking(name: str) -> None:
     Raises:
         InputError: It is an encoder.
     """
-    if kind_of(name) is Kind.ENCODER:
+    if kind_of(name) is ModelKind.ENCODER:
         raise InputError(
             f"The model {name!r} is of the BERT kind: it reads texts and cannot answer in words.",
             f"For conversations name a model of the GPT kind, such as {DEFAULT_MODEL}.",

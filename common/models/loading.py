@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from common.models.hub import from_pretrained
-from common.models.kinds import Kind, kind_of, load_config
+from common.models.kinds import ModelKind, kind_of, load_config
 from common.system import quiet
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def _class_and_options(name: str) -> tuple[Any, dict[str, Any]]:
     """What loads a model of this name's kind, and with which options."""
     from transformers import MODEL_MAPPING, AutoModel, AutoModelForCausalLM
 
-    if kind_of(name) is Kind.DECODER:
+    if kind_of(name) is ModelKind.DECODER:
         return AutoModelForCausalLM, {}
     made = MODEL_MAPPING[type(load_config(name))]
     takes = inspect.signature(made).parameters if inspect.isclass(made) else ()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 
 from common.console.say import say_aside
-from common.models.device import chosen_device
+from common.models.compute import chosen_device
 
 SLOWER = 1.5  # times; less is within what such a short measurement can tell
 ROWS, WIDTH = 128, 256

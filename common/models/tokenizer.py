@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from common.errors import InputError
 from common.models.chatml import CHATML
 from common.models.hub import from_pretrained
-from common.models.kinds import Kind, kind_of, load_config
+from common.models.kinds import ModelKind, kind_of, load_config
 from common.models.tokens import control_tokens, prompt_ids
 from common.system import quiet
 
@@ -26,7 +26,7 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
 
     with quiet.transformers():
         tokenizer: PreTrainedTokenizerBase = from_pretrained(AutoTokenizer, name)
-    if kind_of(name) is Kind.DECODER:
+    if kind_of(name) is ModelKind.DECODER:
         _prepare_for_chat(name, tokenizer)
         used = {*prompt_ids([{"role": "user", "content": "a"}], tokenizer), tokenizer.eos_token_id}
     else:

@@ -21,14 +21,14 @@ OUTSIDE = "O"
 
 
 @dataclass(frozen=True, slots=True)
-class Sentence:
+class TaggedTokens:
     """Tokens and their tags, and in which document of the file they stand, from 0."""
 
     document: int
     record: Tagged = field(repr=False)
 
 
-def read(path: Path) -> list[Sentence]:
+def read(path: Path) -> list[TaggedTokens]:
     """All sentences of a file.
 
     Raises:
@@ -45,7 +45,7 @@ def read(path: Path) -> list[Sentence]:
         raise InputError(problem, "Name a CoNLL file.") from error
 
 
-def _sentences(lines: TextIO, path: Path) -> Iterator[Sentence]:
+def _sentences(lines: TextIO, path: Path) -> Iterator[TaggedTokens]:
     document, seen = 0, False
     tokens: list[str] = []
     tags: list[str] = []
@@ -53,7 +53,7 @@ def _sentences(lines: TextIO, path: Path) -> Iterator[Sentence]:
         columns = line.split("\t") if "\t" in line else line.split()
         starts = bool(columns) and columns[0].startswith(START)
         if tokens and (starts or not line.strip()):
-            yield Sentence(document, Tagged(tokens=tokens, tags=bio(tags)))
+            yield TaggedTokens(document, Tagged(tokens=tokens, tags=bio(tags)))
             tokens, tags, seen = [], [], True
         if starts:
             document += seen

@@ -19,7 +19,7 @@ from common.secagg import messages
 from common.secagg._hazmat import prg, shamir
 from common.secagg.graph import choosers
 from common.secagg.identity import verify
-from common.secagg.messages import Advert, Secret, Shares
+from common.secagg.messages import Advert, SecretKind, Shares
 from common.secagg.quantize import add_packed
 from common.secagg.roster import (
     Roster,
@@ -315,7 +315,7 @@ class Aggregator:
             raise ProtocolError(f"Member {member} revealed but did not confirm.")
         shares = messages.decode_reveal(self._bound, member, data)
         expected = {
-            peer: Secret.SELF_MASK if peer in self._survivors else Secret.MASK_KEY
+            peer: SecretKind.SELF_MASK if peer in self._survivors else SecretKind.MASK_KEY
             for peer in self._choosers[member]
         }
         if not {peer: secret for peer, (secret, _) in shares.items()}.items() <= expected.items():

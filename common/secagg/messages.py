@@ -26,7 +26,7 @@ _ADVERT_BYTES = 2 * KEY_BYTES + CERTIFICATE_BYTES + SIGNATURE_BYTES
 _REVEAL_BYTES = 1 + SHARE_BYTES
 
 
-class Kind(IntEnum):
+class MessageKind(IntEnum):
     """Second byte of a message."""
 
     ADVERT = 1
@@ -41,7 +41,7 @@ class Kind(IntEnum):
     OPENED = 10  # comes after the inbox
 
 
-class Secret(IntEnum):
+class SecretKind(IntEnum):
     """Which of a member's two secrets a revealed share belongs to."""
 
     SELF_MASK = 0
@@ -89,7 +89,7 @@ class Inbox:
 
 def encode_advert(terms: bytes, member: int, advert: Advert) -> bytes:
     """Member to server: its keys. `terms` is T and `bound` is T1, here and below."""
-    return _header(Kind.ADVERT, terms) + u64(member) + advert.encode()
+    return _header(MessageKind.ADVERT, terms) + u64(member) + advert.encode()
 
 
 def decode_advert(terms: bytes, member: int, data: bytes) -> Advert:
@@ -98,31 +98,31 @@ def decode_advert(terms: bytes, member: int, data: bytes) -> Advert:
     Raises:
         DecodeError: Not exactly one such message; so for every decoder here.
     """
-    reader = _open_from(member, Kind.ADVERT, terms, data)
+    reader = _open_from(member, MessageKind.ADVERT, terms, data)
     return Advert.decode(reader.rest())
 
 
 def encode_roster(terms: bytes, adverts: Mapping[int, Advert]) -> bytes:
     """Server to members: all adverts."""
     table = {member: advert.encode() for member, advert in adverts.items()}
-    return _header(Kind.ROSTER, terms) + _table(table)
+    return _header(MessageKind.ROSTER, terms) + _table(table)
 
 
 def decode_roster(terms: bytes, data: bytes) -> dict[int, Advert]:
     """Adverts by member, ascending."""
-    table = _only_table(_open(Kind.ROSTER, terms, data), _ADVERT_BYTES)
+    table = _only_table(_open(MessageKind.ROSTER, terms, data), _ADVERT_BYTES)
     return {member: Advert.decode(advert) for member, advert in table.items()}
 
 
 def encode_shares(terms: bytes, member: int, shares: Shares) -> bytes:
     """Member to server: encrypted shares for the holders it chose."""
-    head = _header(Kind.SHARES, terms) + u64(member)
+    head = _header(MessageKind.SHARES, terms) + u64(member)
     return head + shares.commitment + _table(shares.sealed)
 
 
 def decode_shares(terms: bytes, member: int, data: bytes) -> Shares:
     """The shares that `member` sent."""
-    reader = _open_from(member, Kind.SHARES, terms, data)
+    reader = _open_from(member, MessageKind.SHARES, terms, data)
     commitment = reader.take(COMMITMENT_BYTES)
     return Shares(commitment, _only_table(reader, SEALED_BYTES))
 
@@ -142,24 +142,24 @@ def encode_inboxes(
 
 def _inbox_head(terms: bytes, sharers: Iterable[int]) -> bytes:
     """What an inbox begins with, the same for every receiver."""
-    return _header(Kind.INBOX, terms) + encode_members(sharers)
+    return _header(MessageKind.INBOX, terms) + encode_members(sharers)
 
 
 def decode_inbox(terms: bytes, data: bytes) -> Inbox:
     """The inbox."""
-    reader = _open(Kind.INBOX, terms, data)
+    reader = _open(MessageKind.INBOX, terms, data)
     sharers = _read_members(reader)
     return Inbox(sharers, _only_table(reader, SEALED_BYTES))
 
 
 def encode_opened(terms: bytes, member: int, unopened: Iterable[int]) -> bytes:
     """Member to server: whose sealed shares in its inbox it could not open."""
-    return _header(Kind.OPENED, terms) + u64(member) + encode_members(unopened)
+    return _header(MessageKind.OPENED, terms) + u64(member) + encode_members(unopened)
 
 
 def decode_opened(terms: bytes, member: int, data: bytes) -> frozenset[int]:
     """Whose shares `member` could not open."""
-    reader = _open_from(member, Kind.OPENED, terms, data)
+    reader = _open_from(member, MessageKind.OPENED, terms, data)
     unopened = _read_members(reader)
     reader.end()
     return frozenset(unopened)
@@ -167,22 +167,22 @@ def decode_opened(terms: bytes, member: int, data: bytes) -> frozenset[int]:
 
 def masked_header(bound: bytes, member: int) -> bytes:
     """Member to server: its masked vector, packed to b bits, follows these bytes."""
-    return _header(Kind.MASKED, bound) + u64(member)
+    return _header(MessageKind.MASKED, bound) + u64(member)
 
 
 def decode_masked(bound: bytes, member: int, data: bytes) -> memoryview:
     """The packed vector that `member` sent, not copied; `add_packed` checks its length."""
-    return _open_from(member, Kind.MASKED, bound, data).rest_view()
+    return _open_from(member, MessageKind.MASKED, bound, data).rest_view()
 
 
 def encode_survivors(bound: bytes, survivors: Iterable[int]) -> bytes:
     """Server to survivors: whose vectors are in the sum."""
-    return _header(Kind.SURVIVORS, bound) + encode_members(survivors)
+    return _header(MessageKind.SURVIVORS, bound) + encode_members(survivors)
 
 
 def decode_survivors(bound: bytes, data: bytes) -> tuple[int, ...]:
     """The survivors, ascending."""
-    reader = _open(Kind.SURVIVORS, bound, data)
+    reader = _open(MessageKind.SURVIVORS, bound, data)
     survivors = _read_members(reader)
     reader.end()
     return survivors
@@ -190,12 +190,12 @@ def decode_survivors(bound: bytes, data: bytes) -> tuple[int, ...]:
 
 def encode_confirmation(bound: bytes, member: int, signature: bytes) -> bytes:
     """Member to server: its signature over the transcript."""
-    return _header(Kind.CONFIRMATION, bound) + u64(member) + signature
+    return _header(MessageKind.CONFIRMATION, bound) + u64(member) + signature
 
 
 def decode_confirmation(bound: bytes, member: int, data: bytes) -> bytes:
     """The signature that `member` sent."""
-    reader = _open_from(member, Kind.CONFIRMATION, bound, data)
+    reader = _open_from(member, MessageKind.CONFIRMATION, bound, data)
     signature = reader.take(SIGNATURE_BYTES)
     reader.end()
     return signature
@@ -203,31 +203,33 @@ def decode_confirmation(bound: bytes, member: int, data: bytes) -> bytes:
 
 def encode_confirmations(bound: bytes, signatures: Mapping[int, bytes]) -> bytes:
     """Server to those who confirmed: all signatures."""
-    return _header(Kind.CONFIRMATIONS, bound) + _table(signatures)
+    return _header(MessageKind.CONFIRMATIONS, bound) + _table(signatures)
 
 
 def decode_confirmations(bound: bytes, data: bytes) -> dict[int, bytes]:
     """Signatures by member, ascending."""
-    return _only_table(_open(Kind.CONFIRMATIONS, bound, data), SIGNATURE_BYTES)
+    return _only_table(_open(MessageKind.CONFIRMATIONS, bound, data), SIGNATURE_BYTES)
 
 
-def encode_reveal(bound: bytes, member: int, shares: Mapping[int, tuple[Secret, bytes]]) -> bytes:
+def encode_reveal(
+    bound: bytes, member: int, shares: Mapping[int, tuple[SecretKind, bytes]]
+) -> bytes:
     """Member to server: one share for each sharer that chose it as a holder."""
     table = {peer: u8(secret) + share for peer, (secret, share) in shares.items()}
-    return _header(Kind.REVEAL, bound) + u64(member) + _table(table)
+    return _header(MessageKind.REVEAL, bound) + u64(member) + _table(table)
 
 
-def decode_reveal(bound: bytes, member: int, data: bytes) -> dict[int, tuple[Secret, bytes]]:
+def decode_reveal(bound: bytes, member: int, data: bytes) -> dict[int, tuple[SecretKind, bytes]]:
     """Which share `member` revealed of each sharer that chose it."""
-    reader = _open_from(member, Kind.REVEAL, bound, data)
+    reader = _open_from(member, MessageKind.REVEAL, bound, data)
     table = _only_table(reader, _REVEAL_BYTES)
     return {peer: (_secret(entry[0]), entry[1:]) for peer, entry in table.items()}
 
 
-def _secret(value: int) -> Secret:
-    if value not in (Secret.SELF_MASK, Secret.MASK_KEY):
+def _secret(value: int) -> SecretKind:
+    if value not in (SecretKind.SELF_MASK, SecretKind.MASK_KEY):
         raise DecodeError(f"Reveal: secret {value} is neither 0 nor 1.")
-    return Secret(value)
+    return SecretKind(value)
 
 
 def encode_members(members: Iterable[int]) -> bytes:
@@ -244,20 +246,20 @@ def decode_members(data: bytes) -> tuple[int, ...]:
     return members
 
 
-def _header(kind: Kind, digest: bytes) -> bytes:
+def _header(kind: MessageKind, digest: bytes) -> bytes:
     return u8(VERSION) + u8(kind) + digest
 
 
-def _open(kind: Kind, digest: bytes, data: bytes) -> Reader:
+def _open(kind: MessageKind, digest: bytes, data: bytes) -> Reader:
     reader = Reader(data, kind.name.capitalize())
     reader.expect(u8(VERSION), "version")
     reader.expect(u8(kind), "kind")
-    bound = Kind.MASKED <= kind <= Kind.REVEAL
+    bound = MessageKind.MASKED <= kind <= MessageKind.REVEAL
     reader.expect(digest, "digest of terms and binding" if bound else "terms digest")
     return reader
 
 
-def _open_from(member: int, kind: Kind, digest: bytes, data: bytes) -> Reader:
+def _open_from(member: int, kind: MessageKind, digest: bytes, data: bytes) -> Reader:
     reader = _open(kind, digest, data)
     reader.expect(u64(member), "sender")
     return reader

@@ -24,7 +24,7 @@ from common.secagg._hazmat import keys, prg
 from common.secagg.floor import DEFAULT_FLOOR, Floor, require_floor
 from common.secagg.graph import choose_holders
 from common.secagg.identity import verify_certificate
-from common.secagg.messages import Advert, Inbox, Secret, Shares
+from common.secagg.messages import Advert, Inbox, SecretKind, Shares
 from common.secagg.roster import (
     Roster,
     advert_statement,
@@ -305,11 +305,13 @@ class Participant:
             raise ProtocolError(f"Confirmed by {len(signers)}, who are not all survivors.")
         require_quorum(self._terms, signers)
 
-    def _shares_to_reveal(self) -> dict[int, tuple[Secret, bytes]]:
+    def _shares_to_reveal(self) -> dict[int, tuple[SecretKind, bytes]]:
         survivors = set(self._survivors())
         inbox = messages.decode_inbox(self._digest, self._state.inbox)
         opened = self._sealer().unseal(inbox.sealed)
         return {
-            peer: (Secret.SELF_MASK, of_seed) if peer in survivors else (Secret.MASK_KEY, of_key)
+            peer: (SecretKind.SELF_MASK, of_seed)
+            if peer in survivors
+            else (SecretKind.MASK_KEY, of_key)
             for peer, (of_seed, of_key) in opened.items()
         }

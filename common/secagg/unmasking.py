@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 
 from common.errors import ProtocolError, RoundAbandonedError
 from common.secagg._hazmat import keys, shamir
-from common.secagg.messages import Secret
+from common.secagg.messages import SecretKind
 from common.secagg.roster import Roster, commitment
 
 Masks = list[tuple[bytes, int]]
-Revealed = Mapping[int, tuple[Secret, bytes]]
+Revealed = Mapping[int, tuple[SecretKind, bytes]]
 _AT_ONCE = 1024
 
 

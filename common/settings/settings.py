@@ -43,15 +43,15 @@ GROUPS: dict[str, type[Group]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Setting:
     """Where a setting is in `Settings`."""
 
     group: str
     field: dataclasses.Field[Any]
 
 
-TABLE: dict[str, Place] = {
-    name_of(field): Place(group, field)
+TABLE: dict[str, Setting] = {
+    name_of(field): Setting(group, field)
     for group, kind in GROUPS.items()
     for field in dataclasses.fields(kind)  # type: ignore[arg-type]
 }
@@ -89,8 +89,8 @@ class Settings:
         """
         found: dict[str, dict[str, Scalar]] = {group: {} for group in GROUPS}
         for name, value in values.items():
-            place = _place(name)
-            found[place.group][place.field.name] = value
+            setting = _setting(name)
+            found[setting.group][setting.field.name] = value
         return cls(**{group: kind(**found[group]) for group, kind in GROUPS.items()})  # type: ignore[arg-type]
 
     def but(self, **values: Scalar) -> Self:
@@ -104,8 +104,8 @@ class Settings:
     def to_dict(self) -> dict[str, Scalar]:
         """All settings as plain scalars, by the names that people give them."""
         return {
-            name: getattr(getattr(self, place.group), place.field.name)
-            for name, place in TABLE.items()
+            name: getattr(getattr(self, setting.group), setting.field.name)
+            for name, setting in TABLE.items()
         }
 
     def digest(self) -> str:
@@ -114,11 +114,11 @@ class Settings:
         Places, engines and what a device does for itself are not part of it.
         """
         values = self.to_dict()
-        agreed = {n: values[n] for n, place in TABLE.items() if place.field.metadata["binding"]}
+        agreed = {n: values[n] for n, setting in TABLE.items() if setting.field.metadata["binding"]}
         return hashlib.sha256(json.dumps(agreed, sort_keys=True).encode()).hexdigest()
 
 
-def _place(name: str) -> Place:
+def _setting(name: str) -> Setting:
     if name not in TABLE:
         raise InputError(f"Unknown setting {name!r}.", "See `privity-sim run --help`.")
     return TABLE[name]
@@ -137,7 +137,7 @@ def from_mapping(values: Mapping[str, Any]) -> Settings:
     for key, value in values.items():
         name = key.replace("-", "_")
         if "." not in name:
-            known[name] = _coerce(key, value, type(_place(name).field.default))
+            known[name] = _coerce(key, value, type(_setting(name).field.default))
     return Settings.of(**known)
 
 

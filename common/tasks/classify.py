@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from common.models.tokens import framed, text_ids
 from common.records.records import Labelled, Record
-from common.tasks import tables
+from common.tasks import counts
+from common.tasks.counts import Counts
 from common.tasks.labelled import LabelTask
-from common.tasks.tables import Counts
 from common.tasks.task import Encoded, Head, Metric
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class LabelScore:
         found = self.counts()["labels"]
         return {
             "accuracy": float(np.trace(self.confusion)) / self.count,
-            "macro_f1": tables.macro_f1(found),
+            "macro_f1": counts.macro_f1(found),
             "label_loss": self.loss / self.count,
         }
 

@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from common.tasks.tables import Counts
+from common.tasks.counts import Counts
 from common.tasks.task import NOTHING, Head, Metric, Task
 
 if TYPE_CHECKING:

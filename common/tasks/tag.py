@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from common.models.tokens import frame, word_ids
 from common.records.records import Record, Tagged
-from common.tasks import tables
+from common.tasks import counts
+from common.tasks.counts import Counts
 from common.tasks.labelled import LabelTask
-from common.tasks.tables import Counts
 from common.tasks.task import NOTHING, Encoded, Head, Metric, Score
 
 if TYPE_CHECKING:
@@ -62,16 +62,16 @@ class TagScore:
             self.loss + other.loss,
             self.count + other.count,
             self.correct + other.correct,
-            tables.added((self.found, other.found)),
+            counts.added((self.found, other.found)),
         )
 
     def metrics(self) -> dict[str, float]:
         """F1 of entities, micro and macro F1 of tokens without O, accuracy with it, mean loss."""
         tokens = self.found.get(TOKENS, {})
         return {
-            "f1": tables.micro_f1(self.found.get(ENTITIES, {})),
-            "token_micro_f1": tables.micro_f1(tokens),
-            "token_macro_f1": tables.macro_f1(tokens),
+            "f1": counts.micro_f1(self.found.get(ENTITIES, {})),
+            "token_micro_f1": counts.micro_f1(tokens),
+            "token_macro_f1": counts.macro_f1(tokens),
             "token_accuracy": self.correct / self.count,
             "tag_loss": self.loss / self.count,
         }
@@ -159,7 +159,7 @@ class Tag(LabelTask):
             told, true = pairs.setdefault(row, ([], []))
             told.append(self.classes[answer])
             true.append(self.classes[right])
-        found = tables.added(self._compared(*pair) for pair in pairs.values())
+        found = counts.added(self._compared(*pair) for pair in pairs.values())
         correct = int((outputs.argmax(-1) == wanted).sum())
         return TagScore(loss, len(rows), correct, found)
 

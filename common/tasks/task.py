@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from common.errors import InputError
 from common.records.records import Record
-from common.tasks.tables import Counts
+from common.tasks.counts import Counts
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -44,7 +44,7 @@ def _act(options: argparse.Namespace) -> int:
 
 def _online(place: Place) -> list[int] | None:
     from common.errors import PrivityError
-    from server.deployment.flower import Control, flower_place
+    from server.deployment.superlink import Control, flower_place
 
     control = Control(flower_place(place))
     try:

@@ -17,7 +17,7 @@ def add(commands: Any) -> None:
 
 
 def _act(options: argparse.Namespace) -> int:
-    from server.deployment.flower import nodes_of
+    from server.deployment.superlink import nodes_of
 
     place = place_of(options)
     enrolment = place.enrolment()

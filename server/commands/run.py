@@ -40,7 +40,7 @@ def add(commands: Any) -> None:
 
 def _act(options: argparse.Namespace) -> int:
     from common.errors import InputError
-    from server.deployment.flower import is_up
+    from server.deployment.superlink import is_up
     from server.registry.goal import Plan, left_unspent, rounds_done, write_plan
     from server.registry.pricing import require_price
     from server.round.hold import HOW_TO_GO_ON, on_hold, resume

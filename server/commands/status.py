@@ -21,7 +21,7 @@ def add(commands: Any) -> None:
 def _act(options: argparse.Namespace) -> int:
     from common.errors import PrivityError
     from server.deployment import figures
-    from server.deployment.flower import Control, flower_place
+    from server.deployment.superlink import Control, flower_place
     from server.registry.goal import last_asked, read_plan, round_under_way, rounds_done
     from server.registry.registry import history
     from server.round.hold import HOW_TO_GO_ON, on_hold

@@ -16,8 +16,8 @@ from common.errors import InputError, PrivityError
 from common.system import quiet
 from server.dashboard.serving import dashboard, is_loopback
 from server.dashboard.situation import Observer
-from server.deployment.flower import Control, flower_place
 from server.deployment.place import Place
+from server.deployment.superlink import Control, flower_place
 
 CONNECTIONS = 64
 log = logging.getLogger("privity.dashboard")

@@ -21,7 +21,7 @@ from common.errors import PrivityError
 from common.page.document import POLICY
 from common.system import strict_json
 from server.dashboard.metrics import CONTENT_TYPE, metrics
-from server.dashboard.page import page
+from server.dashboard.overview import page
 from server.dashboard.situation import Situation
 from server.registry.provenance import software
 

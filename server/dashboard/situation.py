@@ -25,7 +25,7 @@ Online = Callable[[], Sequence[int]]
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class PartFigures:
     """A process of the deployment."""
 
     running: bool
@@ -43,7 +43,7 @@ class Devices:
 
 
 @dataclass(frozen=True, slots=True)
-class Gateway:
+class GatewayFigures:
     """Open connections, and refusals by reason since it was started last."""
 
     connections: int
@@ -78,8 +78,8 @@ class Situation:
     rollbacks: Sequence[Rollback]
     spent: Spending | None
     devices: Devices
-    gateway: Gateway | None
-    parts: Mapping[str, Part]
+    gateway: GatewayFigures | None
+    parts: Mapping[str, PartFigures]
     evaluations: Sequence[Evaluation] = ()
     hold: Hold | None = None
 
@@ -162,10 +162,10 @@ class Observer:
             online = None
         return Devices(why.count(None), online, why.count("revoked"), why.count("left"))
 
-    def _gateway(self) -> Gateway:
+    def _gateway(self) -> GatewayFigures:
         found: dict[str, Any] = figures.read(self._place.log / figures.GATEWAY)
-        return Gateway(int(found.get("connections", 0)), dict(found.get("refusals", {})))
+        return GatewayFigures(int(found.get("connections", 0)), dict(found.get("refusals", {})))
 
-    def _parts(self) -> dict[str, Part]:
+    def _parts(self) -> dict[str, PartFigures]:
         found = figures.read(self._place.log / figures.PARTS)
-        return {name: Part(bool(one["pid"]), one["restarts"]) for name, one in found.items()}
+        return {name: PartFigures(bool(one["pid"]), one["restarts"]) for name, one in found.items()}

@@ -17,7 +17,7 @@ import psutil
 from common.errors import PrivityError
 from common.rounds.run_folder import FEDERATION
 from common.settings import Settings
-from server.deployment.flower import Control
+from server.deployment.superlink import Control
 from server.registry.goal import last_asked, left_unspent, maker_of_rounds, read_plan, rounds_done
 from server.round.hold import on_hold
 

@@ -20,8 +20,8 @@ from common.errors import PrivityError
 from common.rounds.run_folder import keep_authority, keep_log, kept_log
 from common.system import quiet
 from common.system.signals import ending
-from server.deployment.flower import nodes_of
 from server.deployment.place import Place
+from server.deployment.superlink import nodes_of
 from server.enrolment.desk import Desk, Reply
 from server.enrolment.enrolment import Enrolment
 from server.enrolment.line import Answer, DeskServer

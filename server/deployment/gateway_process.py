@@ -16,8 +16,8 @@ from common.errors import InputError, PrivityError
 from common.system import quiet
 from common.system.signals import ending
 from server.deployment import figures
-from server.deployment.flower import flower_place
 from server.deployment.place import Place
+from server.deployment.superlink import flower_place
 from server.enrolment.enrolment import KnownNodes
 from server.enrolment.line import call
 from server.gateway.connection import Services

@@ -24,7 +24,7 @@ from shlex import quote
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from common.enrolment import fingerprints
-from common.enrolment.messages import Authorities
+from common.enrolment.protocol import Authorities
 from common.errors import InputError
 from common.rounds.run_folder import (
     authority_key,
@@ -38,7 +38,7 @@ from common.settings import Settings
 from common.system import files
 from server.deployment import certificates
 from server.deployment.certificates import Keyed
-from server.deployment.settings import (
+from server.deployment.privity_toml import (
     FederationSettings,
     GatewaySettings,
     OperatorSettings,

@@ -17,14 +17,14 @@ from common.system.processes import python
 from common.system.signals import ending
 from server.deployment import figures
 from server.deployment.conductor import Conductor
-from server.deployment.flower import Control, flower_place, is_up, nodes_of
 from server.deployment.journal import Journal
 from server.deployment.place import Place
 from server.deployment.renewal import Renewal
+from server.deployment.superlink import Control, flower_place, is_up, nodes_of
 from server.deployment.supervisor import Part, PartFailedError, Supervisor
 from server.registry.goal import maker_of_rounds
 from server.registry.registry import SPARE_BYTES
-from server.round.log import FAILED, Follower
+from server.round.follower import FAILED, Follower
 
 LOG, LOCK = "privity.log", "up.lock"
 TEND_S = 0.5

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from common.enrolment.messages import EnrolAnswer, EnrolRequest, LeaveRequest, Refusal, RenewRequest
+from common.enrolment.protocol import EnrolAnswer, EnrolRequest, LeaveRequest, Refusal, RenewRequest
 from common.errors import DecodeError, ProtocolError
 from server.enrolment.enrolment import Enrolment, EnrolmentRefused, Register, Unregister
 

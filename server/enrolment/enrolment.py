@@ -23,8 +23,8 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from common.enrolment.log import LIFE_S, RENEWED_WITHIN_S, EnrolmentLog, Entry, Kind
-from common.enrolment.messages import (
+from common.enrolment.log import LIFE_S, RENEWED_WITHIN_S, EnrolmentLog, EntryKind, LogEntry
+from common.enrolment.protocol import (
     EnrolRequest,
     LeaveRequest,
     MemberRequest,
@@ -86,7 +86,7 @@ class EnrolmentRefused(PrivityError):  # noqa: N818
 
 
 @dataclass(frozen=True, slots=True)
-class Device:
+class EnrolledDevice:
     """An enrolled device. Times in seconds since 1970; `gone_why`: revoked, left or None."""
 
     member: int
@@ -106,7 +106,7 @@ class Invite:
 
 
 @dataclass(frozen=True, slots=True)
-class Enrolled:
+class Certified:
     """A member and its certificate."""
 
     member: int
@@ -183,7 +183,7 @@ class Enrolment:
         with self._open() as db:
             return [Invite(*row) for row in db.execute(query)]
 
-    def devices(self) -> list[Device]:
+    def devices(self) -> list[EnrolledDevice]:
         """All devices ever enrolled, oldest first."""
         query = (
             "SELECT member, enrolled_at, gone_at, gone_why, unregistered FROM devices"
@@ -191,7 +191,7 @@ class Enrolment:
         )
         with self._open() as db:
             rows = db.execute(query).fetchall()
-        return [Device(int(row[0]), row[1], row[2], row[3], bool(row[4])) for row in rows]
+        return [EnrolledDevice(int(row[0]), row[1], row[2], row[3], bool(row[4])) for row in rows]
 
     def is_known(self, node_key: bytes) -> bool:
         """As `KnownNodes.is_known`."""
@@ -199,7 +199,7 @@ class Enrolment:
 
     def redeem(
         self, request: EnrolRequest, authority: Ed25519PrivateKey, register: Register
-    ) -> Enrolled:
+    ) -> Certified:
         """Enrol the sender of a request, or answer it again as it was answered before.
 
         Args:
@@ -245,7 +245,7 @@ class Enrolment:
             if until < now:
                 raise EnrolmentRefused(403, "The enrolment of this device has ended.", _AGAIN)
             if until < now + RENEWED_WITHIN_S:
-                _log(db, Kind.RENEWED, member, row[0], now + LIFE_S)
+                _log(db, EntryKind.RENEWED, member, row[0], now + LIFE_S)
 
     def log(self, authority: Ed25519PublicKey) -> EnrolmentLog:
         """The enrolment log, not signed."""
@@ -267,7 +267,7 @@ class Enrolment:
                 raise InputError(problem, "Restore a newer copy of it; devices take no other log.")
             for one in signed.entries()[own.size :]:
                 _log(db, one.kind, str(one.member), one.key, one.until)
-                if one.kind is Kind.GONE:
+                if one.kind is EntryKind.GONE:
                     db.execute(
                         "UPDATE devices SET gone_at = ?, gone_why = 'left'"
                         " WHERE member = ? AND gone_at IS NULL",
@@ -336,7 +336,7 @@ class Enrolment:
                 (now, *keys, digest),
             )
 
-    def _noted(self, db: sqlite3.Connection, request: EnrolRequest) -> Enrolled | None:
+    def _noted(self, db: sqlite3.Connection, request: EnrolRequest) -> Certified | None:
         row = db.execute(
             "SELECT member, certificate, gone_at FROM devices"
             " WHERE device_key = ? AND node_key = ?",
@@ -346,9 +346,9 @@ class Enrolment:
             return None
         if row[2] is not None:
             raise EnrolmentRefused(403, "This device was removed from the federation.", _AGAIN)
-        return Enrolled(int(row[0]), row[1])
+        return Certified(int(row[0]), row[1])
 
-    def _note(self, request: EnrolRequest, authority: Ed25519PrivateKey, member: int) -> Enrolled:
+    def _note(self, request: EnrolRequest, authority: Ed25519PrivateKey, member: int) -> Certified:
         if not 0 < member <= U64_MAX:
             raise PrivityError(f"Flower gave a node the id {member}, which is none.")
         device = Ed25519PublicKey.from_public_bytes(request.device_key)
@@ -366,18 +366,18 @@ class Enrolment:
                     " VALUES (?, ?, ?, ?, ?)",
                     (*row, certificate, now),
                 )
-                _log(db, Kind.ENROLLED, str(member), request.device_key, now + LIFE_S)
+                _log(db, EntryKind.ENROLLED, str(member), request.device_key, now + LIFE_S)
             except sqlite3.IntegrityError:
                 problem = f"Flower gave two devices the id {member}."
                 raise PrivityError(problem, "enrolment.db and superlink.db do not agree.") from None
-        return Enrolled(member, certificate)
+        return Certified(member, certificate)
 
     def _let_go(self, member: int, why: str, unregister: Unregister) -> None:
         now = int(self._clock())
         with self._writing() as db:
             query = "SELECT device_key FROM devices WHERE member = ? AND gone_at IS NULL"
             if there := db.execute(query, (str(member),)).fetchone():
-                _log(db, Kind.GONE, str(member), there[0], now)
+                _log(db, EntryKind.GONE, str(member), there[0], now)
             db.execute(
                 "UPDATE devices SET gone_at = ?, gone_why = ? WHERE member = ? AND gone_at IS NULL",
                 (now, why, str(member)),
@@ -432,11 +432,11 @@ def _log_in(db: sqlite3.Connection, authority: Ed25519PublicKey) -> EnrolmentLog
     log = EnrolmentLog(authority)
     query = "SELECT kind, member, device_key, until FROM log ORDER BY number"
     for kind, member, key, until in db.execute(query):
-        log.append(Entry(Kind(kind), int(member), key, until))
+        log.append(LogEntry(EntryKind(kind), int(member), key, until))
     return log
 
 
-def _log(db: sqlite3.Connection, kind: Kind, member: str, key: bytes, until: int) -> None:
+def _log(db: sqlite3.Connection, kind: EntryKind, member: str, key: bytes, until: int) -> None:
     row = (kind, member, key, until)
     db.execute("INSERT INTO log (kind, member, device_key, until) VALUES (?, ?, ?, ?)", row)
 

@@ -19,7 +19,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from common.enrolment.messages import MAX_BYTES, Refusal
+from common.enrolment.protocol import MAX_BYTES, Refusal
 from common.errors import DecodeError, InputError
 from common.secagg.wire import Reader, blob, u64
 from server.enrolment.desk import Reply

@@ -21,12 +21,12 @@ from dataclasses import dataclass, field
 import h11
 from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER
 
-from common.enrolment.messages import Refusal
+from common.enrolment.protocol import Refusal
 from server.enrolment.desk import Reply
 from server.gateway.admission import Admission
 from server.gateway.limits import Limits
 from server.gateway.refusals import Refusals, Refused, shown
-from server.gateway.routes import Kind, Route
+from server.gateway.routes import Route, RouteKind
 from server.gateway.upstream import Upstream, passed_down, passed_up
 
 log = logging.getLogger("privity.gateway")
@@ -46,7 +46,7 @@ class Services:
     """What the gateway answers by itself.
 
     Attributes:
-        authorities: Whom devices are to trust, for anybody (`common/enrolment/messages.py`).
+        authorities: Whom devices are to trust, for anybody (`common/enrolment/protocol.py`).
         is_known: Whether a Flower node key is that of an enrolled device. Called in the event
             loop; must be quick.
         desk: What is asked (`enrol`, `leave`, `renew`), body and address to a reply; called in a
@@ -61,7 +61,7 @@ class Services:
 
 
 @dataclass(frozen=True, slots=True)
-class Shared:
+class Common:
     """What all connections of a gateway have in common."""
 
     limits: Limits
@@ -80,7 +80,7 @@ class Connection:
 
     def __init__(
         self,
-        shared: Shared,
+        shared: Common,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         source: str,
@@ -124,7 +124,7 @@ class Connection:
             raise Refused(404, "path not open")
         size = _body_size(request, route)
         headers = _to_pass(request)
-        device = self._device(headers) if route.kind is Kind.FLEET else b""
+        device = self._device(headers) if route.kind is RouteKind.FLEET else b""
         with self._shared.admission.request(device, size):
             body = await self._body(size)
             await self._answer(route, headers, body)
@@ -202,14 +202,14 @@ class Connection:
 
     async def _answer(self, route: Route, headers: dict[str, str], body: bytes) -> None:
         services = self._shared.services
-        if route.kind is Kind.FLEET:
+        if route.kind is RouteKind.FLEET:
             route.require(body)
             await self._pass_on(route, headers, body)
-        elif route.kind is Kind.CA:
+        elif route.kind is RouteKind.CA:
             await self._reply(route, 200, services.authorities, (b"content-type", b"text/plain"))
-        elif route.kind is Kind.TERMS:
+        elif route.kind is RouteKind.TERMS:
             await self._reply(route, 200, services.terms(), JSON)
-        elif route.kind is Kind.HEALTH:
+        elif route.kind is RouteKind.HEALTH:
             await self._reply(route, 200, b'{"status": "ok"}', JSON)
         else:
             reply = await self._in_thread(services.desk, route.path.rpartition("/")[2], body)

@@ -21,7 +21,7 @@ from typing import Any
 
 from common.errors import InputError
 from server.gateway.admission import Admission, source_of
-from server.gateway.connection import Connection, Services, Shared
+from server.gateway.connection import Common, Connection, Services
 from server.gateway.limits import Limits
 from server.gateway.refusals import Refusals
 from server.gateway.routes import routes
@@ -54,7 +54,7 @@ class Gateway:
     ) -> None:
         self._certificate = certificate
         self._threads = ThreadPoolExecutor(ENROLMENT_THREADS, "enrolment")
-        self._shared = Shared(
+        self._shared = Common(
             limits, routes(limits), services, upstream,
             Admission(limits, clock), Refusals(clock), self._threads,
         )  # fmt: skip

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from common.enrolment.messages import MAX_BYTES
 from common.enrolment.offer import PATH as TERMS
+from common.enrolment.protocol import MAX_BYTES
 from server.gateway.claims import (
     require_confirmed,
     require_nothing,
@@ -24,7 +24,7 @@ from server.gateway.claims import (
 from server.gateway.limits import KIBIBYTE, MEBIBYTE, Limits
 
 
-class Kind(Enum):
+class RouteKind(Enum):
     """Who answers."""
 
     FLEET = "fleet"
@@ -45,7 +45,7 @@ class Route:
     """
 
     path: str
-    kind: Kind
+    kind: RouteKind
     max_body: int
     require: Callable[[bytes], None] = require_nothing
 
@@ -69,10 +69,10 @@ def routes(limits: Limits) -> dict[tuple[bytes, bytes], Route]:
     """Every open (method, target)."""
     small, large = limits.small_kib * KIBIBYTE, limits.object_mib * MEBIBYTE
     table = [
-        (b"GET", Route("/v1/ca", Kind.CA, 0)),
-        (b"GET", Route(TERMS, Kind.TERMS, 0)),
-        (b"GET", Route("/v1/health", Kind.HEALTH, 0)),
-        *((b"POST", Route(f"/v1/{what}", Kind.DESK, MAX_BYTES)) for what in DESK),
+        (b"GET", Route("/v1/ca", RouteKind.CA, 0)),
+        (b"GET", Route(TERMS, RouteKind.TERMS, 0)),
+        (b"GET", Route("/v1/health", RouteKind.HEALTH, 0)),
+        *((b"POST", Route(f"/v1/{what}", RouteKind.DESK, MAX_BYTES)) for what in DESK),
         *((b"POST", route) for route in _fleet(SMALL_CALLS, small)),
         *((b"POST", route) for route in _fleet(LARGE_CALLS, large)),
     ]
@@ -80,4 +80,6 @@ def routes(limits: Limits) -> dict[tuple[bytes, bytes], Route]:
 
 
 def _fleet(calls: Mapping[str, Callable[[bytes], None]], max_body: int) -> list[Route]:
-    return [Route(FLEET + call, Kind.FLEET, max_body, require) for call, require in calls.items()]
+    return [
+        Route(FLEET + call, RouteKind.FLEET, max_body, require) for call, require in calls.items()
+    ]

@@ -21,7 +21,7 @@ from typing import IO
 import numpy as np
 
 from common.adapter.plan import AdapterPlan, Vector
-from common.adapter.state import Shared
+from common.adapter.weights import Shared
 from common.errors import InputError, PrivityError
 from common.rounds.outcomes import ABANDONED, DONE
 from common.settings import Settings

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from common.adapter.state import whole
+from common.adapter.weights import whole
 from common.errors import InputError
 from common.rounds.outcomes import DONE
 from common.system import files

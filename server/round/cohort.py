@@ -127,7 +127,7 @@ class Messenger:
         less often, so that a fast cohort is not kept waiting and a slow one costs little; and so
         seldom that a SuperLink with much to do has time for the devices.
         """
-        begin, asked = time.monotonic(), Asked(self._grid, messages)
+        begin, asked = time.monotonic(), Correspondence(self._grid, messages)
         again_s: float | None = None if again else inf
         while True:
             looked = time.monotonic()
@@ -147,7 +147,7 @@ class Messenger:
             time.sleep(min(pause, SLOWEST_LOOK_S))
 
 
-class Asked:
+class Correspondence:
     """Members who were sent a message each, and what they replied.
 
     Attributes:

@@ -12,7 +12,7 @@ from common.privacy.noise import SIGMA_RANGE
 from common.privacy.planning import planned_rounds
 from common.privacy.releases import planned_sigma
 from common.privacy.user_level import calibrate_user
-from common.rounds.terms import graph_for, round_terms
+from common.rounds.round_terms import graph_for, round_terms
 from common.settings import MIN_COHORT, RoundSettings, Settings, UserLevel
 
 Found = TypeVar("Found")

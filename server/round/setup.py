@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from common.enrolment.log import DAY_S, EnrolmentLog
 from common.errors import InputError, ProtocolError, RoundAbandonedError
-from common.rounds.terms import round_terms
+from common.rounds.round_terms import round_terms
 from common.secagg import Aggregator, RoundTerms
 from common.settings import Settings
 from server.registry.registry import Registry

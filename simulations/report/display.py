@@ -23,7 +23,7 @@ from common.console.tables import Cell, console, show_table
 from common.models import warn_if_slow
 from common.privacy.evaluation import device_std
 from common.rounds.outcomes import ABANDONED, DONE, HELD
-from common.rounds.terms import graph_for
+from common.rounds.round_terms import graph_for
 from common.settings import RoundSettings, Settings, TaskSettings
 from common.tasks import metric_named, task_of
 from common.visible import visible

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from common.privacy.promises import record_level, user_level
-from common.rounds.terms import failures
+from common.privacy.statements import record_level, user_level
+from common.rounds.round_terms import failures
 from common.secagg.parameters import Graph
 
 

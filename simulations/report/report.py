@@ -18,9 +18,10 @@ from client.vault.store import Store
 from common.learning.backbone import adapter_plans
 from common.privacy.evaluation import release
 from common.rounds.outcomes import ABANDONED, DONE
-from common.rounds.terms import failures, graph_for
+from common.rounds.round_terms import failures, graph_for
 from common.settings import MIN_COHORT, Settings, SumSettings
-from common.tasks import tables, task_of
+from common.tasks import counts as tables
+from common.tasks import task_of
 from server.registry.registry import Registry, RoundEntry, evaluations
 from simulations.arms import ARMS, PersonResult
 

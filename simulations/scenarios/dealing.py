@@ -69,7 +69,7 @@ def _named(stem: str, dealt: list[list[Record]]) -> Iterable[tuple[str, list[Rec
     return [(f"{stem}-{number:0{width}d}", records) for number, records in enumerate(dealt)]
 
 
-def _by_document(sentences: Sequence[conll.Sentence], users: int) -> list[list[Record]]:
+def _by_document(sentences: Sequence[conll.TaggedTokens], users: int) -> list[list[Record]]:
     """Documents in turn; where a file has one only, neighbouring sentences stay together."""
     if users == 1:
         return [[sentence.record for sentence in sentences]]

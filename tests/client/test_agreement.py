@@ -32,12 +32,12 @@ from client.learning import adapters, in_use
 from client.learning.adapters import kept_here
 from client.vault.ledger import Charge
 from client.vault.store import Store
-from common.adapter.state import Personal, Shared, encode_shared
+from common.adapter.weights import Personal, Shared, encode_shared
 from common.errors import DeclinedError, InputError, PrivityError, ProtocolError
 from common.learning.backbone import adapter_plans
 from common.privacy.accountant import Release
 from common.records.records import Record, record_of
-from common.rounds.terms import round_terms
+from common.rounds.round_terms import round_terms
 from common.secagg import Aggregator, certify
 from common.secagg.quantize import from_ring
 from common.settings import Settings

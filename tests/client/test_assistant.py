@@ -19,11 +19,11 @@ from gguf_base import write_base
 
 from client.assistant import engine as engines
 from client.assistant import llamacpp, terminal, unseen
-from client.assistant.engine import BASE, Engine, Message, Scales, conversation_ids, open_engine
+from client.assistant.engine import BASE, ChatMessage, Engine, Scales, conversation_ids, open_engine
 from client.assistant.torch_engine import pick
 from client.learning.personal import paired_gain, train
 from common.adapter.plan import BOTH
-from common.adapter.state import Personal, Shared
+from common.adapter.weights import Personal, Shared
 from common.errors import InputError
 from common.learning.backbone import adapter_plans
 from common.models import load_base, load_tokenizer, model_files
@@ -31,7 +31,7 @@ from common.records.records import Record, record_of
 from common.settings import Settings
 from common.tasks.language import LanguageScore
 
-HELLO: list[Message] = [{"role": "user", "content": "hello"}]
+HELLO: list[ChatMessage] = [{"role": "user", "content": "hello"}]
 MARK = 12345.678  # an adapter weight that no other bytes are
 
 
@@ -128,7 +128,7 @@ def test_an_answer_ends_where_the_model_ends_it(name: str, tmp_path: Path) -> No
 
 
 def test_a_long_conversation_loses_its_oldest_turns(engine: Engine) -> None:
-    long: list[Message] = []
+    long: list[ChatMessage] = []
     for _ in range(30):
         long += [{"role": "user", "content": "tea and rain"}, answer("a garden")]
     assert list(engine.reply([*long, *HELLO], max_tokens=4, temperature=0.0))
@@ -152,7 +152,7 @@ def test_what_is_no_conversation_is_refused(engine: Engine, messages: Any) -> No
     assert "secret" not in str(error.value)
 
 
-def answer(words: str) -> Message:
+def answer(words: str) -> ChatMessage:
     return {"role": "assistant", "content": words}
 
 
@@ -353,7 +353,7 @@ def test_a_lower_temperature_prefers_the_likeliest() -> None:
 
 def test_truncation_keeps_the_system_message_and_starts_with_a_question() -> None:
     tokenizer = load_tokenizer("tiny")
-    messages: list[Message] = [{"role": "system", "content": "be kind"}]
+    messages: list[ChatMessage] = [{"role": "system", "content": "be kind"}]
     for number in range(5):
         messages += [{"role": "user", "content": f"question {number}"}, answer(f"reply {number}")]
     messages.append({"role": "user", "content": "last"})

@@ -24,7 +24,7 @@ from client.vault.store import Store, Upload
 from common.errors import InputError, PrivityError, ProtocolError
 from common.learning.backbone import adapter_plans
 from common.privacy.accountant import Release
-from common.rounds.terms import round_terms
+from common.rounds.round_terms import round_terms
 from common.secagg import RoundTerms
 from common.settings import Settings, from_mapping
 from simulations.cli import main
@@ -263,7 +263,7 @@ def test_absurd_terms_are_refused_before_anything_is_computed_from_them(
     good = round_terms(settings, dimension, "r", 1, 2**31, 5, noise_multiplier=2.0)
     check_terms(good, settings)
     if not change.keys() & {"levels", "noise"}:
-        monkeypatch.setattr("common.rounds.terms.choose", None)  # nothing is computed
+        monkeypatch.setattr("common.rounds.round_terms.choose", None)  # nothing is computed
     if members := change.get("cohort"):
         change |= {
             "least": members,
@@ -298,13 +298,13 @@ def test_another_adapter_than_the_one_agreed_on_is_refused(
     run: Runner, people: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A server that hands a member another model gets no update from it."""
-    import server.round.rounds
-    from common.adapter.state import Shared, encode_shared
+    import server.round.one_round
+    from common.adapter.weights import Shared, encode_shared
 
     def another(shared: Shared) -> bytes:
         return encode_shared(Shared(shared.plan, shared.vector + 1))
 
-    monkeypatch.setattr(server.round.rounds, "encode_shared", another)
+    monkeypatch.setattr(server.round.one_round, "encode_shared", another)
     report = run(people, "run", "--rounds", "1", exit_code=1)
     assert report["rounds_log"][0]["status"] == "abandoned"  # masked under another adapter
     assert "Masked: " in caplog.text

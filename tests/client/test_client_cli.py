@@ -507,7 +507,7 @@ def test_looking_at_uploads_needs_no_model_software() -> None:
 def with_labels(tmp_path: Path, task: str) -> Any:
     """A vault whose shared adapter gives labels: its head reads no more than a constant."""
     from client.learning import adapters
-    from common.adapter.state import Shared
+    from common.adapter.weights import Shared
     from common.learning.backbone import adapter_plans
     from common.settings import Settings
 

@@ -14,15 +14,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from client.federation import participation
 from client.federation.device import Device, Identity
-from client.federation.enrolled import Enrolled
+from client.federation.enrolled import KnownLog
 from client.federation.joining import Membership
 from client.federation.membership import keep, keys
 from client.federation.service import Service
 from client.vault.store import Store
-from common.enrolment.log import DAY_S, EnrolmentLog, Entry, Kind
+from common.enrolment.log import DAY_S, EnrolmentLog, EntryKind, LogEntry
 from common.errors import ProtocolError
 from common.learning.backbone import adapter_plans
-from common.rounds.terms import round_terms
+from common.rounds.round_terms import round_terms
 from common.secagg import Aggregator, RoundTerms, certify
 from common.settings import Settings
 from common.tasks.chat import Turn
@@ -41,11 +41,11 @@ def key(member: int) -> Ed25519PrivateKey:
     return Ed25519PrivateKey.from_private_bytes(hashlib.sha256(b"%d" % member).digest())
 
 
-def entry(member: int, kind: Kind = Kind.ENROLLED, until: int = END) -> Entry:
-    return Entry(kind, member, key(member).public_key().public_bytes_raw(), until)
+def entry(member: int, kind: EntryKind = EntryKind.ENROLLED, until: int = END) -> LogEntry:
+    return LogEntry(kind, member, key(member).public_key().public_bytes_raw(), until)
 
 
-def log(*entries: Entry, by: Ed25519PrivateKey = AUTHORITY) -> EnrolmentLog:
+def log(*entries: LogEntry, by: Ed25519PrivateKey = AUTHORITY) -> EnrolmentLog:
     made = EnrolmentLog(by.public_key())
     for one in entries:
         made.append(one)
@@ -62,7 +62,7 @@ def device(folder: Path, member: int, certified: Ed25519PrivateKey | None = None
     return Device(
         member, ANSWERS, ANSWERS, store,
         Identity(own, certify(AUTHORITY, member, own.public_key()), public),
-        enrolled=Enrolled(store, public, lambda: NOW),
+        enrolled=KnownLog(store, public, lambda: NOW),
     )  # fmt: skip
 
 
@@ -95,7 +95,10 @@ def test_members_of_the_log_share(tmp_path: Path) -> None:
     ("about", "words"),
     [
         (log(entry(1), entry(2)), "Member 3 is not in the enrolment log"),
-        (log(*map(entry, MEMBERS), entry(3, Kind.GONE, NOW)), "Member 3 has left or was revoked"),
+        (
+            log(*map(entry, MEMBERS), entry(3, EntryKind.GONE, NOW)),
+            "Member 3 has left or was revoked",
+        ),
         (log(entry(1), entry(2), entry(3, until=NOW - DAY_S - 1)), "member 3 has expired"),
         (log(entry(1), entry(3), replace(entry(2), key=entry(4).key)), "Member 2 is not in"),
     ],
@@ -125,7 +128,7 @@ def test_the_log_may_grow_between_rounds_and_the_person_sees_it(tmp_path: Path) 
     assert one.enrolled.words(1).startswith("5 devices; in the last 30 days")
     assert "2 come and 0 leave" in one.enrolled.words(1)
     assert f"after 5 entries is {five.head.hex()[:16]}:" in one.enrolled.words(1)
-    six = log(*map(entry, (*MEMBERS, 4, 5)), entry(1, Kind.GONE, NOW))
+    six = log(*map(entry, (*MEMBERS, 4, 5)), entry(1, EntryKind.GONE, NOW))
     advertise(one, six, since=5, attempt=1, number=2)
     assert "4 devices, this one no longer" in one.enrolled.words(1)
     assert "2 come and 1 leave" in one.enrolled.words(1)
@@ -133,7 +136,7 @@ def test_the_log_may_grow_between_rounds_and_the_person_sees_it(tmp_path: Path) 
 
 def learn(store: Store, about: EnrolmentLog, day: float) -> str:
     """What the person is told on a day after a round with this log."""
-    seen = Enrolled(store, AUTHORITY.public_key(), lambda: NOW + day * DAY_S)
+    seen = KnownLog(store, AUTHORITY.public_key(), lambda: NOW + day * DAY_S)
     seen.require_log(terms(about), about.part())
     return seen.words(1)
 
@@ -144,10 +147,13 @@ def test_growth_is_not_hidden_by_what_comes_after_it(tmp_path: Path) -> None:
     assert "0 come and 0 leave" in learn(store, log(*entries), 0)
     entries += [entry(member) for member in range(4, 14)]
     assert "10 come and 0 leave" in learn(store, log(*entries), 0.1)
-    entries.append(entry(1, Kind.RENEWED, END + 300 * DAY_S))
+    entries.append(entry(1, EntryKind.RENEWED, END + 300 * DAY_S))
     assert "10 come and 0 leave" in learn(store, log(*entries), 0.2)
     for step in range(20):
-        entries += [entry(20 + step), entry(4 + step if step < 10 else 10 + step, Kind.GONE, NOW)]
+        entries += [
+            entry(20 + step),
+            entry(4 + step if step < 10 else 10 + step, EntryKind.GONE, NOW),
+        ]
         assert f"{11 + step} come and {1 + step} leave" in learn(store, log(*entries), 1 + step)
     assert "19 come and 19 leave" in learn(store, log(*entries), 32)  # those of days 2 to 20
     assert "0 come and 0 leave" in learn(store, log(*entries), 60)
@@ -218,7 +224,7 @@ def test_a_device_has_its_enrolment_renewed_in_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, days: int, gone: bool, asked: bool
 ) -> None:
     entries = [entry(1, until=int(time.time()) + days * DAY_S)]
-    entries += [entry(1, Kind.GONE, NOW)] * gone
+    entries += [entry(1, EntryKind.GONE, NOW)] * gone
     assert renewals(tmp_path, monkeypatch, log(*entries)) == [1] * asked
 
 
@@ -253,7 +259,7 @@ def renewals(
 
 def test_who_is_gone_or_ends_soon_is_not_drawn() -> None:
     soon = NOW + DAY_S // 2
-    known = log(entry(1), entry(2), entry(3, until=soon), entry(4), entry(4, Kind.GONE, NOW))
+    known = log(entry(1), entry(2), entry(3, until=soon), entry(4), entry(4, EntryKind.GONE, NOW))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("server.round.setup.time.time", lambda: NOW)
         assert enrolled(known, [1, 2, 3, 4, 5]) == [1, 2]

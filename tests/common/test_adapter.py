@@ -14,7 +14,7 @@ from client.learning.training import train_personal, train_shared
 from common.adapter import lora
 from common.adapter.peft_io import save_adapter
 from common.adapter.plan import BOTH, AdapterPlan, Site, seeded_a
-from common.adapter.state import Personal, Shared, decode_shared, encode_shared
+from common.adapter.weights import Personal, Shared, decode_shared, encode_shared
 from common.errors import DecodeError
 from common.learning.backbone import Backbone, adapter_plans, backbone_for
 from common.models import load_base

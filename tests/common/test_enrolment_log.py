@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from common.enrolment.log import CLOCKS_S, DAY_S, EnrolmentLog, Entry, Kind, opened
+from common.enrolment.log import CLOCKS_S, DAY_S, EnrolmentLog, EntryKind, LogEntry, opened
 from common.errors import DecodeError, ProtocolError
 
 AUTHORITY = Ed25519PrivateKey.from_private_bytes(b"\x01" * 32)
@@ -23,11 +23,11 @@ def key(member: int) -> bytes:
     return Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
 
 
-def enrolled(*members: int) -> list[Entry]:
-    return [Entry(Kind.ENROLLED, one, key(one), END) for one in members]
+def enrolled(*members: int) -> list[LogEntry]:
+    return [LogEntry(EntryKind.ENROLLED, one, key(one), END) for one in members]
 
 
-def signed(entries: Sequence[Entry], by: Ed25519PrivateKey = AUTHORITY) -> EnrolmentLog:
+def signed(entries: Sequence[LogEntry], by: Ed25519PrivateKey = AUTHORITY) -> EnrolmentLog:
     log = EnrolmentLog(by.public_key())
     for entry in entries:
         log.append(entry)
@@ -66,7 +66,7 @@ def test_the_hash_chain_is_the_specified_one() -> None:
         (enrolled(1, 2, 3, 4, 5), 4, "gap"),
     ],
 )
-def test_another_history_is_refused(entries: list[Entry], since: int, words: str) -> None:
+def test_another_history_is_refused(entries: list[LogEntry], since: int, words: str) -> None:
     known = signed(enrolled(1, 2, 3))
     with pytest.raises(ProtocolError, match=words):
         known.extend(signed(entries).part(since))
@@ -101,8 +101,8 @@ def test_malformed_parts_are_refused(change: Callable[[bytes], bytes]) -> None:
 
 
 ONE = enrolled(1)[0]
-GONE = replace(ONE, kind=Kind.GONE)
-LATER = replace(ONE, kind=Kind.RENEWED, until=END + 1)
+GONE = replace(ONE, kind=EntryKind.GONE)
+LATER = replace(ONE, kind=EntryKind.RENEWED, until=END + 1)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ LATER = replace(ONE, kind=Kind.RENEWED, until=END + 1)
         [replace(ONE, key=bytes(32))],  # of small order
     ],
 )
-def test_what_contradicts_the_log_is_not_in_it(entries: list[Entry]) -> None:
+def test_what_contradicts_the_log_is_not_in_it(entries: list[LogEntry]) -> None:
     with pytest.raises(ProtocolError):
         signed(entries)
 

@@ -22,7 +22,7 @@ from common.adapter import lora
 from common.adapter.gguf_io import architecture, encode_lora, weight_name
 from common.adapter.peft_io import save_adapter, save_vector
 from common.adapter.plan import BOTH, AdapterPlan, Site
-from common.adapter.state import Shared, whole
+from common.adapter.weights import Shared, whole
 from common.errors import InputError
 from common.learning.backbone import Backbone, adapter_plans
 from common.models import gguf_file, load_base, load_tokenizer, skeleton

@@ -13,7 +13,7 @@ from client.learning.training import train_shared
 from common.adapter import lora
 from common.adapter.peft_io import save_vector
 from common.adapter.plan import BOTH, AdapterPlan, HeadSite, Site
-from common.adapter.state import Shared, whole
+from common.adapter.weights import Shared, whole
 from common.errors import InputError
 from common.learning.backbone import Backbone, adapter_plans, backbone_for
 from common.privacy.accountant import Release

@@ -17,7 +17,7 @@ from client.learning.training import train_shared
 from common.adapter import lora
 from common.adapter.peft_io import save_vector
 from common.adapter.plan import BOTH, AdapterPlan, Vector
-from common.adapter.state import Shared, whole
+from common.adapter.weights import Shared, whole
 from common.learning.backbone import Backbone, adapter_plans
 from common.models import load_base, load_tokenizer
 from common.privacy.accountant import Release

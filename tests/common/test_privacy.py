@@ -13,10 +13,10 @@ from torch import nn
 from client.federation.budget import next_release
 from common.errors import BudgetExceededError, PrivityError
 from common.privacy.accountant import Release, calibrate, epsilon
+from common.privacy.dp_sgd import DPSettings, plain_steps, private_steps
 from common.privacy.planning import planned_rounds
 from common.privacy.randomness import Random
 from common.privacy.releases import count
-from common.privacy.training import DPSettings, plain_steps, private_steps
 from common.settings import Settings
 from simulations.devices import SeededRandomness
 

@@ -16,8 +16,8 @@ import pytest
 from client.commands.start import _detached
 from common.errors import InputError, PrivityError
 from common.system.processes import environment, python, script
-from server.deployment.flower import Control, flower_place
 from server.deployment.place import create
+from server.deployment.superlink import Control, flower_place
 from server.enrolment.nodes import Nodes
 from simulations.engines import flower
 

@@ -39,9 +39,9 @@ def test_an_unknown_name_and_a_value_out_of_bounds_are_refused() -> None:
 
 def test_a_digest_is_of_what_all_must_agree_on_and_of_nothing_else() -> None:
     agreed = Settings().digest()
-    for name, place in TABLE.items():
-        if place.field.metadata["binding"] and type(place.field.default) is float:
-            changed = Settings().but(**{name: place.field.default * 0.9 + 0.02})
+    for name, setting in TABLE.items():
+        if setting.field.metadata["binding"] and type(setting.field.default) is float:
+            changed = Settings().but(**{name: setting.field.default * 0.9 + 0.02})
             assert changed.digest() != agreed, name
     assert Settings().but(personal_rank=3, out="x", data="y", deadline_s=1.0).digest() == agreed
 

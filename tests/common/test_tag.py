@@ -10,7 +10,7 @@ import torch
 from common.errors import InputError
 from common.models import load_tokenizer
 from common.records.records import Record, record_of
-from common.tasks import TASKS, tables, task_of
+from common.tasks import TASKS, counts, task_of
 from common.tasks.tag import MAX_TOKENS, Tag, TagScore, spans
 from common.tasks.task import NOTHING
 
@@ -114,7 +114,7 @@ def test_figures_are_those_of_all_sentences_however_they_are_added(task: Tag) ->
 
 def test_a_table_has_its_means_as_scikit_learn_has_them() -> None:
     """Figures of scikit-learn 1.9's classification_report for these counts, by hand."""
-    rows = {row.kind: row for row in tables.rows({"a": [2, 4, 3], "b": [1, 1, 2], "c": [0, 0, 0]})}
+    rows = {row.kind: row for row in counts.rows({"a": [2, 4, 3], "b": [1, 1, 2], "c": [0, 0, 0]})}
     assert list(rows) == ["a", "b", "micro", "macro", "weighted"]
     assert (rows["a"].precision, rows["a"].recall) == (0.5, pytest.approx(2 / 3))
     assert rows["a"].f1 == pytest.approx(4 / 7)
@@ -122,7 +122,7 @@ def test_a_table_has_its_means_as_scikit_learn_has_them() -> None:
     assert rows["macro"].f1 == pytest.approx((4 / 7 + 2 / 3) / 2)
     assert rows["weighted"].f1 == pytest.approx((3 * 4 / 7 + 2 * 2 / 3) / 5)
     assert rows["weighted"].support == 5
-    assert tables.rows({}) == []
+    assert counts.rows({}) == []
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ from common.console.tables import show_table
 from common.settings import Settings
 from common.visible import visible
 from simulations.cli import main
-from simulations.evidence.audit.display import show as show_audit
 from simulations.evidence.audit.findings import BROKEN, SOUND, AuditReport, Finding
+from simulations.evidence.audit.on_terminal import show as show_audit
 from simulations.evidence.benchmarks import _show as show_bench
 from simulations.report.display import Display, _unspent
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from client.assistant.engine import Message, answer_tokens, conversation_ids
+from client.assistant.engine import ChatMessage, answer_tokens, conversation_ids
 from common.errors import InputError
 from common.models import CHATML, load_base, load_tokenizer
 from common.models.tokens import answer_ids, control_tokens, prompt_ids
@@ -51,16 +51,16 @@ def tokenizer(request: pytest.FixtureRequest) -> Any:
     return load_tokenizer("tiny") if request.param == "tiny" else made_up()
 
 
-def by_itself(tokenizer: Any, messages: list[Message]) -> list[int]:
+def by_itself(tokenizer: Any, messages: list[ChatMessage]) -> list[int]:
     """What the tokenizer makes of the rendered template."""
     text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     return list(tokenizer.encode(text, add_special_tokens=False))
 
 
-def around(text: str) -> list[Message]:
+def around(text: str) -> list[ChatMessage]:
     """A conversation in which everybody says this."""
     roles = ("system", "user", "assistant", "user")
-    return [Message(role=role, content=text) for role in roles]
+    return [ChatMessage(role=role, content=text) for role in roles]
 
 
 def imitations(tokenizer: Any) -> Iterator[str]:

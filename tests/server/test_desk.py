@@ -20,7 +20,7 @@ from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
 from client.federation.joining import join, renew
 from common.enrolment.log import DAY_S, LIFE_S, RENEWED_WITHIN_S, opened
-from common.enrolment.messages import EnrolAnswer, EnrolRequest, Refusal, RenewRequest, read_code
+from common.enrolment.protocol import EnrolAnswer, EnrolRequest, Refusal, RenewRequest, read_code
 from common.errors import InputError
 from common.rounds.run_folder import LOG, kept_log
 from server.cli import main
@@ -226,7 +226,7 @@ def test_a_device_revoked_before_up_in_an_older_copy_does_not_fork_the_log(
     enrolment.close()
     put_back(place, copy)
     nodes = SimpleNamespace(unregister=no_unregistering)
-    monkeypatch.setattr("server.deployment.flower.nodes_of", lambda _: nodes)
+    monkeypatch.setattr("server.deployment.superlink.nodes_of", lambda _: nodes)
     assert main(["revoke", "1", "--dir", str(place.folder)]) == 0
     SignedLog(place.enrolment(), authority, place.federation).keep_up()
     now = kept_log(place.federation)

@@ -25,7 +25,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.enrolment import fingerprints
-from common.enrolment.messages import (
+from common.enrolment.protocol import (
     MAX_BYTES,
     Authorities,
     EnrolAnswer,
@@ -40,7 +40,7 @@ from common.errors import DecodeError, InputError, PrivityError, ProtocolError
 from common.rounds.run_folder import authority
 from common.secagg import verify_certificate
 from common.settings import Settings
-from server.deployment import certificates, place, settings
+from server.deployment import certificates, place, privity_toml
 from server.deployment.up import up
 from server.enrolment.desk import MAX_WRONG, Desk
 from server.enrolment.enrolment import Enrolment, EnrolmentRefused
@@ -434,7 +434,7 @@ def test_killed_at_any_write(tmp_path: Path) -> None:
 import os, sqlite3, sys
 from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from common.enrolment.messages import EnrolRequest
+from common.enrolment.protocol import EnrolRequest
 import server.enrolment.enrolment as module
 seen = 0
 def count(statement):
@@ -737,32 +737,32 @@ def test_a_folder_with_the_pair_in_two_files_still_opens(tmp_path: Path) -> None
 
 
 def test_the_settings_file_explains_every_setting(tmp_path: Path) -> None:
-    written = settings.text(settings.FederationSettings(), settings.GatewaySettings())
+    written = privity_toml.text(privity_toml.FederationSettings(), privity_toml.GatewaySettings())
     sections = {
-        "federation": settings.FederationSettings,
-        "gateway": settings.GatewaySettings,
-        "dashboard": settings.DashboardSettings,
-        "limits": settings.Limits,
+        "federation": privity_toml.FederationSettings,
+        "gateway": privity_toml.GatewaySettings,
+        "dashboard": privity_toml.DashboardSettings,
+        "limits": privity_toml.Limits,
         "run": Settings,
     }
     for name, kind in sections.items():
         lines = written.split(f"\n[{name}]\n")[1].split("\n[")[0].splitlines()
-        for setting in settings._fields(kind):
+        for setting in privity_toml._fields(kind):
             (at,) = [n for n, line in enumerate(lines) if line.startswith(f"{setting} = ")]
             assert lines[at - 1].startswith("# ") and len(lines[at - 1]) > 5
     assert "--" not in written
     file = tmp_path / "privity.toml"
     file.write_text(written)
-    everything = settings.OperatorSettings(
-        settings.FederationSettings(),
-        settings.GatewaySettings(),
-        settings.DashboardSettings(),
-        settings.Limits(),
+    everything = privity_toml.OperatorSettings(
+        privity_toml.FederationSettings(),
+        privity_toml.GatewaySettings(),
+        privity_toml.DashboardSettings(),
+        privity_toml.Limits(),
         Settings(),
     )
-    assert settings.load(file) == everything
+    assert privity_toml.load(file) == everything
     file.write_text("")
-    assert settings.load(file) == everything
+    assert privity_toml.load(file) == everything
 
 
 @pytest.mark.parametrize("name", ['a"b', "a\\b", "ä ε 🦊", "#", "'"])
@@ -799,14 +799,14 @@ def test_settings_that_are_wrong(text: str, words: str, tmp_path: Path) -> None:
     file = tmp_path / "privity.toml"
     file.write_text(text)
     with pytest.raises(InputError, match=words) as caught:
-        settings.load(file)
+        privity_toml.load(file)
     assert caught.value.exit_code == 2 and "\n" not in str(caught.value)
 
 
 def test_settings_that_cannot_be_read(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "missing"):
         with pytest.raises(InputError, match="cannot be read"):
-            settings.load(path)
+            privity_toml.load(path)
     (tmp_path / "bytes").write_bytes(b"\xff\xfe")
     with pytest.raises(InputError, match="not TOML"):
-        settings.load(tmp_path / "bytes")
+        privity_toml.load(tmp_path / "bytes")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-import common.rounds.terms
+import common.rounds.round_terms
 from common.adapter.plan import AdapterPlan, Site
 from common.errors import InputError, ProtocolError, RoundAbandonedError
 from common.settings import Settings
@@ -43,7 +43,7 @@ def test_what_no_device_would_answer_is_the_settings_fault(monkeypatch: pytest.M
     def refused(_: Any) -> None:
         raise ProtocolError("Noise of 9e9 levels cannot be drawn.")
 
-    monkeypatch.setattr(common.rounds.terms.RoundTerms, "validate", refused)
+    monkeypatch.setattr(common.rounds.round_terms.RoundTerms, "validate", refused)
     with pytest.raises(InputError, match="No round can be made: Noise of 9e9"):
         check_reachable(Settings.of(user_epsilon=8.0), 10)
 

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from common.adapter.plan import BOTH, AdapterPlan, Site
-from common.adapter.state import Shared, whole
+from common.adapter.weights import Shared, whole
 from common.errors import InputError, PrivityError
 from common.privacy.accountant import Release, calibrate, epsilon
-from common.privacy.promises import record_level
+from common.privacy.statements import record_level
 from common.privacy.user_level import user_epsilon
 from common.rounds.run_folder import run_seed
 from common.settings import Settings

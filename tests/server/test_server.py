@@ -17,11 +17,11 @@ from flwr.app import ConfigRecord, Context, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
 from common.adapter.plan import AdapterPlan, Site
-from common.adapter.state import Shared
+from common.adapter.weights import Shared
 from common.errors import InputError, PrivityError, RoundAbandonedError
 from common.privacy.user_level import user_epsilon
+from common.rounds.round_terms import round_terms
 from common.rounds.run_folder import FEDERATION
-from common.rounds.terms import round_terms
 from common.settings import TABLE, RoundSettings, Settings, UserLevel, from_mapping
 from server import app
 from server.registry.goal import maker_of_rounds
@@ -29,7 +29,7 @@ from server.registry.registry import Registry, RoundEntry, RuleState
 from server.round import aggregation
 from server.round.cohort import LOSSES_AT, Cohort, Messenger, poisson_sample, simulated_losses
 from server.round.noise_plan import check_reachable, plan_noise
-from server.round.rounds import hand_out
+from server.round.one_round import hand_out
 from server.round.setup import Federation, ask
 
 PLAN = AdapterPlan("toy", (Site("layer", 3, 4),), 2, 2.0, 0, "ffa")
@@ -249,8 +249,8 @@ def test_the_run_configuration_in_pyproject_is_the_table_of_settings() -> None:
 
 
 def test_every_setting_is_documented() -> None:
-    for name, place in TABLE.items():
-        assert len(place.field.metadata["help"]) > 10, name
+    for name, setting in TABLE.items():
+        assert len(setting.field.metadata["help"]) > 10, name
 
 
 def test_settings_survive_json() -> None:

@@ -22,10 +22,10 @@ from deployment import free_port, wait_for
 from client.federation.joining import trusting
 from common.errors import InputError, PrivityError
 from server.deployment import certificates, figures, renewal, supervisor
-from server.deployment.flower import Control, flower_place
 from server.deployment.journal import Journal
 from server.deployment.place import Place, create
 from server.deployment.renewal import DAY_S, PATIENCE_S, Renewal
+from server.deployment.superlink import Control, flower_place
 from server.deployment.supervisor import Part, PartFailedError, Supervisor
 from server.deployment.up import _signals, up
 from server.registry.goal import one_round

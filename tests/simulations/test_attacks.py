@@ -18,7 +18,7 @@ from simulations.evidence.attacks.measure import (
     CHANCE_COSINE,
     KNOWS_NOTHING,
     SPREAD,
-    Refusals,
+    RefusalsSeen,
     reconstruction,
     synthetic_update,
 )
@@ -174,7 +174,7 @@ def test_flowers_seed_has_28_bits_and_16_are_searched() -> None:
 
 
 def test_only_the_protocols_own_errors_count_as_refusals() -> None:
-    refusals = Refusals()
+    refusals = RefusalsSeen()
     with pytest.raises(ZeroDivisionError):
         refusals.ask(lambda: 1 // 0)
     assert (refusals.asked, refusals.refused) == (1, 0)

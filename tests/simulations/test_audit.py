@@ -29,13 +29,13 @@ from client.learning.training import Trained, train_shared
 from client.vault.ledger import Ledger
 from common.adapter import lora
 from common.adapter.plan import BOTH, Vector
-from common.adapter.state import Shared, whole
+from common.adapter.weights import Shared, whole
 from common.errors import InputError
 from common.learning.backbone import Backbone, adapter_plans
 from common.models import load_tokenizer
 from common.privacy.accountant import Release, epsilon
 from common.privacy.user_level import user_epsilon
-from common.rounds.terms import round_terms
+from common.rounds.round_terms import round_terms
 from common.secagg import Participant
 from common.secagg.quantize import clip_norm, quantize_towards_zero
 from common.secagg.sealing import Sealer
@@ -57,8 +57,8 @@ from simulations.evidence.audit import (
 )
 from simulations.evidence.audit import device_record as on_one_device
 from simulations.evidence.audit import device_user as on_two_devices
-from simulations.evidence.audit import record_level as record
-from simulations.evidence.audit import user_level as user
+from simulations.evidence.audit import one_run_record as record
+from simulations.evidence.audit import one_run_user as user
 from simulations.evidence.audit.bound import (
     count_right,
     interval,
@@ -69,8 +69,6 @@ from simulations.evidence.audit.bound import (
 )
 from simulations.evidence.audit.canaries import CanaryBackbone, canary
 from simulations.evidence.audit.checks import SOUND_ONLY, TELLING, Check, plan
-from simulations.evidence.audit.cohort import Cohort, Person
-from simulations.evidence.audit.device import OneStream, new_device
 from simulations.evidence.audit.device_record import device_record
 from simulations.evidence.audit.device_user import device_user, noise_size, shifted_epsilon
 from simulations.evidence.audit.exposure import Exposure
@@ -79,20 +77,22 @@ from simulations.evidence.audit.federation import EXAMPLES, Federation
 from simulations.evidence.audit.figure import figure
 from simulations.evidence.audit.findings import BROKEN, CAUGHT, HOLDS, MISSED, SHOWN, SOUND, judged
 from simulations.evidence.audit.influence import influence
-from simulations.evidence.audit.membership import (
+from simulations.evidence.audit.member_inference import (
     auc_of,
     mean_losses,
     membership_finding,
     separation,
 )
-from simulations.evidence.audit.page import render
+from simulations.evidence.audit.on_page import render
+from simulations.evidence.audit.one_device import OneStream, new_device
+from simulations.evidence.audit.one_run_record import record_level
+from simulations.evidence.audit.one_run_user import user_level
 from simulations.evidence.audit.people import examples_of, talk
 from simulations.evidence.audit.reconstruction import _masked, reconstruction
-from simulations.evidence.audit.record_level import record_level
 from simulations.evidence.audit.scale import CLAIMED_EPSILON, DELTA, FULL, QUICK, STRENGTH, Scale
 from simulations.evidence.audit.secrets_inserted import Secret, secrets_of
+from simulations.evidence.audit.small_cohort import Person, SmallCohort
 from simulations.evidence.audit.system import System, coins, stream
-from simulations.evidence.audit.user_level import user_level
 
 SMALL = Scale(
     canaries=200, rounds=2, cohort=200, user_rounds=2, runs=20, strangers=50, trials=10
@@ -657,7 +657,7 @@ def test_the_sum_is_what_the_devices_contribute_and_the_rest_adds_nothing() -> N
     backbone = CanaryBackbone(settings, STRENGTH * settings.user.clip)
     quiet = fault("quiet", noise_share=VARIANTS["noise-off"].steps.noise_share)
     people = [Person([canary(7)]), Person()]
-    cohort = Cohort(quiet.on(backbone), settings, people, 0, "test")
+    cohort = SmallCohort(quiet.on(backbone), settings, people, 0, "test")
     terms = cohort.terms(1, 0, plan_noise(settings.rounds, settings.user, (), 1))
     total = cohort.sum(terms)
     assert np.flatnonzero(total).tolist() == [7]
@@ -671,7 +671,7 @@ def test_a_sound_device_answers_what_its_ledger_allows_and_no_more() -> None:
     settings = on_one_device._settings(replace(ASKED, canaries=10))
     backbone = CanaryBackbone(settings, STRENGTH * settings.record.max_grad_norm)
     people = [Person([canary(n) for n in range(10)])]
-    cohort = Cohort(System().on(backbone), settings, people, 0, "test")
+    cohort = SmallCohort(System().on(backbone), settings, people, 0, "test")
     assert len(list(cohort.sums(25))) == on_one_device.ROUNDS
     device: Any = cohort._members[1]
     spent = device._device.store.ledger.spent("record")

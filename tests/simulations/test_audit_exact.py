@@ -32,13 +32,13 @@ from simulations.evidence.audit.evidence import (
 from simulations.evidence.audit.exact_figure import exact_figure, noise_figure
 from simulations.evidence.audit.exact_record import exact_record
 from simulations.evidence.audit.exact_user import exact_user, noise_user
+from simulations.evidence.audit.example_choice import choice
 from simulations.evidence.audit.faults import PLANTED, fault_inside
 from simulations.evidence.audit.findings import BROKEN, CAUGHT, HOLDS, SOUND
 from simulations.evidence.audit.noise_record import noise_record
 from simulations.evidence.audit.noise_tests import require_entropy, test_noise, test_repeats
 from simulations.evidence.audit.sampling import sampling
 from simulations.evidence.audit.scale import QUICK
-from simulations.evidence.audit.sets import choice
 from simulations.evidence.audit.system import System
 from simulations.evidence.audit.variants import VARIANTS
 

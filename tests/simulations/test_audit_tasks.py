@@ -9,10 +9,10 @@ import pytest
 from common.errors import InputError
 from simulations.evidence.audit.checks import plan, run_audit
 from simulations.evidence.audit.exact_record import exact_record
+from simulations.evidence.audit.example_choice import choice
 from simulations.evidence.audit.findings import CAUGHT, HOLDS, Finding
 from simulations.evidence.audit.influence import influence
 from simulations.evidence.audit.scale import QUICK
-from simulations.evidence.audit.sets import choice
 from simulations.evidence.audit.system import System
 from simulations.evidence.audit.variants import VARIANTS
 

@@ -114,7 +114,7 @@ def _after(step: Any, release: Any) -> Any:
 
 
 def test_the_timed_round_unmasks_to_the_sum_of_the_float_updates() -> None:
-    cohort = secagg_member.Cohort(NINE)
+    cohort = secagg_member.StoppedRound(NINE)
     assert cohort.partners == 8
     assert cohort.timed(secagg_round.synthetic_update(DIMENSION))["mask_s"] > 0
     chance = np.random.default_rng(1)
@@ -129,7 +129,7 @@ def test_the_timed_round_unmasks_to_the_sum_of_the_float_updates() -> None:
 def test_partners_are_those_whose_masks_are_added(monkeypatch: pytest.MonkeyPatch) -> None:
     from common.secagg._hazmat import prg
 
-    cohort = secagg_member.Cohort(MemberCase(members=60, dimension=DIMENSION))
+    cohort = secagg_member.StoppedRound(MemberCase(members=60, dimension=DIMENSION))
     real, masks = prg.masked_packed, []
 
     def counted(ring: Any, keys: Any, *rest: Any) -> bytes:

@@ -86,7 +86,7 @@ def test_settings_that_the_data_or_model_cannot_serve(
     assert all(word in message for word in words)
 
 
-NUMBERS = [name for name, place in TABLE.items() if type(place.field.default) in (int, float)]
+NUMBERS = [name for name, setting in TABLE.items() if type(setting.field.default) in (int, float)]
 BUDGETS = ("epsilon", "user_epsilon")  # may be as large as anybody likes
 COUNTS = ("users", "cohort", "rounds", "examples", "layers", "local_steps", "personal_batch")
 

@@ -109,7 +109,7 @@ def test_epsilon_counts_an_update_lost_to_a_crash(
     run: Runner, people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ctrl-C after the devices trained: the repeated round is a further release, and is charged."""
-    import server.round.rounds
+    import server.round.one_round
     from client.vault.store import Store
     from simulations.cli import main
 
@@ -117,7 +117,7 @@ def test_epsilon_counts_an_update_lost_to_a_crash(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(server.round.rounds, "dequantize", crash)
+        patch.setattr(server.round.one_round, "dequantize", crash)
         run(people, "cut", exit_code=130)
     assert main(["run", "--resume", "--out", str(tmp_path / "cut"), "--quiet"]) == 0
     report = json.loads((tmp_path / "cut/report.json").read_text())

@@ -23,7 +23,7 @@ class Watched:
     """Exact integers of every member before noise, and every unmasked sum."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        import server.round.rounds
+        import server.round.one_round
 
         self.exact: list[np.ndarray] = []  # type: ignore[type-arg]
         self.sums: list[np.ndarray] = []  # type: ignore[type-arg]
@@ -44,7 +44,7 @@ class Watched:
 
         monkeypatch.setattr(contribution, "summand", watched)
         with_steps(monkeypatch, quantize_towards_zero=towards_zero)
-        monkeypatch.setattr(server.round.rounds, "from_ring", unmasked)
+        monkeypatch.setattr(server.round.one_round, "from_ring", unmasked)
 
 
 def test_the_noise_of_the_sum_is_what_theory_says(

@@ -326,7 +326,7 @@ def test_another_bundle_is_refused_by_everybody(
 
     from common.rounds.bundle import manifest
     from common.settings import from_mapping
-    from server.deployment import flower
+    from server.deployment import superlink
     from server.registry.goal import Plan, making_rounds, write_plan
 
     mark = tmp_path / "ran"
@@ -335,11 +335,11 @@ def test_another_bundle_is_refused_by_everybody(
     files = {"pyproject.toml": names.encode(), "theirs.py": code.encode()}
     packed, _ = build_fab_from_files(files)
     digest = hashlib.sha256(packed).hexdigest()
-    monkeypatch.setattr(flower, "bundle", lambda: packed)
-    monkeypatch.setattr(flower, "bundle_hash", lambda: digest)
+    monkeypatch.setattr(superlink, "bundle", lambda: packed)
+    monkeypatch.setattr(superlink, "bundle_hash", lambda: digest)
 
     last, charged = five.done() + 1, [person.charged() for person in five.people]
-    control = flower.Control(flower.flower_place(five.place))
+    control = superlink.Control(superlink.flower_place(five.place))
     with making_rounds(five.place.federation):  # the conductor starts no run of its own
         write_plan(five.place.federation, Plan(last))
         run = control.start(five.place.run())

@@ -24,19 +24,19 @@ from client.federation.contribution import summand
 from client.vault.ledger import Charge
 from client.vault.store import Store
 from common.adapter.plan import AdapterPlan, Site
-from common.adapter.state import Shared
+from common.adapter.weights import Shared
 from common.errors import InputError, ProtocolError
 from common.learning.backbone import adapter_plans
 from common.privacy import evaluation
 from common.privacy.accountant import Release, epsilon
 from common.privacy.noise import gaussian
 from common.privacy.releases import count
-from common.rounds.terms import round_terms
+from common.rounds.round_terms import round_terms
 from common.secagg.quantize import clip_norm, quantize_towards_zero
 from common.settings import Settings
 from server.cli import main as operate
 from server.dashboard.metrics import metrics
-from server.dashboard.page import page
+from server.dashboard.overview import page
 from server.dashboard.situation import Observer
 from server.deployment.place import create
 from server.registry.evaluations import Evaluation, judged

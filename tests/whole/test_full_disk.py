@@ -31,11 +31,11 @@ from client.vault.store import Store
 from client.vault.unlocking import Cost, Passphrase
 from client.vault.vault import Vault
 from common.adapter.plan import AdapterPlan, Site
-from common.adapter.state import Shared, encode_shared
+from common.adapter.weights import Shared, encode_shared
 from common.errors import InputError
 from common.learning.backbone import adapter_plans
 from common.records.records import record_of
-from common.rounds.terms import round_terms
+from common.rounds.round_terms import round_terms
 from common.secagg import Aggregator, certify
 from common.settings import Settings
 from common.tasks.chat import Turn

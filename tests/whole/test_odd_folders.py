@@ -13,9 +13,9 @@ from flwr.supercore.sql_mixin import SqlMixin as LinkState
 from sqlalchemy import create_engine
 
 from common.errors import InputError
-from server.deployment.flower import flower_place
 from server.deployment.journal import Journal
 from server.deployment.place import create, existing
+from server.deployment.superlink import flower_place
 from server.deployment.supervisor import Part, Supervisor
 
 ODD = [

@@ -22,11 +22,11 @@ from client.federation.joining import Membership
 from client.federation.policy import KEY, Policy
 from client.federation.service import Service
 from client.vault.store import Store
-from common.adapter.state import Shared, encode_shared
+from common.adapter.weights import Shared, encode_shared
 from common.errors import InputError, PrivityError
 from common.learning.backbone import Backbone, adapter_plans
 from common.records.records import record_of
-from common.rounds.terms import round_terms
+from common.rounds.round_terms import round_terms
 from common.secagg import Aggregator, certify
 from common.settings import Settings
 from common.tasks.chat import Chat, Turn

@@ -14,10 +14,10 @@ from other_steps import with_steps
 from client.federation import participation, steps
 from client.vault.store import Store
 from common.adapter.plan import AdapterPlan, Site
-from common.adapter.state import Shared
+from common.adapter.weights import Shared
 from common.errors import DeclinedError, ProtocolError
 from server.cli import main
-from server.dashboard.page import page
+from server.dashboard.overview import page
 from server.dashboard.situation import Observer
 from server.deployment.place import Place, create
 from server.registry.goal import Plan, last_asked, read_plan, rounds_done, write_plan

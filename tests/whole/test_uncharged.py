@@ -14,10 +14,10 @@ from made_up_people import Runner, write_people
 from client.federation import draws, membership, participation
 from client.federation.device import Device, Identity
 from client.vault.store import Store
-from common.adapter.state import Shared, encode_shared
+from common.adapter.weights import Shared, encode_shared
 from common.errors import ProtocolError
 from common.learning.backbone import adapter_plans
-from common.rounds.terms import failures, graph_for, round_terms
+from common.rounds.round_terms import failures, graph_for, round_terms
 from common.secagg import Aggregator, RoundTerms, certify, messages
 from common.secagg.parameters import DRAW_BITS, MOST_DRAWS, PRIVACY_BITS
 from common.settings import Settings

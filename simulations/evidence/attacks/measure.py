@@ -29,7 +29,7 @@ CHANCE_COSINE = 0.4
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class AttackOutcome:
     """What came of one attack on one system.
 
     Attributes:
@@ -59,22 +59,22 @@ def likeness(truth: Guess, guess: Guess) -> dict[str, float]:
     }
 
 
-def reconstruction(truth: Guess, guess: Guess, how: str) -> Outcome:
+def reconstruction(truth: Guess, guess: Guess, how: str) -> AttackOutcome:
     """The outcome of an attack that ended with a guess; better than zeros is a success."""
     measured = likeness(truth, guess)
     error, cosine = measured["relative_error"], abs(measured["cosine"])
     succeeded = error < KNOWS_NOTHING or cosine > CHANCE_COSINE
     verdict = "update read" if succeeded else "noise"
-    return Outcome(succeeded, f"{verdict}: {how}; relative error {error:.2g}", measured)
+    return AttackOutcome(succeeded, f"{verdict}: {how}; relative error {error:.2g}", measured)
 
 
-def closest(truth: Guess, guesses: Sequence[Guess], how: str) -> Outcome:
+def closest(truth: Guess, guesses: Sequence[Guess], how: str) -> AttackOutcome:
     """The outcome of several guesses: that of the best."""
     outcomes = [reconstruction(truth, guess, how) for guess in guesses]
     return min(outcomes, key=lambda outcome: outcome.measured["relative_error"])
 
 
-class Refusals:
+class RefusalsSeen:
     """What members refused of what they were asked.
 
     Args:

@@ -13,7 +13,7 @@ from rich.text import Text
 from common.console.tables import console, show_table
 from simulations.evidence.attacks import on_flower as flower
 from simulations.evidence.attacks import on_privity as privity
-from simulations.evidence.attacks.measure import Outcome
+from simulations.evidence.attacks.measure import AttackOutcome
 
 _BONAWITZ = "Bonawitz et al. 2017, eprint 2017/281, figure 4"
 _BELL = "Bell et al. 2020, eprint 2020/704"
@@ -34,8 +34,8 @@ class AttackRow:
 
     attack: str
     how: str
-    flower: Outcome
-    privity: Outcome
+    flower: AttackOutcome
+    privity: AttackOutcome
     source: str
 
 
@@ -43,8 +43,8 @@ class AttackRow:
 class _Attack:
     name: str
     how: str
-    flower: Callable[[], Outcome]
-    privity: Callable[[], Outcome]
+    flower: Callable[[], AttackOutcome]
+    privity: Callable[[], AttackOutcome]
     source: str
 
 
@@ -83,7 +83,7 @@ def show(rows: Sequence[AttackRow], out: Console | None = None) -> None:
     )
 
 
-def _cell(outcome: Outcome) -> Text:
+def _cell(outcome: AttackOutcome) -> Text:
     verdict = ("succeeds", "red") if outcome.succeeded else ("fails", "green")
     return Text.assemble(verdict, f": {outcome.text}")
 

@@ -7,9 +7,9 @@ differential-privacy guarantees and the secure sum. Systems that are broken on p
 
 from simulations.evidence.audit.checks import ALL, NONE, run_audit
 from simulations.evidence.audit.command import audit
-from simulations.evidence.audit.display import show
 from simulations.evidence.audit.findings import AuditReport, Finding
-from simulations.evidence.audit.page import write
+from simulations.evidence.audit.on_page import write
+from simulations.evidence.audit.on_terminal import show
 from simulations.evidence.audit.variants import VARIANTS
 
 __all__ = [

@@ -21,12 +21,12 @@ from server.round.spending import spent_after
 from simulations import arms
 from simulations.evidence.audit.arithmetic import Noisy, epsilon_of, zcdp_epsilon
 from simulations.evidence.audit.canaries import MODULES
-from simulations.evidence.audit.cohort import Person
 from simulations.evidence.audit.evidence import Evidence, variance_caught
 from simulations.evidence.audit.findings import Finding
 from simulations.evidence.audit.noise_tests import test_size
 from simulations.evidence.audit.probes import ProbeBackbone
 from simulations.evidence.audit.scale import Scale
+from simulations.evidence.audit.small_cohort import Person
 from simulations.evidence.audit.system import System
 from simulations.evidence.audit.witness import Asks, Row, Seen, Witness, claimed_noise
 

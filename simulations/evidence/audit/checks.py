@@ -15,19 +15,19 @@ from simulations.evidence.audit.device_user import device_user
 from simulations.evidence.audit.exact_figure import exact_figure, noise_figure
 from simulations.evidence.audit.exact_record import exact_record
 from simulations.evidence.audit.exact_user import exact_user, noise_user
+from simulations.evidence.audit.example_choice import choice
 from simulations.evidence.audit.figure import figure
 from simulations.evidence.audit.findings import AuditReport, Finding
 from simulations.evidence.audit.influence import influence
 from simulations.evidence.audit.memories import memories
 from simulations.evidence.audit.noise_record import noise_record
+from simulations.evidence.audit.one_run_record import record_level
+from simulations.evidence.audit.one_run_user import user_level
 from simulations.evidence.audit.reconstruction import reconstruction
-from simulations.evidence.audit.record_level import record_level
 from simulations.evidence.audit.sampling import sampling
 from simulations.evidence.audit.scale import FULL, QUICK, Scale
-from simulations.evidence.audit.sets import choice
 from simulations.evidence.audit.sums import both_shares, mask_seeds
 from simulations.evidence.audit.system import System
-from simulations.evidence.audit.user_level import user_level
 from simulations.evidence.audit.variants import VARIANTS
 
 Check = Callable[[System, Scale, int], list[Finding]]
@@ -73,7 +73,7 @@ SLOW = {("accountant-reset", user_level): "accountant-reset at user level, which
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class AuditStep:
     """One check of one system."""
 
     check: Check
@@ -113,7 +113,7 @@ def run_audit(
     return AuditReport(seed, quick, names, tuple(findings), left_out, seconds)
 
 
-def plan(*, quick: bool, variant: str, task: str = Settings().task.name) -> list[Step]:
+def plan(*, quick: bool, variant: str, task: str = Settings().task.name) -> list[AuditStep]:
     """What `run_audit` does, in order: the sound system first, each check once.
 
     Raises:
@@ -127,9 +127,9 @@ def plan(*, quick: bool, variant: str, task: str = Settings().task.name) -> list
     sound = [*checks, *(SOUND_ONLY if everything else ())]
     broken = [(name, check) for name in names for check in TELLING[name]]
     return [
-        *(Step(check, System(task=task)) for check in sound),
+        *(AuditStep(check, System(task=task)) for check in sound),
         *(
-            Step(check, replace(VARIANTS[name], task=task))
+            AuditStep(check, replace(VARIANTS[name], task=task))
             for name, check in broken
             if not (quick and (name, check) in SLOW)
         ),

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from common.system import strict_json
 from simulations.evidence.audit.checks import plan, run_audit
-from simulations.evidence.audit.display import progress, show
-from simulations.evidence.audit.page import write
+from simulations.evidence.audit.on_page import write
+from simulations.evidence.audit.on_terminal import progress, show
 
 
 def audit(*, quick: bool, variant: str, task: str, seed: int, as_json: bool, out: str) -> int:

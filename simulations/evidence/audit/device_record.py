@@ -10,12 +10,12 @@ import numpy as np
 
 from common.settings import Settings
 from simulations.evidence.audit.canaries import CanaryBackbone, canary
-from simulations.evidence.audit.cohort import Cohort, Person
 from simulations.evidence.audit.findings import Finding
 from simulations.evidence.audit.one_run import one_run_finding
+from simulations.evidence.audit.one_run_record import REAL, canary_settings
 from simulations.evidence.audit.people import examples_of, talk
-from simulations.evidence.audit.record_level import REAL, canary_settings
 from simulations.evidence.audit.scale import STRENGTH, Scale
+from simulations.evidence.audit.small_cohort import Person, SmallCohort
 from simulations.evidence.audit.system import System, coins, stream
 
 CHECK = "record level, rounds repeated"
@@ -29,7 +29,7 @@ def device_record(system: System, scale: Scale, seed: int) -> list[Finding]:
     included = coins(scale.canaries, stream(seed, "device/coins"))
     real = examples_of(talk(seed, "device/person"), REAL, settings.task)
     person = Person([*real, *(canary(int(c)) for c in np.flatnonzero(included))])
-    cohort = Cohort(system.on(backbone), settings, [person], seed, "audit/device/record")
+    cohort = SmallCohort(system.on(backbone), settings, [person], seed, "audit/device/record")
     sums = list(cohort.sums(scale.rounds))
     scores = -np.stack(sums)[:, : scale.canaries].sum(axis=0).astype(np.float64)  # descent
     tried = (

@@ -15,15 +15,15 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from common.rounds.terms import graph_for
+from common.rounds.round_terms import graph_for
 from common.secagg.parameters import honest_in_sum
 from common.settings import MIN_COHORT, Settings, SumSettings
 from server.round.noise_plan import plan_noise
 from simulations.evidence.audit.bound import CONFIDENCE, two_worlds_epsilon
 from simulations.evidence.audit.canaries import MODULES, CanaryBackbone, canary
-from simulations.evidence.audit.cohort import Cohort, Person
 from simulations.evidence.audit.findings import Finding, judged
 from simulations.evidence.audit.scale import CLAIMED_EPSILON, DELTA, STRENGTH, Scale
+from simulations.evidence.audit.small_cohort import Person, SmallCohort
 from simulations.evidence.audit.system import System
 
 CHECK = "user level, rounds repeated"
@@ -112,7 +112,7 @@ def _sums(
     There are as many honest members as the claim counts on.
     """
     honest = [person, *[Person()] * (_honest(settings.sum) - 1)]
-    cohort = Cohort(system, settings, honest, seed, "audit/device/user")
+    cohort = SmallCohort(system, settings, honest, seed, "audit/device/user")
     return np.stack(list(cohort.sums(most, offered))) / cohort.terms(1, 0, offered).levels
 
 

@@ -14,16 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.federation import gain as on_device
-from common.adapter.state import Shared
+from common.adapter.weights import Shared
 from common.privacy import evaluation
 from common.settings import RoundSettings, Settings
 from common.tasks.task import Example
-from simulations.evidence.audit.cohort import Person
 from simulations.evidence.audit.evidence import Evidence, variance_caught
 from simulations.evidence.audit.findings import Finding
 from simulations.evidence.audit.noise_tests import test_noise
 from simulations.evidence.audit.probes import ProbeBackbone
 from simulations.evidence.audit.scale import DELTA, Scale
+from simulations.evidence.audit.small_cohort import Person
 from simulations.evidence.audit.system import System, stream
 from simulations.evidence.audit.witness import Asks, Seen, Witness, asked
 

@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from common.settings import Settings
 from common.tasks.task import Example
 from simulations.evidence.audit.canaries import MODULES
-from simulations.evidence.audit.cohort import Person
 from simulations.evidence.audit.evidence import Evidence
 from simulations.evidence.audit.findings import Finding
 from simulations.evidence.audit.people import examples_of, talk
 from simulations.evidence.audit.probes import ProbeBackbone
 from simulations.evidence.audit.scale import DELTA, Scale
+from simulations.evidence.audit.small_cohort import Person
 from simulations.evidence.audit.system import System
 from simulations.evidence.audit.witness import Asks, Seen, Witness, asked
 

@@ -14,18 +14,18 @@ from typing import Any
 import numpy as np
 
 from client.federation.contribution import summand
-from common.rounds.terms import round_terms
+from common.rounds.round_terms import round_terms
 from common.secagg import RoundTerms
 from common.settings import MIN_COHORT, Settings, UserLevel
 from server.round.noise_plan import plan_noise
 from simulations.evidence.audit.canaries import MODULES
-from simulations.evidence.audit.cohort import Person
-from simulations.evidence.audit.device import Streams, new_device
 from simulations.evidence.audit.evidence import Evidence, variance_caught
 from simulations.evidence.audit.findings import Finding
 from simulations.evidence.audit.noise_tests import require_entropy, test_noise, test_repeats
+from simulations.evidence.audit.one_device import Streams, new_device
 from simulations.evidence.audit.probes import ProbeBackbone
 from simulations.evidence.audit.scale import DELTA, Scale
+from simulations.evidence.audit.small_cohort import Person
 from simulations.evidence.audit.system import System
 from simulations.evidence.audit.witness import COUNT, Asks, Seen, Witness, asked
 

@@ -22,17 +22,17 @@ from client.learning.training import Trained
 from client.vault.ledger import Charge, Ledger
 from common.adapter.plan import Vector
 from common.learning.backbone import Backbone, Prepared
-from common.privacy import training
+from common.privacy import dp_sgd
 from common.privacy.accountant import Release, epsilon
 from common.privacy.noise import discrete_gaussian, gaussian
 from common.privacy.randomness import Random
-from common.rounds.terms import user_rho
+from common.rounds.round_terms import user_rho
 from common.secagg import RoundTerms
 from common.settings import Settings
 from simulations.evidence.audit.system import System, stream
 
 Noise = Callable[[int, float, Random], NDArray[Any]]
-_mark_as_processed: Any = vars(training)["_mark_as_processed"]
+_mark_as_processed: Any = vars(dp_sgd)["_mark_as_processed"]
 SHORT = 2  # bytes of a seed
 OTHER_DELTA = 1e-2
 
@@ -44,7 +44,7 @@ def fault(name: str, **steps: Any) -> System:
 
 def fault_inside(name: str, **parts: Any) -> System:
     """A system whose noisy gradient steps have another part, by name."""
-    return fault(name, private=replace(training.SOUND, **parts))
+    return fault(name, private=replace(dp_sgd.SOUND, **parts))
 
 
 def _halved(sound: Noise) -> Noise:
@@ -86,7 +86,7 @@ def _add(parameter: Any, total: torch.Tensor) -> None:
     _mark_as_processed(parameter.grad_sample)
 
 
-def _own_count(settings: training.DPSettings, held: int) -> float:
+def _own_count(settings: dp_sgd.DPSettings, held: int) -> float:
     """The sum is divided by how many examples there are, not by how many are expected."""
     return settings.sample_rate * max(1, held)
 

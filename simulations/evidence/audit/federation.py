@@ -12,7 +12,7 @@ import numpy as np
 
 from client.learning.training import train_personal
 from common.adapter.plan import Vector
-from common.adapter.state import Shared, whole
+from common.adapter.weights import Shared, whole
 from common.learning.backbone import Backbone, Prepared, adapter_plans
 from common.privacy.accountant import Release
 from common.settings import WITHOUT_DP, Settings, from_mapping

@@ -13,7 +13,7 @@ import numpy as np
 
 from client.federation import gain as on_device
 from client.federation.steps import Steps
-from common.adapter.state import Shared
+from common.adapter.weights import Shared
 from common.learning.backbone import Backbone, adapter_plans
 from common.privacy import evaluation
 from common.privacy.randomness import Random

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from client.learning.training import train_personal
 from common.adapter.plan import Vector
-from common.adapter.state import Shared
+from common.adapter.weights import Shared
 from common.learning.backbone import Backbone, Prepared, adapter_plans
 from common.privacy.accountant import Release
 from common.settings import Settings

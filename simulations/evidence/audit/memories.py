@@ -14,7 +14,7 @@ from common.learning.backbone import Prepared
 from simulations.evidence.audit.exposure import exposure_finding, exposures
 from simulations.evidence.audit.federation import Federation, open_settings, private_settings
 from simulations.evidence.audit.findings import Finding
-from simulations.evidence.audit.membership import (
+from simulations.evidence.audit.member_inference import (
     Scores,
     Separation,
     mean_losses,

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from common.adapter.plan import SENT_PARTS, kept_parts
-from common.privacy.training import DPSettings, private_steps
+from common.privacy.dp_sgd import DPSettings, private_steps
 from simulations.evidence.audit.evidence import Evidence, variance_caught
 from simulations.evidence.audit.exact_record import Probing, settings_for
 from simulations.evidence.audit.findings import Finding

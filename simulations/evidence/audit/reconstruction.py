@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.adapter.plan import Vector
-from common.adapter.state import Shared
+from common.adapter.weights import Shared
 from common.learning.backbone import Backbone, Prepared, adapter_plans
 from common.privacy.accountant import Release
 from common.secagg import from_ring, levels_for, unpack

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulations.evidence.audit.arithmetic import Noisy
-from simulations.evidence.audit.cohort import Person
 from simulations.evidence.audit.evidence import Evidence, two_sided_chi2
 from simulations.evidence.audit.exact_record import Probing, settings_for
 from simulations.evidence.audit.findings import Finding
 from simulations.evidence.audit.scale import STRENGTH, Scale
+from simulations.evidence.audit.small_cohort import Person
 from simulations.evidence.audit.system import System
 from simulations.evidence.audit.witness import Witness, asked
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from simulations.evidence.attacks.measure import Outcome
+from simulations.evidence.attacks.measure import AttackOutcome
 from simulations.evidence.attacks.on_privity.seeds import short_seeds
 from simulations.evidence.attacks.on_privity.shares import alive_and_dead
 from simulations.evidence.audit.findings import Finding, judged
@@ -33,7 +33,9 @@ def both_shares(system: System, _scale: Scale, _seed: int) -> list[Finding]:
     return [_finding(SHARES, system, tried, alive_and_dead)]
 
 
-def _finding(check: str, system: System, tried: str, attack: Callable[..., Outcome]) -> Finding:
+def _finding(
+    check: str, system: System, tried: str, attack: Callable[..., AttackOutcome]
+) -> Finding:
     outcome = attack(system.steps.participant)
     error = outcome.measured["relative_error"]
     read = f"update read, with a relative error of {error:.0e}"

@@ -18,7 +18,7 @@ from client.federation.steps import Steps
 from client.vault.ledger import Ledger
 from common.learning.backbone import Backbone
 from common.privacy.randomness import Random
-from common.rounds.terms import user_rho
+from common.rounds.round_terms import user_rho
 from common.secagg import RoundTerms
 from common.settings import RoundSettings, Settings, UserLevel
 from common.tasks import TASKS

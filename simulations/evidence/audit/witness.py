@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from client.federation.device import Device, Randomness
 from client.federation.policy import Asked
 from common.adapter.plan import Vector
-from common.adapter.state import Shared
+from common.adapter.weights import Shared
 from common.errors import PrivityError
 from common.privacy.randomness import Random
 from common.secagg import RoundTerms
 from common.settings import Settings
 from simulations.devices import SeededRandomness
-from simulations.evidence.audit.cohort import Cohort, Member, Person
+from simulations.evidence.audit.small_cohort import Member, Person, SmallCohort
 from simulations.evidence.audit.system import System
 
 COUNT = "/count"  # a noisy number of examples decides who is in: the worlds are compared given it
@@ -95,7 +95,7 @@ class Recorded:
         return read
 
 
-class Witness(Cohort):
+class Witness(SmallCohort):
     """A cohort whose first device is watched."""
 
     def __init__(

@@ -11,7 +11,7 @@ from time import perf_counter
 
 import torch
 
-from client.assistant.engine import Engine, Message, Scales
+from client.assistant.engine import ChatMessage, Engine, Scales
 from client.assistant.llamacpp import LlamaCppEngine
 from client.assistant.torch_engine import TorchEngine
 from common.console.say import say_aside
@@ -24,7 +24,7 @@ THREADS = 1
 REPEATS = 3
 DECODED, QUICK_DECODED = 96, 16
 PERSONS, HELDOUT, QUICK_HELDOUT = 5, 12, 2
-QUESTION: list[Message] = [
+QUESTION: list[ChatMessage] = [
     {"role": "user", "content": "Tell me a long story about a river, a train and a winter garden."}
 ]
 

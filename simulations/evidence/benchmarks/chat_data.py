@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from client.assistant.engine import Loaded
 from client.learning.training import train_personal, train_shared
-from common.adapter.state import Shared, whole
+from common.adapter.weights import Shared, whole
 from common.learning.backbone import backbone_for
 from common.settings import WITHOUT_DP, Settings, from_mapping
 from common.tasks.task import Encoded

@@ -16,7 +16,7 @@ from common.errors import PrivityError
 from common.system.processes import environment, python
 from server.deployment.place import Place
 from server.deployment.supervisor import die_with_parent
-from simulations.evidence.benchmarks.processes import ended, free_port
+from simulations.evidence.benchmarks.federation_processes import ended, free_port
 
 PATIENCE_S = 300.0
 Chosen = Mapping[str, Mapping[str, object]]  # section of privity.toml: name: value, as TOML has it

@@ -17,7 +17,7 @@ from time import perf_counter
 import torch
 
 from client.learning.training import train_shared
-from common.adapter.state import Shared
+from common.adapter.weights import Shared
 from common.learning.backbone import Prepared, backbone_for
 from common.models import DEFAULT_MODEL, TINY_MODEL
 from common.privacy.accountant import Release

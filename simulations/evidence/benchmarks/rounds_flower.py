@@ -15,7 +15,7 @@ from pathlib import Path
 from common.errors import PrivityError
 from common.system import quiet
 from common.system.processes import environment, script
-from simulations.evidence.benchmarks.processes import ended, free_port
+from simulations.evidence.benchmarks.federation_processes import ended, free_port
 
 PATIENCE_S = 180.0
 MANIFEST = """[project]

@@ -61,7 +61,7 @@ class MemberCase:
 
 def row(case: MemberCase) -> Row:
     """Measure one case; the sum is unmasked afterwards where nine members make that quick."""
-    update, cohort = synthetic_update(case.dimension), Cohort(case)
+    update, cohort = synthetic_update(case.dimension), StoppedRound(case)
     peer, masks = FlowerMember(update, cohort.partners), cohort.partners + 1
     tasks = {
         "ours": lambda: cohort.timed(update),
@@ -92,7 +92,7 @@ def row(case: MemberCase) -> Row:
     )
 
 
-class Cohort:
+class StoppedRound:
     """A real round, stopped where each member is about to mask its update."""
 
     def __init__(self, case: MemberCase) -> None:
@@ -164,7 +164,7 @@ class Cohort:
         return from_ring(self._server.unmask(revealed), self.terms.bits)
 
 
-def _check_sum(cohort: Cohort, update: Update) -> None:
+def _check_sum(cohort: StoppedRound, update: Update) -> None:
     expected = cohort.terms.cohort * from_ring(cohort.ring(update), cohort.terms.bits)
     assert np.array_equal(cohort.sum_of(lambda _: update), expected)
 
@@ -194,7 +194,7 @@ def _stream(key: bytes) -> CipherContext:
 
 def our_memory(case: MemberCase) -> Figures:
     """Peak memory above what is held before the update is quantised."""
-    update, cohort = synthetic_update(case.dimension), Cohort(case)
+    update, cohort = synthetic_update(case.dimension), StoppedRound(case)
     who = cohort.participant()
     peak = memory(lambda: cohort.masked(who, cohort.ring(update)))
     return {"peak_extra_mb": peak["peak_extra_mb"]}

@@ -8,7 +8,7 @@ from typing import Any
 
 from common.page.drawing import svg_of
 from common.page.markup import facts_of, section
-from common.privacy.promises import odds
+from common.privacy.statements import odds
 from common.tasks import TASKS
 from simulations.report.page.plots import draw_epsilons
 from simulations.report.page.words import delta, finite, is_number, or_none, plural, upload

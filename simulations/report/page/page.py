@@ -6,8 +6,8 @@ from typing import Any
 
 from common.page.document import document
 from common.page.markup import text
+from simulations.report.page.by_label import kinds
 from simulations.report.page.guarantees import privacy, sums
-from simulations.report.page.kinds import kinds
 from simulations.report.page.results import means, people_plot, people_table
 from simulations.report.page.running import evaluations, rounds, settings
 from simulations.report.page.summary import top

@@ -8,7 +8,7 @@ import pytest
 
 from common.errors import RoundAbandonedError
 from common.secagg._hazmat import shamir
-from common.secagg.messages import Secret
+from common.secagg.messages import SecretKind
 from common.secagg.unmasking import Unmasking
 
 HOLDERS = range(100, 120)
@@ -40,7 +40,7 @@ class Shares:
     def rebuild(self) -> Callable[[int], bytes]:
         revealed = {
             holder: {
-                m: (Secret.SELF_MASK, sent[holder])
+                m: (SecretKind.SELF_MASK, sent[holder])
                 for m, sent in self.shares.items()
                 if holder in sent
             }

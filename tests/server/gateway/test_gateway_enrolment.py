@@ -7,7 +7,7 @@ import logging
 import pytest
 from gateway_world import Person, World
 
-from common.enrolment.messages import EnrolRequest, new_code, read_code, spell_code
+from common.enrolment.protocol import EnrolRequest, new_code, read_code, spell_code
 from common.errors import InputError
 
 

@@ -49,7 +49,7 @@ from client.federation.link import Link, RunOverError, connect
 from common.errors import PrivityError
 from common.settings import Settings
 from server.deployment import place
-from server.deployment.flower import Control, flower_place
+from server.deployment.superlink import Control, flower_place
 from server.enrolment.desk import Desk
 from server.enrolment.enrolment import Enrolment
 from server.enrolment.nodes import Nodes

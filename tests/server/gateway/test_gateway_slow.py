@@ -13,7 +13,7 @@ import httpx
 import pytest
 from gateway_world import USUAL, Opener, Person, World, rest, until
 
-from common.enrolment.messages import new_code, spell_code
+from common.enrolment.protocol import new_code, spell_code
 from common.errors import InputError
 from server.gateway.admission import Admission, source_of
 from server.gateway.front import Gateway

@@ -18,7 +18,7 @@ from gateway_world import Opener, Person, World, until
 from client.federation import joining
 from client.federation.joining import join
 from client.federation.link import LinkLostError, connect
-from common.enrolment.messages import Authorities, new_code, spell_code
+from common.enrolment.protocol import Authorities, new_code, spell_code
 from common.errors import InputError, PrivityError
 from server.deployment import certificates, place
 from server.enrolment.desk import Desk

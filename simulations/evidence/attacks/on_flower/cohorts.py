@@ -6,7 +6,7 @@ guarantee of Bell et al. 2020, whose graph is random, does not hold against the 
 
 from __future__ import annotations
 
-from simulations.evidence.attacks.measure import Outcome, reconstruction, synthetic_update
+from simulations.evidence.attacks.measure import AttackOutcome, reconstruction, synthetic_update
 from simulations.evidence.attacks.on_flower.round import (
     VICTIM,
     FlowerMember,
@@ -23,7 +23,7 @@ COLLUDERS = (2, 3, 4, 5)
 NEIGHBOURHOOD, THRESHOLD = 5, 3  # shares of each member: one it keeps, one for each neighbour
 
 
-def cohort_of_one() -> Outcome:
+def cohort_of_one() -> AttackOutcome:
     """The victim alone, with a threshold of one."""
     victim = FlowerMember(VICTIM)
     keys = victim.setup(threshold=1, shares=1)
@@ -35,7 +35,7 @@ def cohort_of_one() -> Outcome:
     return reconstruction(synthetic_update(VICTIM), read(clear), how)
 
 
-def chosen_neighbours() -> Outcome:
+def chosen_neighbours() -> AttackOutcome:
     """The server gives the victim four colluders of twenty members as its neighbours."""
     members = {node: FlowerMember(node) for node in COHORT}
     around = {VICTIM, *COLLUDERS}

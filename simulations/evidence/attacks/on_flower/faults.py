@@ -8,8 +8,8 @@ from flwr.common.secure_aggregation.secaggplus_constants import Stage
 
 from simulations.evidence.attacks.measure import (
     DIMENSION,
-    Outcome,
-    Refusals,
+    AttackOutcome,
+    RefusalsSeen,
     likeness,
     synthetic_update,
 )
@@ -28,7 +28,7 @@ from simulations.evidence.attacks.on_flower.round import (
 from simulations.evidence.attacks.on_flower.workflow import run_workflow
 
 
-def dropped_before_sharing() -> Outcome:
+def dropped_before_sharing() -> AttackOutcome:
     """A member sends its keys and is never heard of again."""
     dropped = MEMBERS[-1]
     seen = run_workflow(everyone(), lost=lambda n, stage: n == dropped and stage != Stage.SETUP)
@@ -36,17 +36,17 @@ def dropped_before_sharing() -> Outcome:
     text = f"{len(seen.raised)} of {len(MEMBERS) - 1} members raised {' and '.join(kinds)}"
     ended = "no sum" if seen.mean is None else "sum taken"
     measured = {"members_raised": len(seen.raised), "sums": float(seen.mean is not None)}
-    return Outcome(seen.mean is None, f"{text}; {ended}", measured)
+    return AttackOutcome(seen.mean is None, f"{text}; {ended}", measured)
 
 
-def malformed_messages() -> Outcome:
+def malformed_messages() -> AttackOutcome:
     """The victim is sent a cut share, then one share twice; a peer, one survivor five times."""
     members = everyone()
     keys = {node: member.setup() for node, member in members.items()}
     sealed = {node: member.share(keys) for node, member in members.items()}
     inbox = {n: [(p, sealed[p][n]) for p in MEMBERS if p != n] for n in MEMBERS}
     (peer, first), *others = inbox[VICTIM]
-    cut = Refusals(Exception)
+    cut = RefusalsSeen(Exception)
     cut.ask(members[VICTIM].mask, [(peer, first[:-8]), *others])
     inbox[VICTIM].append((peer, first))
     masked = {node: member.mask(inbox[node]) for node, member in members.items()}
@@ -58,7 +58,7 @@ def malformed_messages() -> Outcome:
     )
     accepted = int(error > 1) + int(set(named) == {VICTIM})
     measured = {"accepted": accepted, "refused": cut.refused, "sum_relative_error": error}
-    return Outcome(accepted > 0, text, measured)
+    return AttackOutcome(accepted > 0, text, measured)
 
 
 def _error_of_sum(masked: dict[int, Masked], revealed: list[Revealed]) -> float:

@@ -16,7 +16,7 @@ from flwr.supercore.primitives.asymmetric import (
     public_key_to_bytes,
 )
 
-from simulations.evidence.attacks.measure import Outcome, reconstruction, synthetic_update
+from simulations.evidence.attacks.measure import AttackOutcome, reconstruction, synthetic_update
 from simulations.evidence.attacks.on_flower.round import (
     MEMBERS,
     THRESHOLD,
@@ -33,7 +33,7 @@ from simulations.evidence.attacks.on_flower.round import (
 REPLAY_MEMBERS, REPLAY_THRESHOLD = MEMBERS[:5], 3
 
 
-def swapped_keys() -> Outcome:
+def swapped_keys() -> AttackOutcome:
     """The server answers the victim in the name of all its peers, with keys of its own."""
     victim = FlowerMember(VICTIM)
     own = victim.setup()
@@ -48,7 +48,7 @@ def swapped_keys() -> Outcome:
     return reconstruction(synthetic_update(VICTIM), read(clear), how)
 
 
-def replayed_keys() -> Outcome:
+def replayed_keys() -> AttackOutcome:
     """Keys of peers who were named dead in earlier rounds, so that the server knows them by now.
 
     No member is named both alive and dead in any round.

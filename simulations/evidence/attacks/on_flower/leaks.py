@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from simulations.evidence.attacks.measure import Outcome, Update, likeness, synthetic_update
+from simulations.evidence.attacks.measure import AttackOutcome, Update, likeness, synthetic_update
 from simulations.evidence.attacks.on_flower.round import (
     CLIPPING_RANGE,
     EXAMPLES,
@@ -15,7 +15,7 @@ from simulations.evidence.attacks.on_flower.round import (
 from simulations.evidence.attacks.on_flower.workflow import run_workflow
 
 
-def figures_in_clear() -> Outcome:
+def figures_in_clear() -> AttackOutcome:
     """Read each member's example count and loss from an ordinary round."""
     counts = {node: 10 * node for node in MEMBERS}
     losses = {node: {"loss": 1.0 / node} for node in MEMBERS}
@@ -24,10 +24,10 @@ def figures_in_clear() -> Outcome:
     read = sum(seen.examples.get(node) == counts[node] for node in MEMBERS)
     metrics = sum(seen.metrics.get(node) == losses[node] for node in MEMBERS)
     text = f"the server read {read} example counts and {metrics} losses of {len(MEMBERS)} members"
-    return Outcome(bool(read or metrics), text, {"counts_read": read, "losses_read": metrics})
+    return AttackOutcome(bool(read or metrics), text, {"counts_read": read, "losses_read": metrics})
 
 
-def silent_clipping() -> Outcome:
+def silent_clipping() -> AttackOutcome:
     """One member's values lie beyond the clipping range in a tenth of the coordinates."""
     far = _with_outliers(synthetic_update(1))
     weight = EXAMPLES / MAX_WEIGHT  # the mod clips what it has weighted
@@ -41,7 +41,7 @@ def silent_clipping() -> Outcome:
     told = len(seen.warnings) + sum(map(len, seen.metrics.values()))
     text = f"{outside} values clipped, mean off by {error:.0%}, {told} warnings or counts"
     measured = {"clipped_coordinates": outside, "mean_relative_error": error, "reports": told}
-    return Outcome(outside > 0 and told == 0, text, measured)
+    return AttackOutcome(outside > 0 and told == 0, text, measured)
 
 
 def _with_outliers(update: Update) -> Update:

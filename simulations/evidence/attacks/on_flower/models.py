@@ -7,12 +7,12 @@ other does.
 from __future__ import annotations
 
 from simulations.evidence.attacks import networks
-from simulations.evidence.attacks.measure import Guess, Outcome, reconstruction
+from simulations.evidence.attacks.measure import AttackOutcome, Guess, reconstruction
 from simulations.evidence.attacks.on_flower.round import MEMBERS, VICTIM, FlowerMember
 from simulations.evidence.attacks.on_flower.workflow import run_workflow
 
 
-def different_models() -> Outcome:
+def different_models() -> AttackOutcome:
     """Everybody but the victim is given a network whose hidden units never fire."""
     members = {node: _member(node) for node in MEMBERS}
     seen = run_workflow(members, lambda node: networks.model(dead=node != VICTIM))

@@ -162,7 +162,7 @@ class FlowerMember:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class SeenByServer:
     """What the server of an ordinary round holds once the masked vectors have arrived."""
 
     keys: dict[int, Keys]
@@ -175,7 +175,7 @@ def until_masked(
     threshold: int = THRESHOLD,
     keys_for: Callable[[int, dict[int, Keys]], dict[int, Keys]] = lambda _, keys: keys,
     shares: int | None = None,
-) -> Seen:
+) -> SeenByServer:
     """Three stages of a round; `keys_for` chooses which keys a member is told, `shares` of them."""
     count = shares or len(members)
     keys = {node: member.setup(threshold, count) for node, member in members.items()}
@@ -184,7 +184,7 @@ def until_masked(
         node: member.mask([(peer, sent[node]) for peer, sent in sealed.items() if node in sent])
         for node, member in members.items()
     }
-    return Seen(keys, sealed, masked)
+    return SeenByServer(keys, sealed, masked)
 
 
 def everyone() -> dict[int, FlowerMember]:

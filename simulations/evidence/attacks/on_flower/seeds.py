@@ -10,7 +10,7 @@ from time import perf_counter
 
 import numpy as np
 
-from simulations.evidence.attacks.measure import Outcome, reconstruction, synthetic_update
+from simulations.evidence.attacks.measure import AttackOutcome, reconstruction, synthetic_update
 from simulations.evidence.attacks.on_flower.round import (
     MEMBERS,
     MOD_RANGE,
@@ -37,7 +37,7 @@ HONEST = 2  # the one peer who does not collude
 LOOKED_AT = 4  # coordinates; with the weight, a wrong seed passes with probability 2^-50
 
 
-def short_seeds() -> Outcome:
+def short_seeds() -> AttackOutcome:
     """Six of seven peers collude; one pair mask protects the victim, and its seed is searched."""
     members = everyone()
     seen = until_masked(members)

@@ -6,13 +6,13 @@ members agree on one list of survivors before anybody reveals; Flower leaves tha
 
 from __future__ import annotations
 
-from simulations.evidence.attacks.measure import Outcome, reconstruction, synthetic_update
+from simulations.evidence.attacks.measure import AttackOutcome, reconstruction, synthetic_update
 from simulations.evidence.attacks.on_flower.round import (
     MEMBERS,
     THRESHOLD,
     VICTIM,
     Revealed,
-    Seen,
+    SeenByServer,
     everyone,
     pair_secret,
     read,
@@ -25,7 +25,7 @@ HALF = len(MEMBERS) // 2
 OTHERS = tuple(node for node in MEMBERS if node != VICTIM)
 
 
-def alive_and_dead() -> Outcome:
+def alive_and_dead() -> AttackOutcome:
     """Every member is sent one message that names the victim on both lists."""
     members = everyone()
     seen = until_masked(members)
@@ -33,7 +33,7 @@ def alive_and_dead() -> Outcome:
     return _read_victim(seen, revealed, THRESHOLD, f"{len(revealed)} members gave both shares")
 
 
-def two_lists() -> Outcome:
+def two_lists() -> AttackOutcome:
     """One half hears that the victim is alive, the other that it is dead."""
     members = everyone()
     seen = until_masked(members, threshold=HALF)
@@ -43,7 +43,9 @@ def two_lists() -> Outcome:
     return _read_victim(seen, alive + dead, HALF, how)
 
 
-def _read_victim(seen: Seen, revealed: list[Revealed], threshold: int, how: str) -> Outcome:
+def _read_victim(
+    seen: SeenByServer, revealed: list[Revealed], threshold: int, how: str
+) -> AttackOutcome:
     """Rebuild both secrets of the victim, remove its masks, and compare."""
     seed = rebuilt([r.seeds[VICTIM] for r in revealed if VICTIM in r.seeds], threshold)
     private = rebuilt([r.keys[VICTIM] for r in revealed if VICTIM in r.keys], threshold)

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from numpy.typing import NDArray
 
 from common.secagg import Participant, RoundTerms, dequantize, from_ring, unpack
-from common.secagg.messages import Secret, decode_inbox, decode_reveal, decode_roster
+from common.secagg.messages import SecretKind, decode_inbox, decode_reveal, decode_roster
 from common.secagg.roster import transcript
 from simulations.evidence.attacks.measure import Guess
 from simulations.evidence.attacks.on_privity.round import COLLUDERS, MASK, PrivityRound
@@ -75,7 +75,7 @@ class Attacker:
     def hears(self, holder: int, bound: bytes, reveal: bytes) -> None:
         """Shares that a member revealed."""
         for owner, (which, share) in decode_reveal(bound, holder, reveal).items():
-            kept = self.seed_shares if which is Secret.SELF_MASK else self.key_shares
+            kept = self.seed_shares if which is SecretKind.SELF_MASK else self.key_shares
             kept.setdefault(owner, {})[holder] = share
 
     def signatures(self, survivors: Collection[int]) -> dict[int, bytes]:

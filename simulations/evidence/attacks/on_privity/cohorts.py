@@ -25,7 +25,12 @@ from common.secagg.messages import (
     encode_survivors,
 )
 from common.secagg.parameters import choose
-from simulations.evidence.attacks.measure import Outcome, Refusals, reconstruction, synthetic_update
+from simulations.evidence.attacks.measure import (
+    AttackOutcome,
+    RefusalsSeen,
+    reconstruction,
+    synthetic_update,
+)
 from simulations.evidence.attacks.on_privity.attacker import Attacker
 from simulations.evidence.attacks.on_privity.round import (
     BINDING,
@@ -54,20 +59,20 @@ ROSTERS, WORD_BYTES = 20_000, 8
 DEVIATIONS = 5  # a Poisson count goes so far beyond its mean of 5 with probability below 1e-4
 
 
-def small_cohorts(floor: Floor = DEVICE_FLOOR) -> Outcome:
+def small_cohorts(floor: Floor = DEVICE_FLOOR) -> AttackOutcome:
     """Terms below the floor, then lists of a good round with members left out."""
-    refusals = Refusals()
+    refusals = RefusalsSeen()
     for changes in BELOW_FLOOR:
         refusals.ask(_round_of, changes, floor)
     _cut_lists(refusals)
     pair = refusals.ask(_round_of, BELOW_FLOOR[1], floor)
     if pair is None:
-        return Outcome(False, f"{refusals}; no vector was sent", {"vectors_sent": 0})
+        return AttackOutcome(False, f"{refusals}; no vector was sent", {"vectors_sent": 0})
     guess = Attacker.of(pair.until(3), (2,)).guess(VICTIM, (2,))
     return reconstruction(synthetic_update(VICTIM), guess, str(refusals))
 
 
-def chosen_neighbours() -> Outcome:
+def chosen_neighbours() -> AttackOutcome:
     """Four colluders of twenty try to be all holders of the victim, over many rosters."""
     graph = choose(len(COHORT), corrupt=len(AROUND) / len(COHORT), losses=0.1)
     terms = replace(TERMS, levels=levels_for(len(COHORT), BITS), **asdict(graph))
@@ -81,7 +86,7 @@ def chosen_neighbours() -> Outcome:
     found = reconstruction(synthetic_update(VICTIM), guess, how)
     lucky = surrounded > expected + DEVIATIONS * sqrt(expected)
     measured = found.measured | {"surrounded": surrounded, "surrounded_by_chance": expected}
-    return Outcome(found.succeeded or lucky, found.text, measured)
+    return AttackOutcome(found.succeeded or lucky, found.text, measured)
 
 
 def _partners(run: PrivityRound) -> set[int]:
@@ -96,7 +101,7 @@ def _round_of(changes: dict[str, int], floor: Floor) -> PrivityRound:
     return PrivityRound(terms, range(1, terms.cohort + 1), floor=floor)
 
 
-def _cut_lists(refusals: Refusals) -> None:
+def _cut_lists(refusals: RefusalsSeen) -> None:
     """Roster, sharers and survivors of a good round, one member short of what the terms ask."""
     run = PrivityRound().until(4)
     few = range(1, TERMS.least)

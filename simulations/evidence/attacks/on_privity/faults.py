@@ -8,7 +8,12 @@ import numpy as np
 
 from common.errors import ProtocolError
 from common.secagg.messages import decode_opened
-from simulations.evidence.attacks.measure import Outcome, Refusals, likeness, synthetic_update
+from simulations.evidence.attacks.measure import (
+    AttackOutcome,
+    RefusalsSeen,
+    likeness,
+    synthetic_update,
+)
 from simulations.evidence.attacks.on_privity.round import (
     BINDING,
     LEGS,
@@ -22,19 +27,19 @@ FLIPS, CUTS = 12, 3
 HEAD, ID = 34, 8  # bytes of a message's header, and of a member's id
 
 
-def dropped_before_sharing() -> Outcome:
+def dropped_before_sharing() -> AttackOutcome:
     """A member sends its keys and is never heard of again."""
     dropped = MEMBERS[-1]
     total = PrivityRound(lost=lambda m, leg: m == dropped and leg > 0).total()
     true = np.sum([synthetic_update(m) for m in MEMBERS if m != dropped], axis=0)
     error = likeness(true, total)["relative_error"]
     text = f"the round went on with {len(MEMBERS) - 1} members; error of the sum {error:.2g}"
-    return Outcome(error > 1e-3, text, {"sums": 1, "sum_relative_error": error})
+    return AttackOutcome(error > 1e-3, text, {"sums": 1, "sum_relative_error": error})
 
 
-def malformed_messages() -> Outcome:
+def malformed_messages() -> AttackOutcome:
     """The server's messages cut, too long, with a bit flipped or an entry twice; or sent twice."""
-    refusals, noticed = Refusals(), 0
+    refusals, noticed = RefusalsSeen(), 0
     run = PrivityRound().until(LEGS)
     for leg in range(1, LEGS):
         message = run.messages(leg)[VICTIM]
@@ -49,7 +54,7 @@ def malformed_messages() -> Outcome:
     text = f"{refused} of {refused + served} wrong or repeated messages refused"
     text += f"; of {noticed} more, shares did not open, which the member said"
     counts: dict[str, float] = {"accepted": served, "refused": refused, "noticed": noticed}
-    return Outcome(served > 0, text, counts)
+    return AttackOutcome(served > 0, text, counts)
 
 
 def _unopened(run: PrivityRound, inbox: bytes) -> bool:
@@ -62,7 +67,7 @@ def _unopened(run: PrivityRound, inbox: bytes) -> bool:
 
 
 def _deliver(
-    run: PrivityRound, leg: int, refusals: Refusals, message: bytes, times: int = 1
+    run: PrivityRound, leg: int, refusals: RefusalsSeen, message: bytes, times: int = 1
 ) -> None:
     """To the victim as it was before the leg."""
     victim = run.victim_before(leg)

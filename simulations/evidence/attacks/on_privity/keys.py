@@ -19,7 +19,12 @@ from common.secagg.messages import (
     encode_inbox,
     encode_roster,
 )
-from simulations.evidence.attacks.measure import Outcome, Refusals, reconstruction, synthetic_update
+from simulations.evidence.attacks.measure import (
+    AttackOutcome,
+    RefusalsSeen,
+    reconstruction,
+    synthetic_update,
+)
 from simulations.evidence.attacks.on_privity.attacker import Attacker
 from simulations.evidence.attacks.on_privity.broken import BrokenTakesAnyRoster
 from simulations.evidence.attacks.on_privity.round import (
@@ -38,9 +43,9 @@ EARLIER = replace(TERMS, round=TERMS.round - 1)
 OTHERS = tuple(m for m in MEMBERS if m != VICTIM)
 
 
-def swapped_keys(kind: type[Participant] = Participant) -> Outcome:
+def swapped_keys(kind: type[Participant] = Participant) -> AttackOutcome:
     """Other keys behind the true certificates; then peers whom another authority has enrolled."""
-    refusals, rogue = Refusals(), Ed25519PrivateKey.generate()
+    refusals, rogue = RefusalsSeen(), Ed25519PrivateKey.generate()
     fakes = {m: member(TERMS, m, BrokenTakesAnyRoster, authority=rogue) for m in OTHERS}
     adverts = {m: decode_advert(T, m, fake.advertise()) for m, fake in fakes.items()}
     run = PrivityRound(kind=kind).until(1)
@@ -52,7 +57,7 @@ def swapped_keys(kind: type[Participant] = Participant) -> Outcome:
     roster = encode_roster(T, adverts)
     shares = refusals.ask(victim.share, roster)
     if shares is None:
-        return Outcome(False, f"{refusals}; no vector was sent", {"vectors_sent": 0})
+        return AttackOutcome(False, f"{refusals}; no vector was sent", {"vectors_sent": 0})
     people = {**fakes, VICTIM: victim}
     attacker = _served_by_fakes(people, roster, shares)
     return reconstruction(synthetic_update(VICTIM), attacker.guess(VICTIM, OTHERS), str(refusals))
@@ -77,11 +82,11 @@ def _served_by_fakes(people: dict[int, Participant], roster: bytes, shares: byte
     return attacker
 
 
-def replayed_keys() -> Outcome:
+def replayed_keys() -> AttackOutcome:
     """Adverts and messages of another round; the server even knows the keys of that round."""
     earlier, run = PrivityRound(EARLIER).until(LEGS), PrivityRound().until(LEGS)
     other_adapter = PrivityRound(binding=lambda _: b"\1" * len(BINDING)).until(LEGS)
-    refusals = Refusals()
+    refusals = RefusalsSeen()
     _replay_adverts(earlier, refusals)
     for other in (earlier, other_adapter):
         _replay_messages(other, run, refusals)
@@ -91,7 +96,7 @@ def replayed_keys() -> Outcome:
     return reconstruction(synthetic_update(VICTIM), attacker.guess(VICTIM, OTHERS), str(refusals))
 
 
-def _replay_adverts(earlier: PrivityRound, refusals: Refusals) -> None:
+def _replay_adverts(earlier: PrivityRound, refusals: RefusalsSeen) -> None:
     """The peers' adverts of the earlier round beside the victim's of this one."""
     victim = member(TERMS, VICTIM)
     own = decode_advert(T, VICTIM, victim.advertise())
@@ -99,7 +104,7 @@ def _replay_adverts(earlier: PrivityRound, refusals: Refusals) -> None:
     refusals.ask(victim.share, encode_roster(T, old | {VICTIM: own}))
 
 
-def _replay_messages(other: PrivityRound, run: PrivityRound, refusals: Refusals) -> None:
+def _replay_messages(other: PrivityRound, run: PrivityRound, refusals: RefusalsSeen) -> None:
     """Each of the server's four messages of the other round, where this round expects its own."""
     for leg in range(1, LEGS):
         victim, message = run.victim_before(leg), other.messages(leg)[VICTIM]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from common.secagg import quantize
-from simulations.evidence.attacks.measure import Outcome, Update, likeness, synthetic_update
+from simulations.evidence.attacks.measure import AttackOutcome, Update, likeness, synthetic_update
 from simulations.evidence.attacks.on_privity.attacker import HEADER_BYTES
 from simulations.evidence.attacks.on_privity.round import (
     CLIP,
@@ -26,7 +26,7 @@ FEW, MANY = 3, 3000
 VECTOR_AT = HEADER_BYTES + 8
 
 
-def figures_in_clear() -> Outcome:
+def figures_in_clear() -> AttackOutcome:
     """Compare all that the victim sends when it has 3 examples and when it has 3000.
 
     Both rounds use the same randomness, so whatever differs comes from the count.
@@ -40,10 +40,10 @@ def figures_in_clear() -> Outcome:
         f"{LEGS} message sizes depend on the example count"
     )
     measured: dict[str, float] = {"bytes_that_depend": differing, "sizes_that_depend": sizes}
-    return Outcome(bool(differing or sizes), text, measured)
+    return AttackOutcome(bool(differing or sizes), text, measured)
 
 
-def silent_clipping() -> Outcome:
+def silent_clipping() -> AttackOutcome:
     """One member's values lie beyond the clipping range in a tenth of the coordinates."""
     far = synthetic_update(VICTIM)
     far[::10] = np.copysign(4 * CLIP, far[::10])
@@ -54,7 +54,7 @@ def silent_clipping() -> Outcome:
     error = likeness(true, run.total())["relative_error"]
     text = f"{outside} values clipped, mean off by {error:.0%}, {counted} counted on the device"
     measured = {"clipped_coordinates": outside, "mean_relative_error": error, "counted": counted}
-    return Outcome(counted != outside, text, measured)
+    return AttackOutcome(counted != outside, text, measured)
 
 
 def _differing(one: bytes, other: bytes) -> int:

@@ -13,12 +13,18 @@ import numpy as np
 from common.secagg import Participant, dequantize, from_ring
 from common.secagg.messages import decode_confirmation, encode_confirmations, encode_survivors
 from simulations.evidence.attacks import networks
-from simulations.evidence.attacks.measure import Guess, Outcome, Refusals, Update, reconstruction
+from simulations.evidence.attacks.measure import (
+    AttackOutcome,
+    Guess,
+    RefusalsSeen,
+    Update,
+    reconstruction,
+)
 from simulations.evidence.attacks.on_privity.attacker import Attacker
 from simulations.evidence.attacks.on_privity.round import BITS, MEMBERS, TERMS, VICTIM, PrivityRound
 
 
-def different_models(kind: type[Participant] = Participant) -> Outcome:
+def different_models(kind: type[Participant] = Participant) -> AttackOutcome:
     """Everybody but the victim is given a network whose hidden units never fire.
 
     The server sums what it gets and is even given every self-mask seed.
@@ -33,9 +39,9 @@ def different_models(kind: type[Participant] = Participant) -> Outcome:
     return reconstruction(_update(VICTIM), guess, str(refusals))
 
 
-def _ask_for_shares(run: PrivityRound, attacker: Attacker) -> Refusals:
+def _ask_for_shares(run: PrivityRound, attacker: Attacker) -> RefusalsSeen:
     """Each member signs under its own adapter; then all are shown all signatures."""
-    refusals, signed = Refusals(), {}
+    refusals, signed = RefusalsSeen(), {}
     for member, who in run.people.items():
         bound = attacker.bound(member)
         answer = who.confirm(encode_survivors(bound, MEMBERS))

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.secagg import Participant, dequantize, from_ring
-from simulations.evidence.attacks.measure import Outcome, closest, synthetic_update
+from simulations.evidence.attacks.measure import AttackOutcome, closest, synthetic_update
 from simulations.evidence.attacks.on_privity.attacker import Attacker, mask, pair_key
 from simulations.evidence.attacks.on_privity.broken import WEAK_BYTES, weak_key
 from simulations.evidence.attacks.on_privity.round import BITS, MEMBERS, TERMS, VICTIM, PrivityRound
@@ -29,7 +29,7 @@ HONEST = 2  # the one peer who does not collude
 LOOKED_AT = 16  # coordinates; the seed that leaves the smallest ones is taken
 
 
-def short_seeds(kind: type[Participant] = Participant) -> Outcome:
+def short_seeds(kind: type[Participant] = Participant) -> AttackOutcome:
     """Six of seven peers collude; one pair mask protects the victim, and its seed is searched."""
     run = PrivityRound(kind=kind).until(3)
     colluders = [m for m in MEMBERS if m not in (VICTIM, HONEST)]

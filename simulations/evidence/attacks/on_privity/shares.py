@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from common.secagg import Floor, Participant, RoundTerms
 from common.secagg.messages import decode_confirmation, encode_confirmations, encode_survivors
 from simulations.evidence.attacks.measure import (
-    Outcome,
-    Refusals,
+    AttackOutcome,
+    RefusalsSeen,
     closest,
     reconstruction,
     synthetic_update,
@@ -36,9 +36,9 @@ Lists = Mapping[int, tuple[int, ...]]  # by member, the survivors it is told
 Signatures = dict[int, bytes]
 
 
-def alive_and_dead(kind: type[Participant] = Participant) -> Outcome:
+def alive_and_dead(kind: type[Participant] = Participant) -> AttackOutcome:
     """Name the victim twice in one list; then ask for one of its shares, and then for the other."""
-    refusals = Refusals()
+    refusals = RefusalsSeen()
     _named_twice(PrivityRound(kind=kind).until(3), refusals)
     run = PrivityRound(kind=kind).until(3)
     attacker = Attacker.of(run)
@@ -47,12 +47,12 @@ def alive_and_dead(kind: type[Participant] = Participant) -> Outcome:
     return reconstruction(synthetic_update(VICTIM), attacker.guess(VICTIM, OTHERS), str(refusals))
 
 
-def two_lists(terms: RoundTerms = TERMS, floor: Floor = DEVICE_FLOOR) -> Outcome:
+def two_lists(terms: RoundTerms = TERMS, floor: Floor = DEVICE_FLOOR) -> AttackOutcome:
     """Half of the members hear that the victim is alive, half that it is dead; colluders sign both.
 
     Each is then shown either the signatures over its own list, or all that there are.
     """
-    refusals, guesses = Refusals(), []
+    refusals, guesses = RefusalsSeen(), []
     lists = {m: MEMBERS if m in FIRST_HALF else OTHERS for m in HONEST}
     for shown in (_own_side, _everyone):
         run = PrivityRound(terms, floor=floor).until(3)
@@ -62,7 +62,7 @@ def two_lists(terms: RoundTerms = TERMS, floor: Floor = DEVICE_FLOOR) -> Outcome
     return closest(synthetic_update(VICTIM), guesses, str(refusals))
 
 
-def _named_twice(run: PrivityRound, refusals: Refusals) -> None:
+def _named_twice(run: PrivityRound, refusals: RefusalsSeen) -> None:
     bound = Attacker.of(run).bound(VICTIM)
     once = encode_survivors(bound, MEMBERS)
     head, ids = once[: -8 * len(MEMBERS) - 4], once[-8 * len(MEMBERS) :]
@@ -75,7 +75,7 @@ def _reveal(
     run: PrivityRound,
     attacker: Attacker,
     lists: Lists,
-    refusals: Refusals,
+    refusals: RefusalsSeen,
     shown: Callable[[int, Lists, Signatures, Attacker], Signatures],
 ) -> None:
     """Have honest members confirm the list meant for each, then reveal to the attacker."""

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from common.adapter.plan import Vector
-from common.adapter.state import Shared, encode_shared
+from common.adapter.weights import Shared, encode_shared
 from common.errors import RoundAbandonedError
 from common.privacy.evaluation import planned_evaluations, split
 from common.rounds.outcomes import ABANDONED, DONE, HELD
-from common.rounds.terms import user_rho
+from common.rounds.round_terms import user_rho
 from common.secagg.quantize import dequantize, from_ring
 from server.registry.evaluations import Evaluation, judged
 from server.registry.registry import START, RoundEntry, RuleState

@@ -14,7 +14,7 @@ Counts = dict[str, dict[str, list[int]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class KindRow:
     """One line of a table; shares are between 0 and 1, and 0 where nothing was found or there."""
 
     kind: str
@@ -36,7 +36,7 @@ def added(counts: Iterable[Counts]) -> Counts:
     return total
 
 
-def rows(kinds: Mapping[str, list[int]]) -> list[Row]:
+def rows(kinds: Mapping[str, list[int]]) -> list[KindRow]:
     """A line a kind that was found or is there, then the means `micro`, `macro`, `weighted`."""
     seen = {kind: numbers for kind, numbers in kinds.items() if any(numbers)}
     each = [_row(kind, *numbers) for kind, numbers in seen.items()]
@@ -54,12 +54,12 @@ def macro_f1(kinds: Mapping[str, list[int]]) -> float:
     return sum(found) / len(found) if found else 0.0
 
 
-def _row(kind: str, right: int, found: int, there: int) -> Row:
+def _row(kind: str, right: int, found: int, there: int) -> KindRow:
     precision, recall = _share(right, found), _share(right, there)
-    return Row(kind, precision, recall, _share(2 * right, found + there), there)
+    return KindRow(kind, precision, recall, _share(2 * right, found + there), there)
 
 
-def _means(each: list[Row], counts: list[list[int]]) -> list[Row]:
+def _means(each: list[KindRow], counts: list[list[int]]) -> list[KindRow]:
     if not each:
         return []
     support = sum(row.support for row in each)
@@ -68,9 +68,9 @@ def _means(each: list[Row], counts: list[list[int]]) -> list[Row]:
         weighted = sum(w * float(getattr(r, name)) for w, r in zip(weights, each, strict=True))
         return weighted / sum(weights) if sum(weights) else 0.0
 
-    def line(kind: str, weights: list[int]) -> Row:
+    def line(kind: str, weights: list[int]) -> KindRow:
         precision, recall, f1 = (mean(name, weights) for name in ("precision", "recall", "f1"))
-        return Row(kind, precision, recall, f1, support)
+        return KindRow(kind, precision, recall, f1, support)
 
     micro = _row("micro", *_summed(counts))
     return [micro, line("macro", [1] * len(each)), line("weighted", [r.support for r in each])]

@@ -20,9 +20,9 @@ from client.federation import participation
 from client.federation.device import Device, Identity
 from client.vault.store import Store
 from common.adapter.plan import Vector
-from common.adapter.state import Shared, encode_shared
+from common.adapter.weights import Shared, encode_shared
 from common.privacy.randomness import Random
-from common.rounds.terms import round_terms
+from common.rounds.round_terms import round_terms
 from common.secagg import Participant, RoundTerms, dequantize, from_ring
 from common.settings import Settings
 from common.tasks.task import Example

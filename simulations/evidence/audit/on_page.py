@@ -9,8 +9,8 @@ from common.page import drawing
 from common.page.document import document
 from common.page.markup import cells_of, section, text, warning
 from common.system import strict_json
-from simulations.evidence.audit.display import TITLES, conclusion, groups
 from simulations.evidence.audit.findings import SOUND, AuditReport, Finding
+from simulations.evidence.audit.on_terminal import TITLES, conclusion, groups
 
 COLUMNS = ("what", "tried", "measured", "claimed", "verdict")
 ROW_IN, EDGE_IN = 0.22, 0.6

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from client.federation import participation
 from client.federation.device import Device, Identity, Randomness
 from client.vault.store import Store
-from common.adapter.state import Shared, encode_shared
+from common.adapter.weights import Shared, encode_shared
 from common.errors import BudgetExceededError
 from common.learning.backbone import adapter_plans
 from common.privacy.randomness import Random
-from common.rounds.terms import round_terms
+from common.rounds.round_terms import round_terms
 from common.secagg import Aggregator, Participant, RoundTerms, certify, from_ring
 from common.settings import MIN_COHORT, Settings
 from common.tasks.task import Example
@@ -39,7 +39,7 @@ class Person:
     heldout: Sequence[Example] = ()
 
 
-class Cohort:
+class SmallCohort:
     """The smallest that is allowed: a device for each person, colluders for the rest.
 
     Args:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from common.adapter.state import Shared
+from common.adapter.weights import Shared
 from common.settings import Settings
 from simulations.evidence.audit.canaries import MODULES, CanaryBackbone, canary
-from simulations.evidence.audit.device import Rounds, Streams, new_device
 from simulations.evidence.audit.findings import Finding
+from simulations.evidence.audit.one_device import Rounds, Streams, new_device
 from simulations.evidence.audit.one_run import one_run_finding
 from simulations.evidence.audit.people import examples_of, talk
 from simulations.evidence.audit.scale import CLAIMED_EPSILON, DELTA, STRENGTH, Scale

@@ -12,7 +12,7 @@ from common.enrolment.fingerprints import short
 from common.page.document import document
 from common.page.drawing import draw_rounds, svg_of
 from common.page.markup import cells_of, facts_of, section, text, warning
-from common.privacy.promises import odds, record_level, user_level
+from common.privacy.statements import odds, record_level, user_level
 from common.rounds.outcomes import ABANDONED
 from server.dashboard.quality import gain, hold_box, quality
 from server.dashboard.situation import Situation

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.federation.contribution import summand
-from common.rounds.terms import graph_for, round_terms
+from common.rounds.round_terms import graph_for, round_terms
 from common.secagg import RoundTerms, from_ring, to_ring
 from common.secagg.parameters import honest_in_sum
 from common.settings import RoundSettings, Settings, SumSettings, UserLevel
-from simulations.evidence.audit.device import OneStream, new_device
 from simulations.evidence.audit.findings import Finding
+from simulations.evidence.audit.one_device import OneStream, new_device
 from simulations.evidence.audit.one_run import one_run_finding
 from simulations.evidence.audit.scale import CLAIMED_EPSILON, DELTA, STRENGTH, Scale
 from simulations.evidence.audit.system import System, coins, stream

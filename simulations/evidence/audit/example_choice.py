@@ -18,13 +18,13 @@ from common.settings import Settings
 from common.tasks import task_of
 from common.tasks.task import Example, Task
 from simulations.evidence.audit.chosen import chosen
-from simulations.evidence.audit.cohort import Person
 from simulations.evidence.audit.evidence import Evidence
 from simulations.evidence.audit.exact_record import Probing, settings_for
 from simulations.evidence.audit.findings import Finding
 from simulations.evidence.audit.people import talk, vocabulary
 from simulations.evidence.audit.probes import Probe
 from simulations.evidence.audit.scale import STRENGTH, Scale
+from simulations.evidence.audit.small_cohort import Person
 from simulations.evidence.audit.system import System
 from simulations.evidence.audit.witness import Witness, asked
 

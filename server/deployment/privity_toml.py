@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.enrolment.messages import MAX_NAME
+from common.enrolment.protocol import MAX_NAME
 from common.errors import InputError
 from common.settings import TABLE, Settings, from_mapping, require_none_in_vain
 from common.settings.field import require_within
@@ -147,7 +147,7 @@ def load(path: Path) -> OperatorSettings:
     run = from_mapping(_checked("run", Settings, found.get("run", {})))
     chosen = run.to_dict()
     require_none_in_vain(
-        run, [name for name, place in TABLE.items() if chosen[name] != place.field.default]
+        run, [name for name, setting in TABLE.items() if chosen[name] != setting.field.default]
     )
     return OperatorSettings(
         FederationSettings(
@@ -162,7 +162,7 @@ def load(path: Path) -> OperatorSettings:
 
 def _fields(kind: type) -> dict[str, dataclasses.Field[Any]]:
     if kind is Settings:
-        fields = {name: place.field for name, place in TABLE.items()}
+        fields = {name: setting.field for name, setting in TABLE.items()}
         return {name: one for name, one in fields.items() if one.metadata["operators"]}
     return {field.name: field for field in dataclasses.fields(kind)}
 
