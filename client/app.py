@@ -190,7 +190,7 @@ _refused: Told = unheard
 
 
 def serve(opener: Opener, refused: Told) -> None:
-    """From now on this process answers for the device that `opener` gives for each message.
+    """Make this process answer messages for the device that `opener` gives for each of them.
 
     Args:
         refused: Told of each leg that is refused.

@@ -113,7 +113,7 @@ def _pause(federation: Federation, folder: Path, until: float) -> None:
 
 
 def _wait_for_room(registry: Registry, number: int) -> None:
-    """Until round `number` could be kept; nobody is asked meanwhile."""
+    """Wait until there is room to keep round `number`; nobody is asked meanwhile."""
     log.warning("round %d waits: there is no room on the disk to keep it", number)
     while True:
         time.sleep(ROOM_LOOK_S)

@@ -159,7 +159,7 @@ def examples(settings: Settings, user: str) -> tuple[list[Example], list[Example
 
 
 def _sets_key(settings: Settings, user: str) -> bytes:
-    """As the user's device makes it."""
+    """The key for dividing a user's examples, as the user's device makes it."""
     return _key_of(settings.rounds, list(people(settings)).index(user))
 
 

@@ -92,6 +92,6 @@ def _launchd(command: list[str], models: Path) -> tuple[str, Path, str]:
 
 
 def _quoted(word: str) -> str:
-    """As systemd reads it: % and $ stand for themselves when doubled."""
+    """Quote a path for systemd, where % and $ stand for themselves only when doubled."""
     plain = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
     return f'"{plain}"'

@@ -114,7 +114,7 @@ def _agreed(options: argparse.Namespace, verdict: str) -> bool:
 
 
 def _joined(options: argparse.Namespace, store: Store) -> Membership:
-    """With the keys that are there; keys that another invite has enrolled are made anew."""
+    """Join with the keys that are there, or new ones where another invite enrolled those."""
     from client.federation import membership
     from client.federation.joining import KnownKeysError, join
 

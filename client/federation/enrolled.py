@@ -75,7 +75,7 @@ class KnownLog:
             log.require(member, reader.take(32), now)
 
     def words(self, member: int) -> str:
-        """For the person: how many are enrolled, how many came and left, and whether they are.
+        """Say how many are enrolled, how many came and left, and whether this device is.
 
         Args:
             member: This device's number.

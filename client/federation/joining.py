@@ -204,7 +204,7 @@ def read_url(text: str) -> str:
 
 
 def _authorities(base: str, wanted: bytes, deadline_s: float) -> Authorities:
-    """Whom the federation trusts, once their fingerprint is the one wanted."""
+    """The authorities that the federation trusts, after checking their fingerprint."""
     believing = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     believing.minimum_version = ssl.TLSVersion.TLSv1_3
     believing.check_hostname, believing.verify_mode = False, ssl.CERT_NONE

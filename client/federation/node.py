@@ -60,7 +60,7 @@ class Node:
     _runs: dict[int, Context | None] = field(default_factory=dict)
 
     def serve(self, ended: threading.Event) -> None:
-        """Until `ended`: look for messages, at the pace of `pause_s`, not all devices at once.
+        """Look for messages until `ended`, paced by `pause_s`: not all devices at once.
 
         Raises:
             LinkLostError: The federation cannot be reached.

@@ -209,7 +209,7 @@ def _again(device: Device, number: int, stage: str, asked: bytes) -> bytes | Non
 
 
 def _digest(stage: str, *given: bytes) -> bytes:
-    """Of everything a leg was asked with, each part with its length."""
+    """A digest of everything that a leg was asked with, each part preceded by its length."""
     parts = [len(part).to_bytes(8, "big") + part for part in (stage.encode(), *given)]
     return hashlib.sha256(b"".join(parts)).digest()
 

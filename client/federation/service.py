@@ -80,7 +80,7 @@ class Service:
                 pause = min(2 * pause, LONGEST_PAUSE_S)
 
     def _renew_in_time(self) -> None:
-        """Once a day: let this device's enrolment go on, if it is time to.
+        """Renew this device's enrolment if it is time to; tried once a day.
 
         Before its first round a device does not know until when it is enrolled, and asks: the
         desk renews nothing too early.

@@ -83,7 +83,7 @@ def _read(file: Path) -> str:
 
 
 def _plugged_in() -> bool | None:
-    """The same where there is no such folder, as on macOS."""
+    """Whether the machine is plugged in, where there is no such folder, as on macOS."""
     if sys.platform.startswith("linux"):
         return None
     battery = psutil.sensors_battery()

@@ -24,7 +24,7 @@ def save_adapter(model: PeftModel, adapter: str, folder: Path) -> None:
 
 
 def save_vector(plan: AdapterPlan, vector: Vector, folder: Path) -> None:
-    """The same files from a plan and A and B of every site, without the model.
+    """Write the same files from a plan and the A and B of every site, without the model.
 
     Args:
         vector: A and B, flattened in the plan's order, float32 (`state.whole` of a shared one).

@@ -94,7 +94,7 @@ def _bare(
 
 
 def _width(cell: Cell) -> int:
-    """In columns: a Chinese sign takes two."""
+    """The width of a text in columns: a Chinese sign takes two."""
     return _text(cell).cell_len
 
 

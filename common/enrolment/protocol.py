@@ -90,7 +90,7 @@ def _check(code: bytes) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Authorities:
-    """Whom all devices of a federation trust: for TLS, and for who is enrolled.
+    """The two authorities that all devices of a federation trust: for TLS, and for who is enrolled.
 
     Attributes:
         tls: The TLS authority's certificate.

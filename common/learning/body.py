@@ -139,7 +139,7 @@ class EncoderBody(Body):
 
 
 class _Given(nn.Module):
-    """In place of the embeddings: hidden states as they are."""
+    """Stands in place of the embeddings and passes hidden states through."""
 
     def forward(self, *given: Any, **named: Any) -> Tensor:
         """The one argument that is no ids and no mask."""

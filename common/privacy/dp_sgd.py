@@ -32,7 +32,7 @@ Batches = Callable[[Sequence[Example]], Iterable[Any]]
 
 @dataclass(frozen=True, slots=True)
 class DPSettings:
-    """Of one device in one round.
+    """The settings of DP-SGD on one device in one round.
 
     Attributes:
         noise_multiplier: σ, the noise's standard deviation in units of `max_grad_norm`.

@@ -83,7 +83,7 @@ def _columns(columns: list[str], where: str) -> tuple[str, str]:
 
 
 def bio(tags: list[str]) -> list[str]:
-    """The same entities, each begun with a B."""
+    """The same tags as BIO: each entity begins with a B."""
     found: list[str] = []
     for before, tag in zip([OUTSIDE, *tags], tags, strict=False):
         goes_on = before[2:] == tag[2:] and before != OUTSIDE

@@ -242,7 +242,7 @@ class Aggregator:
 
     @contextmanager
     def _leg(self, before: _Stage, after: _Stage) -> Iterator[None]:
-        """Dead while the leg runs; only its success brings the next stage."""
+        """Make the state unusable while the leg runs; only success moves it to the next stage."""
         stage, self._stage = self._stage, _Stage.DEAD
         if stage is not before:
             raise ProtocolError(f"Stage is {stage.name.lower()}, not {before.name.lower()}.")

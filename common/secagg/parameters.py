@@ -301,7 +301,7 @@ def _log_choose(n: int | Counts, k: int | Counts) -> Logs:
 
 @lru_cache(maxsize=1)
 def _log_factorials() -> Logs:
-    """Of 0 to 2^17, then infinity as often, which negative indices reach."""
+    """Log factorials of 0 to 2^17, then as many infinities, which negative indices reach."""
     logs = np.cumsum(np.log(np.arange(1, _MOST_MEMBERS + 1)))
     return np.concatenate([[0.0], logs, np.full(_MOST_MEMBERS, np.inf)])
 

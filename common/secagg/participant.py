@@ -177,7 +177,7 @@ class Participant:
             return self._send(messages.encode_confirmation(self._bound, self._member, signature))
 
     def reveal(self, confirmations: bytes) -> bytes:
-        """For each sharer that chose this member and whose shares opened, one of the two.
+        """Reveal one of two shares of each sharer that chose this member and whose shares opened.
 
         The share of its self-mask seed if it survived, that of its mask key if it dropped.
 
@@ -243,7 +243,7 @@ class Participant:
 
     @contextmanager
     def _leg(self, before: Stage, after: Stage) -> Iterator[None]:
-        """Dead while the leg runs; only its success brings the next stage."""
+        """Make the state unusable while the leg runs; only success moves it to the next stage."""
         stage, self._state.stage = self._state.stage, Stage.DEAD
         try:
             if stage is not before:

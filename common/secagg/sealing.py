@@ -29,7 +29,7 @@ class Sealer:
     def seal(
         self, holders: Sequence[int], threshold: int, random: Callable[[int], bytes]
     ) -> dict[int, bytes]:
-        """For each holder a share of the self-mask seed and one of the mask key, sealed to it."""
+        """Seal to each holder one share of the self-mask seed and one of the mask key."""
         seeds = shamir.split(self.state.self_seed, holders, threshold, random)
         privates = shamir.split(self.state.mask_private, holders, threshold, random)
         boxes = self._share_keys(holders, outgoing=True)

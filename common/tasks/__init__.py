@@ -23,7 +23,7 @@ class Named(Protocol):
 
     @property
     def labels(self) -> str:
-        """As `common/tasks/labels.py` splits them."""
+        """The labels as one text, which `common/tasks/labels.py` splits."""
 
 
 def task_of(settings: Named) -> Task:

@@ -123,7 +123,7 @@ class Tag(LabelTask):
         return sorted(found, key=lambda sentence: (sentence.at is None, sentence.at or ""))
 
     def encode(self, example: Sentence, tokenizer: PreTrainedTokenizerBase) -> Encoded:
-        """As many words as fit. A kind of entity that is not the task's is neither tag nor O."""
+        """Encode as many words as fit; entities of a kind that the task lacks are not learnt."""
         number = {name: index for index, name in enumerate(self.classes)}
         before, after = frame(tokenizer)
         room = MAX_TOKENS - len(before) - len(after)

@@ -88,7 +88,7 @@ class Score(Protocol):
 
 
 def mean_loss(score: Score) -> float:
-    """In nats, over all predictions of the examples."""
+    """The loss in nats, averaged over all predictions of the examples."""
     return score.loss / score.count
 
 
@@ -229,7 +229,7 @@ class Task(ABC):
 
     @abstractmethod
     def archive(self, chance: random.Random, words: Sequence[str], count: int) -> list[Record]:
-        """That many made-up records, in which everything happens that can happen in real ones."""
+        """Make up `count` records in which everything happens that can happen in real ones."""
 
     def spoken(self, question: str, answer: str) -> Example:
         """The example in which this question is asked and this answer learnt.

@@ -24,7 +24,7 @@ log = logging.getLogger("privity.dashboard")
 
 
 def serve(place: Place) -> None:
-    """Until SIGTERM or SIGINT.
+    """Serve until SIGTERM or SIGINT.
 
     Raises:
         InputError: The address cannot be listened on.

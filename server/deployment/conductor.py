@@ -81,7 +81,7 @@ class Conductor:
             self._begin(settings, done)
 
     def _all_is_well(self) -> None:
-        """Nothing is wanted, or somebody makes it."""
+        """Whether no round is wanted, or a process is making it."""
         self._idle_since, self.why, self._again_at = self.clock(), "", None
 
     def _forget_if_over(self) -> None:

@@ -77,7 +77,7 @@ class SignedLog:
 
 
 def serve(place: Place) -> None:
-    """Until SIGTERM or SIGINT.
+    """Serve until SIGTERM or SIGINT.
 
     Raises:
         InputError: The key is missing or damaged, or the socket cannot be made.

@@ -54,7 +54,7 @@ class Journal:
 
 
 def _printable(text: str) -> str:
-    """With escapes in place of what a terminal would obey."""
+    """The text with escapes in place of what a terminal would obey."""
     return "".join(
         one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
     )

@@ -150,7 +150,7 @@ class Place:
         return certificates.load(content, content)
 
     def authorities(self) -> Authorities:
-        """Whom devices trust. No private key is read.
+        """The authorities that devices trust. No private key is read.
 
         Raises:
             InputError: What is public of an authority is missing or damaged.

@@ -61,7 +61,7 @@ class FlowerPlace:
 
     @property
     def database_url(self) -> str:
-        """As Flower passes it on to SQLAlchemy, to which `?` and `%` in a path mean something."""
+        """The database as Flower passes it on to SQLAlchemy, with `?` and `%` escaped."""
         return f"sqlite:///{quote(str(self.database))}"
 
     def superlink(self) -> list[str]:

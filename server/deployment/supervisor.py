@@ -195,12 +195,12 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 
 def die_with_parent() -> None:
-    """In the child: end when the supervisor is killed (Linux)."""
+    """Called in the child: end it when the supervisor is killed (Linux)."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _forget_children() -> None:
-    """In the child: as `die_with_parent`, and what it starts is gone when it ends."""
+    """Called in the child: as `die_with_parent`; what it starts ends with it."""
     die_with_parent()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)

@@ -194,7 +194,7 @@ class Enrolment:
         return [EnrolledDevice(int(row[0]), row[1], row[2], row[3], bool(row[4])) for row in rows]
 
     def is_known(self, node_key: bytes) -> bool:
-        """As `KnownNodes.is_known`."""
+        """Whether this node key is enrolled, as `KnownNodes.is_known` says."""
         return self._known.is_known(node_key)
 
     def redeem(

@@ -31,11 +31,11 @@ Request = TypeVar("Request", bound=Message)
 
 
 def require_nothing(body: bytes) -> None:
-    """For a request whose every claim Flower checks."""
+    """Check nothing: Flower checks every claim of this request."""
 
 
 def require_reply(body: bytes) -> None:
-    """For `push-messages`: one reply of the node itself to the server.
+    """Check `push-messages`: it must be one reply of the node itself to the server.
 
     Raises:
         Refused: It is anything else.
@@ -55,7 +55,7 @@ def require_reply(body: bytes) -> None:
 
 
 def require_pushed(body: bytes) -> None:
-    """For `push-object`.
+    """Check `push-object`.
 
     Raises:
         Refused: It names no object.
@@ -64,7 +64,7 @@ def require_pushed(body: bytes) -> None:
 
 
 def require_pulled(body: bytes) -> None:
-    """For `pull-object`.
+    """Check `pull-object`.
 
     Raises:
         Refused: It names no object.
@@ -73,7 +73,7 @@ def require_pulled(body: bytes) -> None:
 
 
 def require_confirmed(body: bytes) -> None:
-    """For `confirm-message-received`.
+    """Check `confirm-message-received`.
 
     Raises:
         Refused: It names no message.
@@ -104,7 +104,7 @@ def _sound(about: Metadata, tree: ObjectTree) -> bool:
 
 
 def _names(tree: ObjectTree) -> list[str]:
-    """Of every object in it; protobuf bounds how deep it is."""
+    """The names of every object in a tree; protobuf bounds its depth."""
     return [tree.object_id, *(name for child in tree.children for name in _names(child))]
 
 

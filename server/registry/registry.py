@@ -79,7 +79,7 @@ class RoundEntry:
 
 @dataclass(frozen=True, slots=True)
 class Rollback:
-    """From round `after + 1` on, rounds start from what round `to` published.
+    """A rollback: from round `after + 1` on, rounds start from what round `to` published.
 
     Attributes:
         to: A round's number; 0 is the published start.

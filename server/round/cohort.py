@@ -181,7 +181,7 @@ class Correspondence:
 
 
 def _copy(message: Message, age_s: float) -> Message:
-    """The same for the same member, as a message of its own that ends with this one."""
+    """A copy of a message for the same member, which expires when the first one does."""
     outside = message.metadata
     return Message(
         message.content,
@@ -193,7 +193,7 @@ def _copy(message: Message, age_s: float) -> Message:
 
 
 def _group(number: int | str) -> str:
-    """Whoever knows a message's digest can have Flower delete it; so nobody can guess one."""
+    """A random group: whoever knew a message's digest could have Flower delete it."""
     return f"{number}/{secrets.token_hex(16)}"
 
 

@@ -78,7 +78,7 @@ class CanaryBackbone(Backbone):
             yield CanaryBatch(none, none, 0, none, chosen)
 
     def losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """As the product's; a canary's loss is strength × its weight, over one prediction."""
+        """The product's losses; a canary's is strength × its weight, over one prediction."""
         if not isinstance(batch, CanaryBatch):
             return super().losses(batch)
         size = len(batch.coordinates)

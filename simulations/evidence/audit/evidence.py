@@ -34,7 +34,7 @@ class Evidence:
     facts: int = 0
 
     def at_most(self, what: str, measured: float, limit: float) -> None:
-        """An exact fact; what is not a number passes every limit."""
+        """Note an exact fact. NaN counts as above every limit."""
         self.facts += 1
         if not measured <= limit:
             self.violated.append(f"{what}: {measured:.6g}, at most {limit:.6g} is claimed")

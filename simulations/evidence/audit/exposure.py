@@ -50,7 +50,7 @@ class Exposure:
 
 
 def exposures(backbone: Backbone, secrets: tuple[Secret, ...], *adapters: Vector) -> list[Exposure]:
-    """Of all secrets, under the shared, or the shared and the personal adapter."""
+    """The exposure of all secrets, under the shared adapter, or the shared and the personal one."""
     with torch.no_grad(), backbone.using(*adapters):
         return [
             Exposure(secret.times, _rank(backbone, secret), _says(backbone, secret))

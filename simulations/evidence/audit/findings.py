@@ -83,7 +83,7 @@ class AuditReport:
         return int(bool(self.broken or self.missed))
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain JSON values; `seconds` is the one that a repetition changes."""
+        """The finding as plain JSON values; only `seconds` differs when an audit is repeated."""
         return {
             "name": "audit",
             "sound": not self.broken,

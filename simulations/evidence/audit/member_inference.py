@@ -68,7 +68,7 @@ def auc_of(members: Scores, strangers: Scores) -> tuple[float, float]:
 
 
 def _shares_below(these: Scores, values: Scores) -> Scores:
-    """For each value the share of `these` below it, ties counting half."""
+    """The share of `these` below each value; ties count half."""
     order = np.sort(these)
     low = np.searchsorted(order, values, "left")
     high = np.searchsorted(order, values, "right")

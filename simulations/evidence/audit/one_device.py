@@ -39,7 +39,7 @@ class InTheClear(Participant):
 
     @classmethod
     def load(cls, saved: bytes, *_: Any) -> Self:
-        """As `save` left it."""
+        """The state that `save` left."""
         return cls(RoundTerms.decode(saved))
 
     def save(self) -> bytes:
@@ -70,18 +70,18 @@ class Streams:
         self._seed, self._name = seed, name
 
     def stream(self, purpose: str) -> Random:
-        """As a device asks for it."""
+        """The stream for one purpose, as a device asks for it."""
         return stream(self._seed, f"{self._name}/{purpose}")
 
 
 class OneStream:
-    """The same bytes going on, whatever they are for."""
+    """One stream of bytes for every purpose."""
 
     def __init__(self, random: Random) -> None:
         self._random = random
 
     def stream(self, _purpose: str) -> Random:
-        """As a device asks for it."""
+        """The stream for one purpose, as a device asks for it."""
         return self._random
 
 

@@ -87,7 +87,7 @@ class ProbeBackbone(Backbone):
             yield _Batch(none, none, 0, none, chosen)
 
     def losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """As the product's; a probe's is over one prediction."""
+        """The product's losses; a probe's is over one prediction."""
         if not isinstance(batch, _Batch):
             return super().losses(batch)
         size = len(batch.names)
@@ -105,7 +105,7 @@ class ProbeBackbone(Backbone):
         return loss, torch.ones(size)
 
     def set_personal(self, chance: np.random.Generator) -> None:
-        """As if another personal adapter had been fitted."""
+        """Pretend that another personal adapter had been fitted."""
         plan = self.personal
         weights = chance.normal(0, 0.1, plan.size(BOTH)).astype(np.float32)
         lora.write(self.model, lora.PERSONAL, plan, BOTH, weights)

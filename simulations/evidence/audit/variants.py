@@ -69,7 +69,7 @@ def _unbounded_levels(update: Vector, clip: float, levels: int) -> NDArray[np.in
 def _forgetful_release(
     _past: Sequence[Release], settings: Settings, _number: int, _evaluations: object = ()
 ) -> Release:
-    """As if each round were the only one."""
+    """Plan each round as if it were the only one."""
     return next_release([], settings.but(rounds=1), 1)
 
 

@@ -82,7 +82,7 @@ class Recorded:
         self.rows_before: dict[str, int] = {}
 
     def stream(self, purpose: str) -> Random:
-        """As a device asks for it."""
+        """The stream for one purpose, as a device asks for it."""
         sound = self._sound.stream(purpose)
         if any(part in purpose for part in self._silent):
             sound = bytes

@@ -79,7 +79,7 @@ def output_of(folder: Path, which: str, *words: str, home: Path | None = None) -
 
 
 def wait_for(log: Path, words: str) -> None:
-    """Until a log has these words.
+    """Wait until a log has these words.
 
     Raises:
         PrivityError: Not in time.

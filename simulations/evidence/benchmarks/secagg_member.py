@@ -108,7 +108,7 @@ class StoppedRound:
 
     @property
     def partners(self) -> int:
-        """With how many others the timed member shares a mask."""
+        """How many other members share a mask with the timed one."""
         digest, member = self.terms.digest(), self._chosen
         holders = messages.decode_shares(digest, member, self._shares[member]).sealed
         choosers = messages.decode_inbox(digest, self._inboxes[member]).sealed
@@ -201,6 +201,6 @@ def our_memory(case: MemberCase) -> Figures:
 
 
 def flower_memory(dimension: int, neighbours: int) -> Figures:
-    """The same of Flower's."""
+    """The peak memory of Flower's masked update."""
     peer = FlowerMember(synthetic_update(dimension), neighbours)
     return {"peak_extra_mb": memory(peer.masked)["peak_extra_mb"]}

@@ -95,7 +95,7 @@ class Attacker:
         return dequantize(clear, self.terms.clip, self.terms.levels)
 
     def left(self, victim: int, partners: Collection[int]) -> Words:
-        """The same as an element of the ring: [dimension]."""
+        """What is left, as an element of the ring: [dimension]."""
         bound = self.bound(victim)
         packed = self.masked[victim][HEADER_BYTES + 8 :]
         total = unpack(packed, self.terms.bits, self.terms.dimension)

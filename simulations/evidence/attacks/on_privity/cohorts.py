@@ -90,7 +90,7 @@ def chosen_neighbours() -> AttackOutcome:
 
 
 def _partners(run: PrivityRound) -> set[int]:
-    """With whom the victim shares a mask: its holders, and those whose holder it is."""
+    """The members that share a mask with the victim: its holders, and those whose holder it is."""
     digest = run.terms.digest()
     chose = {m: decode_shares(digest, m, data).sealed for m, data in run.sent[1].items()}
     return {*chose[VICTIM], *(m for m, holders in chose.items() if VICTIM in holders)}
@@ -117,7 +117,7 @@ def _cut_lists(refusals: RefusalsSeen) -> None:
 
 
 def _surrounded() -> int:
-    """In how many rosters all holders of a member collude, the server setting everybody's ids."""
+    """In how many rosters all holders of a member collude if the server chooses all ids."""
     draws = np.random.default_rng(0)
     rosters = draws.random((ROSTERS, 2 * len(COHORT))).argsort(axis=1)[:, : len(COHORT)].tolist()
     chance = BytesIO(draws.bytes(2 * WORD_BYTES * len(AROUND) * ROSTERS)).read

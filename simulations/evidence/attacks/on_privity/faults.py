@@ -69,7 +69,7 @@ def _unopened(run: PrivityRound, inbox: bytes) -> bool:
 def _deliver(
     run: PrivityRound, leg: int, refusals: RefusalsSeen, message: bytes, times: int = 1
 ) -> None:
-    """To the victim as it was before the leg."""
+    """Deliver a message to the victim as it was before the leg."""
     victim = run.victim_before(leg)
     for _ in range(times):
         if leg == MASK:
