@@ -49,7 +49,8 @@ import os, signal, sys
 if "--foreground" in sys.orig_argv:
     from pathlib import Path
     order = Path(sys.orig_argv[sys.orig_argv.index("--home") + 1]) / "order"
-    from client import ledger, link, participation
+    from client.federation import link, participation
+    from client.vault import ledger
 
     def obey(*place):
         if order.exists() and order.read_text().split() == list(place):

@@ -57,7 +57,7 @@ class Service:
     _examples: dict[tuple[object, ...], Sets] = field(default_factory=dict)
 
     def run(self) -> None:
-        """Until `ended`.
+        """Take part in rounds until `ended`.
 
         Raises:
             RefusedError: The federation does not accept this device any more.

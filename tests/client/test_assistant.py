@@ -216,7 +216,7 @@ def test_other_families_are_served_by_pytorch(tmp_path: Path) -> None:
 LEAVES = """
 import os, sys
 from client.assistant.engine import open_engine
-sys.path.insert(0, {tests!r})
+sys.path[:0] = {tests!r}
 from test_assistant import HELLO, adapters, marked, settings_for
 settings = settings_for({model!r})
 before = set(os.listdir("/proc/self/fd"))
@@ -241,7 +241,7 @@ def running(model: str, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str],
     """Another process with an engine, its temporary folder, and the lines it said."""
     folder = tmp_path / ("long" * 30)  # longer than a socket's address may be
     folder.mkdir()
-    script = LEAVES.format(tests=str(Path(__file__).parents[1]), model=model)
+    script = LEAVES.format(tests=list(map(str, Path(__file__).parents[:2])), model=model)
     environment = os.environ | {"TMPDIR": str(folder), "XDG_RUNTIME_DIR": str(folder)}
     process = subprocess.Popen(
         [sys.executable, "-c", script],

@@ -120,7 +120,7 @@ def test_a_newer_store_is_refused(tmp_path: Path) -> None:
 
 KILLED = """
 import os, signal
-from client import participation
+from client.federation import participation
 from simulations.cli import main
 
 real = participation.{at}
