@@ -33,6 +33,7 @@ from common.tasks.task import NOTHING, Encoded, Example, Head, Score, Task
 
 MICRO_BATCH = 16
 MEMORY_BYTES = 1_000_000_000  # of kept hidden states
+MOST_ENCODED = 20_000  # examples whose tokens are kept; a few kB each
 SHORTCUT_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.1}  # nats, short against plain path
 ALPHA_PER_RANK = 1  # A has unit rows, so that B's gradient has the scale of the module's output
 
@@ -94,6 +95,7 @@ class Backbone:
         self._body = self._built()
         self._require_apart()
         self._memory: dict[tuple[Example, ...], list[Prepared]] = {}
+        self._encoded: dict[Example, Encoded] = {}
         self.shortcut = False
         self.shortcut = self._shortcut_agrees()
 
@@ -115,8 +117,12 @@ class Backbone:
         return [example for example in prepared if example is not None]
 
     def encode(self, example: Example) -> Encoded:
-        """The example as this model reads it; raises where its tokenizer cannot."""
-        return self.task.encode(example, self.tokenizer)
+        """The example as this model reads it, remembered; raises where its tokenizer cannot."""
+        if example not in self._encoded:
+            while len(self._encoded) >= MOST_ENCODED:
+                self._encoded.pop(next(iter(self._encoded)))
+            self._encoded[example] = self.task.encode(example, self.tokenizer)
+        return self._encoded[example]
 
     def prepared(self, examples: Sequence[Example]) -> list[Prepared]:
         """`prepare`, encoding first, remembered while memory allows."""
