@@ -1,7 +1,7 @@
 """The federated evaluation in numbers: the same for the server and for every device.
 
 A device's figure is what the published adapter gains over the base model on the device's own
-held-out answers, in nats a token: each answer's gain clipped to ±R, their sum divided by a public
+held-out examples, in the task's unit of loss: each answer's gain clipped to ±R, their sum divided by a public
 constant K, plus Gaussian noise on the device. One answer more or less moves it by R / K at most.
 
 It travels behind the update, as one more coordinate of the vector that the secure sum adds up
@@ -59,13 +59,13 @@ def release(settings: Settings) -> Release:
 
 
 def device_std(settings: Settings) -> float:
-    """Standard deviation of the noise in one device's figure, in nats a token."""
+    """Standard deviation of the noise in one device's figure, in the task's unit of loss."""
     sensitivity = settings.evaluation.range / counted_answers(settings.rounds)
     return release(settings).noise_multiplier * sensitivity
 
 
 def figure_range(settings: Settings) -> float:
-    """The largest figure with its noise, in nats a token; beyond it is clipped."""
+    """The largest figure with its noise, in the task's unit of loss; beyond it is clipped."""
     return settings.evaluation.range + TAILS * device_std(settings)
 
 
@@ -87,14 +87,14 @@ def nats(settings: Settings) -> float:
 def split(
     settings: Settings, mean: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], float | None]:
-    """The mean update and the mean figure in nats a token, of what was summed; None without one."""
+    """The mean update and the mean figure, in the task's unit, of what was summed; None without one."""
     if not coordinates(settings.evaluation):
         return mean, None
     return mean[:-1], float(mean[-1]) * nats(settings)
 
 
 def mean_std(settings: Settings, terms: RoundTerms, survivors: int) -> float:
-    """Standard deviation of all noise in the survivors' mean figure, in nats a token.
+    """Standard deviation of all noise in the survivors' mean figure, in the task's unit of loss.
 
     Each device's own Gaussian, and its share of the user-level noise. Rounding to the grid of the
     sum is left out: it is below one of the `terms.levels` steps of a figure's range.
