@@ -1,8 +1,8 @@
 """The federated evaluation in numbers: the same for the server and for every device.
 
 A device's figure is what the published adapter gains over the base model on the device's own
-held-out examples, in the task's unit of loss: each answer's gain clipped to ±R, their sum divided by a public
-constant K, plus Gaussian noise on the device. One answer more or less moves it by R / K at most.
+held-out examples, in the task's unit of loss: each example's gain clipped to ±R, their sum divided
+by a public constant K, plus Gaussian noise on the device. One answer more or less moves it by R / K at most.
 
 It travels behind the update, as one more coordinate of the vector that the secure sum adds up
 (docs/DESIGN.md, section 4), so it costs no message and shows in no size. The noise is the same on
@@ -87,7 +87,7 @@ def nats(settings: Settings) -> float:
 def split(
     settings: Settings, mean: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], float | None]:
-    """The mean update and the mean figure, in the task's unit, of what was summed; None without one."""
+    """The mean update and the mean figure, of what was summed; None without one."""
     if not coordinates(settings.evaluation):
         return mean, None
     return mean[:-1], float(mean[-1]) * nats(settings)
