@@ -2,7 +2,8 @@
 
 A device's figure is what the published adapter gains over the base model on the device's own
 held-out examples, in the task's unit of loss: each example's gain clipped to ±R, their sum divided
-by a public constant K, plus Gaussian noise on the device. One answer more or less moves it by R / K at most.
+by a public constant K, plus Gaussian noise on the device. One example more or less moves it by
+R / K at most.
 
 It travels behind the update, as one more coordinate of the vector that the secure sum adds up
 (docs/DESIGN.md, section 4), so it costs no message and shows in no size. The noise is the same on
