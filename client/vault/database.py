@@ -62,6 +62,12 @@ MIGRATIONS = (
     ALTER TABLE releases ADD COLUMN evaluation_data TEXT NOT NULL DEFAULT '';
     """,
     "ALTER TABLE releases ADD COLUMN count_noise REAL;",
+    """
+    CREATE TABLE incoming (
+        id INTEGER PRIMARY KEY, import TEXT NOT NULL, kind TEXT NOT NULL, at TEXT, split TEXT,
+        content TEXT NOT NULL, source TEXT NOT NULL, digest BLOB NOT NULL
+    );
+    """,
 )
 
 

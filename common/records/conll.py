@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import TextIO
 
@@ -37,7 +38,7 @@ def read(path: Path) -> list[TaggedTokens]:
     try:
         require_file(path, "Name a CoNLL file.")
         with path.open(encoding="utf-8-sig") as lines:
-            return list(_sentences(lines, path))
+            return list(sentences(lines, str(path)))
     except UnicodeDecodeError:
         raise InputError(f"{path} is not UTF-8 text.", "Save it as UTF-8.") from None
     except OSError as error:
@@ -45,11 +46,19 @@ def read(path: Path) -> list[TaggedTokens]:
         raise InputError(problem, "Name a CoNLL file.") from error
 
 
-def _sentences(lines: TextIO, path: Path) -> Iterator[TaggedTokens]:
+def sentences(lines: TextIO, name: str) -> Iterator[TaggedTokens]:
+    """The sentences in open text.
+
+    Args:
+        name: What an error calls it.
+
+    Raises:
+        InputError: As `read`.
+    """
     document, seen = 0, False
     tokens: list[str] = []
     tags: list[str] = []
-    for number, line in enumerate([*_bounded(lines, path), ""], start=1):
+    for number, line in enumerate(chain(_bounded(lines, name), [""]), start=1):
         columns = line.split("\t") if "\t" in line else line.split()
         starts = bool(columns) and columns[0].startswith(START)
         if tokens and (starts or not line.strip()):
@@ -58,15 +67,15 @@ def _sentences(lines: TextIO, path: Path) -> Iterator[TaggedTokens]:
         if starts:
             document += seen
         elif line.strip():
-            token, tag = _columns(columns, f"{path}, line {number}")
+            token, tag = _columns(columns, f"{name}, line {number}")
             tokens.append(token)
             tags.append(tag)
 
 
-def _bounded(lines: TextIO, path: Path) -> Iterator[str]:
+def _bounded(lines: TextIO, name: str) -> Iterator[str]:
     for number, line in enumerate(iter(lambda: lines.readline(MOST_CHARACTERS + 1), ""), start=1):
         if len(line) > MOST_CHARACTERS:
-            problem = f"{path}, line {number}: more than {MOST_CHARACTERS:,} characters."
+            problem = f"{name}, line {number}: more than {MOST_CHARACTERS:,} characters."
             raise InputError(problem, "Each line must be a token and its tag.")
         yield line.rstrip("\r\n")
 

@@ -274,10 +274,15 @@ def _parse_lines(lines: TextIO, path: Path) -> Iterator[Record]:
             problem = f"{path}, line {number}: more than {MOST_CHARACTERS:,} characters."
             raise InputError(problem, "Each line must be one JSON object.")
         if line.strip():
-            yield _parse(line, f"{path}, line {number}")
+            yield parse_line(line, f"{path}, line {number}")
 
 
-def _parse(line: str, where: str) -> Record:
+def parse_line(line: str, where: str) -> Record:
+    """The record in one line of JSON.
+
+    Raises:
+        InputError: Beginning with `where`, when it is none. The line is not quoted.
+    """
     try:
         entry = strict_json.decode(line)
     except json.JSONDecodeError as error:
