@@ -527,3 +527,18 @@ def test_times_as_exports_have_them() -> None:
     assert from_iso("2024-01-01 10:00:00 +0100") == "2024-01-01T09:00:00+00:00"
     assert from_iso("2024-01-01T10:00:00") == "2024-01-01T09:00:00+00:00"  # this machine's zone
     assert from_iso("yesterday") is None and from_iso(None) is None
+
+
+def test_the_importer_of_the_documentation_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "add-an-importer.md").read_text()
+    code = page.split("```python\n")[1].split("```")[0]
+    names: dict[str, Any] = {"__name__": "diary"}
+    exec(compile(code, "diary.py", "exec"), names)
+    monkeypatch.setitem(IMPORTERS, "diary", names["Diary"]())
+    file = tmp_path / "diary.dat"
+    file.write_text("2024-05-01: went swimming\nnothing\n2024-05-02: slept\n")
+    name, kept, skipped = read(file)
+    assert name == "diary" and [one.text for one in kept] == ["went swimming", "slept"]
+    assert skipped == [Skipped("line 2", "is no day")]
