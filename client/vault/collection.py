@@ -110,13 +110,16 @@ class Collection:
 
     def all(self, kind: str | None = None) -> list[Record]:
         """All records, or those of one kind, in the order of their import."""
+        return list(self.each(kind))
+
+    def each(self, kind: str | None = None) -> Iterator[Record]:
+        """As `all`, one after another, in memory that does not grow with their number."""
         rows = self._db.execute(
             "SELECT kind, content, at, split FROM records WHERE ? IN (kind, '') ORDER BY id",
             (kind or "",),
         )
-        return [
-            record_of(found, json.loads(content), at, split) for found, content, at, split in rows
-        ]
+        for found, content, at, split in rows:
+            yield record_of(found, json.loads(content), at, split)
 
     def state(self) -> tuple[int, int]:
         """Two numbers that change whenever a record comes or goes."""

@@ -585,3 +585,35 @@ def test_the_assistant_does_not_speak_with_an_adapter_of_labels(
         have = adapters.speaking(vault.store, "tiny")
     assert (have.settings.task.name, have.settings.model.name) == ("chat", "tiny")
     assert have.shared is None and have.personal is None
+
+
+@pytest.mark.usefixtures("vault")
+def test_what_is_exported_and_imported_elsewhere_is_the_same(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, away = tmp_path / "mine.jsonl", tmp_path / "away"
+    mine.write_text(
+        '{"kind": "fact", "text": "häuser"}\n{"kind": "fact", "text": "ok"}\n'
+        '{"kind": "fact", "text": "ok"}\n'
+        '{"kind": "rating", "item": "i", "title": "t", "value": 2, "at": "2026-01-01T10:00:00Z"}\n'
+        '{"kind": "tagged", "tokens": ["a"], "tags": ["O"], "split": "heldout"}\n'
+    )
+    said(capsys, "import", str(mine))
+    assert "5 records" in said(capsys, "export", str(away))
+    assert away.stat().st_mode & 0o777 == 0o700
+    assert {file.stat().st_mode & 0o777 for file in away.iterdir()} == {0o600}
+    assert {file.name for file in away.iterdir()} == {
+        "records.jsonl",
+        "policy.json",
+        "uploads.json",
+    }
+    assert str(away) in refusal(capsys, "export", str(away))
+    with opened(tmp_path) as vault:
+        before = vault.records.all()
+    monkeypatch.setenv("PRIVITY_HOME", str(tmp_path / "home2"))
+    said(capsys, "init")
+    assert "5 records are new" in said(capsys, "import", str(away / "records.jsonl"))
+    with Vault.open(tmp_path / "home2", Passphrase(lambda _: WORDS)) as vault:
+        assert [(r.kind, r.values, r.at, r.split) for r in vault.records.all()] == [
+            (r.kind, r.values, r.at, r.split) for r in before
+        ]
