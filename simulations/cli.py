@@ -17,6 +17,7 @@ from common.settings import (
     LABELS,
     LABELS_WITHOUT_DP,
     TABLE,
+    TAGS_WITHOUT_DP,
     USER_LEVEL,
     WITHOUT_DP,
     Settings,
@@ -71,7 +72,8 @@ def _run_command(commands: Any) -> None:
         epilog=f"With --no-dp, what is not given becomes: {_spelled(WITHOUT_DP)}.\n"
         f"With --no-dp --user-epsilon: {_spelled(USER_LEVEL)}.\n"
         f"With --task classify or tag: {_spelled(LABELS)}.\n"
-        f"With one of these and --no-dp: {_spelled(LABELS_WITHOUT_DP)}.",
+        f"With --task classify and --no-dp: {_spelled(LABELS_WITHOUT_DP)}.\n"
+        f"With --task tag and --no-dp: {_spelled(TAGS_WITHOUT_DP)}.",
     )
     _add_settings(run)
     run.add_argument("--out", default="", metavar="DIR", help="results (default: runs/<time>)")

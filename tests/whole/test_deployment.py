@@ -95,7 +95,7 @@ def simulated(federation: Federation, out: Path) -> dict[str, Any]:
 
     torch.set_num_threads(1)
     options = ["run", "--data", str(federation.folder / "people"), "--quiet", "--out", str(out)]
-    seed = federation.place.run().seed
+    seed = federation.place.run().rounds.seed
     for name, value in (federation.settings | {"rounds": COMPARED, "seed": seed}).items():
         flag = "--" + name.replace("_", "-")
         options += ["--no-dp"] if name == "dp" else [flag, str(value)]
