@@ -39,7 +39,7 @@ def load(store: Store, model: str = "") -> Adapters:
     """
     settings = settings_in_use(store, model)
     shared_plan, personal_plan = adapter_plans(settings)
-    personal = store.get(_personal_key(settings))
+    personal = store.get(personal_key(settings))
     return Adapters(
         settings,
         shared_in_use(store),
@@ -86,7 +86,7 @@ def keep_personal(store: Store, settings: Settings, personal: Personal) -> None:
     """Use this personal adapter from now on."""
     with store.together():
         put_settings(store, settings)
-        store.put(_personal_key(settings), personal.vector.astype("<f4").tobytes())
+        store.put(personal_key(settings), personal.vector.astype("<f4").tobytes())
 
 
 def kept_here(store: Store, plan: AdapterPlan) -> Vector | None:
@@ -100,5 +100,6 @@ def with_own(settings: Settings, own: PersonalSettings) -> Settings:
     return replace(settings, personal=own)
 
 
-def _personal_key(settings: Settings) -> str:
+def personal_key(settings: Settings) -> str:
+    """Where the vault keeps the personal adapter for this model and shape."""
     return f"{PERSONAL}{settings.model.name}/{adapter_plans(settings)[1].digest()}"

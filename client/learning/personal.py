@@ -6,6 +6,8 @@ held-out answers are never trained on; the adapter must improve them by more tha
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -13,23 +15,23 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from client.learning.fitting import Fit, Fitting, apart
 from client.learning.training import train_personal
 from common.adapter.plan import Vector
 from common.adapter.weights import Personal, Shared, whole
 from common.errors import InputError
-from common.learning.backbone import Backbone, Prepared, backbone_for
+from common.learning.backbone import MEMORY_BYTES, Backbone, Prepared, backbone_for
 from common.privacy.randomness import Random
 from common.records.records import Record
 from common.settings import PersonalSettings, Settings
 from common.tasks import task_of
-from common.tasks.sets import chosen
-from common.tasks.task import Score, Task
+from common.tasks.sets import divide, first
+from common.tasks.task import Example, Score, Task
 
 MIN_TRAIN, MIN_HELD_OUT = 4, 4
-LEAST_LIMIT = (
-    Settings().rounds.examples
-)  # answers; a federation's lower `examples` is for what it gets
+MOST_HELD_OUT = 400  # examples; so many tell small gains from chance, and more take long
 CONFIDENCE = 0.95
+FLOAT32_BYTES = 4
 
 # What is being done, how much of it is done, and how much there is; units are examples.
 Progress = Callable[[str, int, int], None]
@@ -37,6 +39,17 @@ Progress = Callable[[str, int, int], None]
 
 def no_progress(what: str, done: int, total: int) -> None:
     """Watch nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """Where a fit is kept that is not done: by the name of all that it depends on, as bytes."""
+
+    load: Callable[[str], bytes | None] = lambda _name: None
+    save: Callable[[str, bytes], None] = lambda _name, _state: None
+
+
+NOWHERE = Unfinished()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +73,9 @@ class TrainResult:
     gain_high: float
     reason: str  # why it was kept or not: one sentence
     task: Task  # what was learnt
+    validation: int = 0  # examples that chose how to fit; 0: the settings did
+    rate: float = 0.0  # of learning, as it was chosen
+    passes: float = 0.0  # over the training examples, up to the adapter that was chosen
 
     @property
     def kept(self) -> bool:
@@ -77,26 +93,30 @@ def train(
     kept: Vector | None = None,
     current: Personal | None = None,
     random: Random = os.urandom,
+    unfinished: Unfinished = NOWHERE,
 ) -> TrainResult:
-    """Fit the personal adapter on these records, on top of the shared adapter if there is one.
+    """Fit the personal adapter on all of these records, on top of the shared adapter if any.
+
+    From `fitting.LEAST` training examples on, the newest of them choose the learning rate and when
+    to end (`fitting.py`); with fewer, the settings do. Held-out examples judge once.
 
     Args:
         key: Of this device, by which held-out answers are chosen.
         kept: The parts of the shared adapter that this device keeps (FedSA's B).
         current: The personal adapter in use; a worse one does not replace it.
         random: Of the order of the examples.
+        unfinished: Keeps how far a fit has come, so that one that was interrupted goes on.
 
     Raises:
         InputError: When there are too few answers, or the shared adapter is another model's.
     """
     task = task_of(settings.task)
-    limit = max(settings.rounds.examples, LEAST_LIMIT)
-    training, heldout = chosen(task.examples(records), key, limit)
+    training, heldout = divide(task.examples(records), key)
+    heldout = first(heldout, key, MOST_HELD_OUT)
     _check(len(training), len(heldout), settings.personal, task)
     backbone = backbone_for(settings)
     fit = _Fit(backbone, settings, progress)
     weights = _weights(backbone, shared, kept)
-    examples = backbone.prepared(training)
     answers = backbone.prepared(heldout)
 
     base = fit.scores(answers)
@@ -107,7 +127,13 @@ def train(
             "Its weights are damaged; nothing was trained.",
         )
     before = base if weights is None else fit.scores(answers, weights)
-    personal, tokens = fit.fit(examples, random, weights)
+    if set_apart := apart(len(training)):
+        found = fit.search(training, set_apart, random, weights, unfinished)
+        personal, tokens = Personal(backbone.personal, found.best_vector), found.tokens
+        rate, passes = found.rate, found.best_seen / (len(training) - set_apart)
+    else:
+        personal, tokens = fit.fit(backbone.prepared(training), random, weights)
+        rate, passes = settings.personal.rate, float(settings.personal.epochs)
     after = fit.scores(answers, weights, personal.vector)
     previous = None
     if current is not None and current.plan == backbone.personal:  # another shape does not count
@@ -133,7 +159,19 @@ def train(
         gain_high=high,
         reason=reason or words,
         task=task,
+        validation=set_apart,
+        rate=rate,
+        passes=passes,
     )
+
+
+def _name_of(training: Sequence[Example], settings: Settings, shared: Vector | None) -> str:
+    """A digest of all that a fit depends on: only the same one goes on where it ended."""
+    digest = hashlib.sha256(json.dumps(settings.to_dict(), sort_keys=True).encode())
+    digest.update(b"" if shared is None else shared.tobytes())
+    for one in training:
+        digest.update(json.dumps([one.content, one.at]).encode())
+    return digest.hexdigest()
 
 
 class _Fit:
@@ -162,6 +200,42 @@ class _Fit:
             shared=shared,
             step=step,
         )
+
+    def search(
+        self,
+        training: Sequence[Example],
+        set_apart: int,
+        random: Random,
+        shared: Vector | None,
+        unfinished: Unfinished,
+    ) -> Fit:
+        """The best way to fit these examples, chosen by the newest of them."""
+        backbone, settings = self._backbone, self._settings
+        name = _name_of(training, settings, shared)
+        fitting = Fitting(
+            backbone,
+            training[:-set_apart],
+            self._preparation(training[:-set_apart]),
+            backbone.prepared(training[-set_apart:]),
+            settings.personal,
+            settings.training.weight_decay,
+            shared,
+            random,
+            watch=lambda done, total: self._progress("fitting", min(done, total), total),
+            checkpoint=lambda state: unfinished.save(name, state),
+        )
+        return fitting.run(unfinished.load(name))
+
+    def _preparation(
+        self, training: Sequence[Example]
+    ) -> Callable[[Sequence[Example]], Sequence[Prepared]]:
+        """What makes examples ready: all of them once where memory allows, else as they come."""
+        backbone = self._backbone
+        tokens = sum(len(backbone.encode(one).ids) for one in training)
+        if tokens * backbone.width * FLOAT32_BYTES > MEMORY_BYTES:
+            return lambda some: backbone.prepare([backbone.encode(one) for one in some])
+        ready = dict(zip(training, backbone.prepared(training), strict=True))
+        return lambda some: [ready[one] for one in some]
 
     def scores(
         self,

@@ -116,6 +116,11 @@ class Backbone:
                 prepared[row] = Prepared(state[: len(example.entry)].clone(), example.labels)
         return [example for example in prepared if example is not None]
 
+    @property
+    def width(self) -> int:
+        """Of a hidden state, in numbers."""
+        return int(self._whole.config.get_text_config().hidden_size)
+
     def encode(self, example: Example) -> Encoded:
         """The example as this model reads it, remembered; raises where its tokenizer cannot."""
         if example not in self._encoded:

@@ -55,10 +55,11 @@ def chosen(
     they are all but those that a release is about.
     """
     train, heldout = divide(examples, key)
-    return _first(train, key, limit), _first(heldout, key, expected_held_out(limit))
+    return first(train, key, limit), first(heldout, key, expected_held_out(limit))
 
 
-def _first(examples: Sequence[Example], key: bytes, most: int) -> list[Example]:
+def first(examples: Sequence[Example], key: bytes, most: int) -> list[Example]:
+    """So many of a side at most: the first as windows grow, in their own order."""
     order = sorted(range(len(examples)), key=lambda index: places(examples[index], key)[1])
     return [examples[index] for index in sorted(order[:most])]
 
