@@ -9,6 +9,7 @@ from typing import Any
 from client.commands import (
     chat,
     export,
+    forget,
     import_,
     init,
     install_service,
@@ -27,8 +28,8 @@ from client.commands import (
 from common.console.command_line import Parser, run_command
 
 COMMANDS = (
-    init, import_, export, train, chat, label, join, start, stop, status, uploads, policy, recount,
-    leave, passphrase, install_service,
+    init, import_, export, forget, train, chat, label, join, start, stop, status, uploads, policy,
+    recount, leave, passphrase, install_service,
 )  # fmt: skip
 
 

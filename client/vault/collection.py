@@ -121,6 +121,20 @@ class Collection:
         for found, content, at, split in rows:
             yield record_of(found, json.loads(content), at, split)
 
+    def items(self) -> Iterator[tuple[int, Record, str]]:
+        """Number, record and source of each, as `each`."""
+        rows = self._db.execute(
+            "SELECT id, kind, content, at, split, source FROM records ORDER BY id"
+        )
+        for item, kind, content, at, split, source in rows:
+            yield item, record_of(kind, json.loads(content), at, split), source
+
+    def remove(self, items: Iterable[int]) -> None:
+        """Remove these records, by number, and what interrupted imports left."""
+        with transaction(self._db):
+            self._db.executemany("DELETE FROM records WHERE id = ?", ((one,) for one in items))
+            self._db.execute("DELETE FROM incoming")
+
     def state(self) -> tuple[int, int]:
         """Two numbers that change whenever a record comes or goes."""
         row = self._db.execute("SELECT COUNT(*), COALESCE(MAX(id), 0) FROM records").fetchone()

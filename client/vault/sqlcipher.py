@@ -100,6 +100,7 @@ def connect(file: Path, key: bytes) -> sqlite3.Connection:
         db.execute("PRAGMA cipher_log_level = NONE")
         db.execute(f"PRAGMA key = \"x'{key.hex()}'\"")
         db.execute("PRAGMA temp_store = MEMORY")  # nothing unencrypted beside it
+        db.execute("PRAGMA secure_delete = ON")  # what is removed is overwritten
         db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
     except BaseException:
         db.close()

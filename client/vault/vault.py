@@ -22,7 +22,7 @@ from client.vault.ownership import Lock
 from client.vault.sqlcipher import connect, damaged
 from client.vault.store import Store
 from client.vault.unlocking import KEY_BYTES, Header, Unlock, database_key, new_header
-from common.errors import InputError
+from common.errors import InputError, PrivityError
 from common.system import files
 
 DATABASE, HEADER, LOCK = "vault.db", "vault.json", "vault.lock"
@@ -139,6 +139,19 @@ class Vault:
         broken = self._db.execute("PRAGMA cipher_integrity_check").fetchall()
         if broken or self._db.execute("PRAGMA integrity_check").fetchall() != [("ok",)]:
             raise damaged(self.folder / DATABASE)
+
+    def wipe_free_space(self) -> None:
+        """Leave no copy of what was removed: not in free pages, not in the write-ahead log.
+
+        Deleted rows are overwritten as they go (`secure_delete`); the log still has older pages.
+
+        Raises:
+            PrivityError: Another process is reading, for which the log must stay.
+        """
+        busy, _, _ = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:
+            problem = "Another process is reading the vault, so older pages of it stay for now."
+            raise PrivityError(problem, "Stop it, and give the same command again.")
 
     def close(self) -> None:
         """Close the database and give up ownership."""
