@@ -63,7 +63,7 @@ def _train(options: argparse.Namespace) -> int:
             if result.personal is not None:
                 history.keep_before(store, have.settings)
                 adapters.keep_personal(store, have.settings, result.personal)
-            history.note(store, have.settings, result)
+            history.note(store, have.settings.model.name, result)
             history.finished(store)
     several = result.task.several
     say(

@@ -41,10 +41,10 @@ def entries(store: Store) -> list[Training]:
     return [Training(**one) for one in json.loads(store.get(HISTORY) or b"[]")]
 
 
-def note(store: Store, settings: Settings, result: TrainResult) -> None:
-    """Remember a fit."""
+def note(store: Store, model: str, result: TrainResult) -> None:
+    """Remember a fit on top of this model."""
     entry = Training(
-        store.now(), settings.model.name, result.train, result.heldout, result.before_loss,
+        store.now(), model, result.train, result.heldout, result.before_loss,
         result.after_loss, result.kept, result.validation, result.rate, result.passes,
     )  # fmt: skip
     found = [*entries(store), entry][-MOST:]

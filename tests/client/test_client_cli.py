@@ -569,8 +569,7 @@ def test_a_personal_head_is_learnt_from_own_texts_and_used(
     told = said(capsys, "train")
     assert "8 held-out texts, nats a text" in told
     assert "Kept: it improves held-out texts" in told
-    likely = int(said(capsys, "label", "a slice").split("(")[1].split()[0])
-    assert likely < 98  # what the shared adapter says by itself
+    assert said(capsys, "label", "a slice").startswith("food")
 
 
 @pytest.mark.usefixtures("vault")

@@ -75,7 +75,7 @@ class World:
         kept = SimpleNamespace(all=lambda: list(self.records), state=lambda: (1, 1))
         vault = SimpleNamespace(store=store, folder=folder, records=kept)
         self.person = Service(vault, threading.Event())  # type: ignore[arg-type]
-        monkeypatch.setattr(service, "Enrolled", lambda *_: None)  # the others are simulated
+        monkeypatch.setattr(service, "KnownLog", lambda *_: None)  # the others are simulated
         monkeypatch.setattr(client_app, "_opened", self.person._device)
         monkeypatch.setattr(client_app, "_refused", self.person._refused)
         self.others = {}
