@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from html import unescape
 
-from client.importers.importer import Importer, Skipped, Wishes
+from client.importers.importer import Importer, Skipped, Wishes, made
 from client.importers.source import Source
 from client.importers.times import from_iso
 from common.records.records import Measurement, Record
@@ -47,11 +47,7 @@ class AppleHealth(Importer):
             if attributes is None:
                 yield Skipped(where, "is damaged")
                 continue
-            found = _workout(attributes) if name == "Workout" else _record(attributes)
-            if isinstance(found, str):
-                yield Skipped(where, found)
-            elif found:
-                yield found
+            yield (_workout if name == "Workout" else _record)(attributes, where)
 
 
 def _elements(source: Source) -> Iterator[tuple[str, dict[str, str] | None]]:
@@ -87,34 +83,40 @@ def _attributes(raw: bytes) -> dict[str, str]:
     }
 
 
-def _record(found: dict[str, str]) -> Record | str | None:
+def _record(found: dict[str, str], where: str) -> Record | Skipped:
     kind, at = KINDS.sub("", found.get("type", "")), from_iso(found.get("startDate"))
     if not kind or at is None:
-        return "has no type or no time"
+        return Skipped(where, "has no type or no time")
     value, unit = found.get("value", ""), found.get("unit", "")
     try:
-        return Measurement(name=kind, value=float(value), unit=unit, at=at)
+        number = float(value)
     except ValueError:
-        pass
-    hours = _hours(found)
+        return _lasting(found, kind, where)
+    return made(where, Measurement, name=kind, value=number, unit=unit, at=at)
+
+
+def _lasting(found: dict[str, str], kind: str, where: str) -> Record | Skipped:
+    """Of a category, such as a stage of sleep, how long it lasted."""
+    hours, stage = _hours(found), STAGES.sub("", found.get("value", ""))
     if hours is None:
-        return "its value is no number and it has no duration"
-    stage = STAGES.sub("", value)
-    return Measurement(name=f"{kind} {stage}".strip(), value=hours, unit="h", at=at)
+        return Skipped(where, "its value is no number and it has no duration")
+    at = from_iso(found.get("startDate"))
+    return made(where, Measurement, name=f"{kind} {stage}".strip(), value=hours, unit="h", at=at)
 
 
-def _workout(found: dict[str, str]) -> Record | str | None:
+def _workout(found: dict[str, str], where: str) -> Record | Skipped:
     kind, at = KINDS.sub("", found.get("workoutActivityType", "")), from_iso(found.get("startDate"))
     try:
         minutes, unit = float(found.get("duration", "")), found.get("durationUnit", "min")
     except ValueError:
         hours = _hours(found)
         if hours is None:
-            return "a workout without a duration"
+            return Skipped(where, "a workout without a duration")
         minutes, unit = 60 * hours, "min"
     if at is None:
-        return "a workout without a time"
-    return Measurement(name=f"Workout {kind}".strip(), value=minutes, unit=unit, at=at)
+        return Skipped(where, "a workout without a time")
+    name = f"Workout {kind}".strip()
+    return made(where, Measurement, name=name, value=minutes, unit=unit, at=at)
 
 
 def _hours(found: dict[str, str]) -> float | None:

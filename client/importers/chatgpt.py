@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from client.importers.importer import Importer, Skipped, Wishes
+from client.importers.importer import Importer, Skipped, Wishes, made
 from client.importers.json_stream import BrokenOffError, parts
 from client.importers.source import Source
 from client.importers.times import from_epoch
@@ -59,7 +59,7 @@ def _conversation(found: Any, number: int) -> Iterator[Record | Skipped]:
         yield Skipped(where, "its messages do not lead back to a beginning; those that do came in")
     for node in way:
         try:
-            yield from _message(node.get("message"), str(key))
+            yield from _message(node.get("message"), str(key), where)
         except (AttributeError, TypeError, KeyError):
             yield Skipped(where, "a message in it is none")
 
@@ -85,12 +85,12 @@ def _way(nodes: dict[str, Any], last: Any) -> tuple[list[dict[str, Any]], bool]:
     return way[::-1], True
 
 
-def _message(message: Any, conversation: str) -> Iterator[Record]:
+def _message(message: Any, conversation: str, where: str) -> Iterator[Record | Skipped]:
     if message is None:
         return
     content, role = message.get("content") or {}, (message.get("author") or {}).get("role")
     if content.get("content_type") == "user_editable_context":
-        yield from _facts(content)
+        yield from _facts(content, where)
         return
     told = message.get("recipient", "all") in ("all", None) and message.get("weight", 1) != 0
     hidden = (message.get("metadata") or {}).get("is_visually_hidden_from_conversation")
@@ -98,7 +98,9 @@ def _message(message: Any, conversation: str) -> Iterator[Record]:
         return
     if text := _text(content):
         at = from_epoch(message.get("create_time"))
-        yield Message(text=text, author=AUTHORS[role], conversation=conversation, at=at)
+        yield made(
+            where, Message, text=text, author=AUTHORS[role], conversation=conversation, at=at
+        )
 
 
 def _text(content: dict[str, Any]) -> str:
@@ -113,9 +115,9 @@ def _text(content: dict[str, Any]) -> str:
     return "\n".join(one for one in texts if isinstance(one, str) and one.strip()).strip()
 
 
-def _facts(content: dict[str, Any]) -> Iterator[Record]:
+def _facts(content: dict[str, Any], where: str) -> Iterator[Record | Skipped]:
     """What the person told ChatGPT of themselves once and for all (custom instructions)."""
     for key in ABOUT:
         text = content.get(key)
         if isinstance(text, str) and text.strip():
-            yield Fact(text=text.strip())
+            yield made(where, Fact, text=text.strip())

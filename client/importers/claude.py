@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from client.importers.importer import Importer, Skipped, Wishes
+from client.importers.importer import Importer, Skipped, Wishes, made
 from client.importers.json_stream import BrokenOffError, parts
 from client.importers.source import Source
 from client.importers.times import from_iso
@@ -48,7 +48,7 @@ def _conversation(found: Any, where: str) -> Iterator[Record | Skipped]:
             yield Skipped(where, "a message in it is by neither side")
         elif text := _text(message):
             at = from_iso(message.get("created_at"))
-            yield Message(text=text, author=author, conversation=key, at=at)
+            yield made(where, Message, text=text, author=author, conversation=key, at=at)
 
 
 def _text(message: dict[str, Any]) -> str:

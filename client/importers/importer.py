@@ -6,9 +6,10 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from client.importers.source import Source
+from common.errors import InputError
 from common.records.records import Record
 
 
@@ -23,6 +24,14 @@ class Skipped:
 
     where: str
     reason: str
+
+
+def made(where: str, kind: type[Record], **values: Any) -> Record | Skipped:
+    """A record of a kind, or why these values, which come from a file, make none."""
+    try:
+        return kind(**values)
+    except InputError as error:
+        return Skipped(where, error.message.rstrip("."))
 
 
 @dataclass(frozen=True, slots=True)

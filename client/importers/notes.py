@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import PurePath
 
-from client.importers.importer import Importer, Skipped, Wishes
+from client.importers.importer import Importer, Skipped, Wishes, made
 from client.importers.source import Source
 from client.importers.times import from_iso
 from common.records.records import Fact, Record
@@ -53,10 +53,10 @@ class Notes(Importer):
         yield from _fact(heading, passage, at)
 
 
-def _fact(heading: str, passage: str, at: str | None) -> Iterator[Record]:
+def _fact(heading: str, passage: str, at: str | None) -> Iterator[Record | Skipped]:
     words = re.sub(r"\n{3,}", "\n\n", passage).strip()
     if words:
-        yield Fact(text=f"{heading}\n{words}" if heading else words, at=at)
+        yield made("a passage", Fact, text=f"{heading}\n{words}" if heading else words, at=at)
 
 
 def _modified(source: Source) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from html import unescape
 
 from client.importers.amounts import number
-from client.importers.importer import Importer, Skipped, Wishes
+from client.importers.importer import Importer, Skipped, Wishes, made
 from client.importers.source import Source
 from client.importers.times import from_iso
 from common.records.records import Record, Transaction
@@ -76,7 +76,7 @@ def _transaction(found: dict[str, str], money: str, where: str) -> Record | Skip
     )
     if missing or amount is None or not payee:
         return Skipped(where, f"it has no {missing}")
-    return Transaction(amount=amount, currency=money, payee=payee, at=at)
+    return made(where, Transaction, amount=amount, currency=money, payee=payee, at=at)
 
 
 def _time(text: str) -> str | None:

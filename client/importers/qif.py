@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from client.importers.amounts import decimal_of, number
-from client.importers.importer import Importer, Skipped, Wishes
+from client.importers.importer import Importer, Skipped, Wishes, made
 from client.importers.source import Source
 from client.importers.times import from_parts, possible_orders
 from common.errors import InputError
@@ -88,4 +88,12 @@ def _transaction(
     at = from_parts((int(date[1]), int(date[2]), int(date[3])), order) if date else None
     if amount is None or at is None or not payee:
         return Skipped(where, "it lacks a date, an amount or a payee that can be read")
-    return Transaction(amount=amount, currency=money, payee=payee, category=category or None, at=at)
+    return made(
+        where,
+        Transaction,
+        amount=amount,
+        currency=money,
+        payee=payee,
+        category=category or None,
+        at=at,
+    )

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from client.importers.importer import Importer, Skipped, Wishes
+from client.importers.importer import Importer, Skipped, Wishes, made
 from client.importers.json_stream import BrokenOffError, parts
 from client.importers.source import Source
 from common.records.records import MOST_CHARACTERS, Message, Record
@@ -77,7 +77,7 @@ def _conversation(found: Any, where: str) -> Iterator[Record | Skipped]:
     key = str(own or hashlib.sha256(json.dumps(turns, sort_keys=True).encode()).hexdigest()[:16])
     for author, text in said:
         if author in AUTHORS and text:
-            yield Message(text=text, author=AUTHORS[author], conversation=key)
+            yield made(where, Message, text=text, author=AUTHORS[author], conversation=key)
         elif author not in (*AUTHORS, *UNSPOKEN):
             yield Skipped(where, "a message in it has a role that is not known")
 

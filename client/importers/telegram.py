@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from client.importers.importer import Importer, Skipped, Wishes
+from client.importers.importer import Importer, Skipped, Wishes, made
 from client.importers.json_stream import BrokenOffError, parts
 from client.importers.source import Source
 from client.importers.times import from_epoch, from_iso
@@ -81,7 +81,9 @@ def _message(found: Any, chat: str, own: str, me: str, where: str) -> Iterator[R
         return
     mine = found.get("from_id") == own if own else found.get("from") == me
     at = from_epoch(found.get("date_unixtime")) or from_iso(found.get("date"))
-    yield Message(text=text, author="me" if mine else "other", conversation=chat, at=at)
+    yield made(
+        where, Message, text=text, author="me" if mine else "other", conversation=chat, at=at
+    )
 
 
 def _text(found: Any) -> str:

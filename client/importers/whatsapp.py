@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from client.importers.importer import Importer, Skipped, Wishes
+from client.importers.importer import Importer, Skipped, Wishes, made
 from client.importers.source import Source
 from client.importers.times import from_parts, possible_orders
 from common.errors import InputError
@@ -87,8 +87,13 @@ class WhatsApp(Importer):
                 yield Skipped(f"line {number}", f"more than {MOST_CHARACTERS:,} characters")
             elif words and not LEFT_OUT.match(words):
                 mine = author[1].strip() == wishes.me
-                yield Message(
-                    text=words, author="me" if mine else "other", conversation=chat, at=at
+                yield made(
+                    f"line {number}",
+                    Message,
+                    text=words,
+                    author="me" if mine else "other",
+                    conversation=chat,
+                    at=at,
                 )
 
 

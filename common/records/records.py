@@ -67,6 +67,10 @@ class Record:
                 raise InputError(f"{name!r} is a {type(value).__name__}, wanted {wanted}.")
             if choices and value not in choices:
                 raise InputError(f"{name!r} must be one of {', '.join(choices)}.")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise InputError(f"{name!r} is no finite number.")
+            if isinstance(value, str) and not _is_text(value):
+                raise InputError(f"{name!r} is not usable text.")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(redacted)"
@@ -76,6 +80,15 @@ class Record:
         """The keys of its kind that it has, as JSON values."""
         own = {name: getattr(self, name) for name in keys_of(type(self))}
         return {name: value for name, value in own.items() if value is not None}
+
+
+def _is_text(value: str) -> bool:
+    """Whether it can be written as UTF-8: half a character from broken JSON cannot."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 @lru_cache

@@ -523,6 +523,19 @@ def test_a_zip_bomb_an_encrypted_and_a_damaged_zip_file(
     assert [one.reason for one in sources([cut]) if isinstance(one, Refused)] == ["is encrypted"]
 
 
+def test_what_makes_no_record_is_skipped_with_its_reason(tmp_path: Path) -> None:
+    """Half a character, and numbers that JSON does not have."""
+    file = tmp_path / "chat.jsonl"
+    turns = [{"role": "user", "content": "a\ud800"}, {"role": "user", "content": "whole"}]
+    file.write_text(json.dumps({"messages": turns}))
+    _, kept, skipped = read(file)
+    assert said(kept) == [("me", "whole")]
+    assert skipped == [Skipped("line 1", "'text' is not usable text")]
+    health = tmp_path / "export.xml"
+    health.write_text(HEALTH.replace('value="61"', 'value="1e999"'))
+    assert read(health)[2] == [Skipped("element 1", "'value' is no finite number")]
+
+
 def test_times_as_exports_have_them() -> None:
     assert from_iso("2024-01-01 10:00:00 +0100") == "2024-01-01T09:00:00+00:00"
     assert from_iso("2024-01-01T10:00:00") == "2024-01-01T09:00:00+00:00"  # this machine's zone
