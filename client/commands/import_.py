@@ -14,7 +14,7 @@ from common.console.say import say
 from common.errors import InputError
 
 if TYPE_CHECKING:
-    from client.importers.importer import Importer, Wishes
+    from client.importers.importer import Importer, Skipped, Wishes
     from client.importers.source import Source
     from client.vault.vault import Vault
     from common.records.records import Record
@@ -24,6 +24,7 @@ FORMATS = (
     "chatgpt", "claude", "telegram", "whatsapp", "messages", "apple-health", "csv", "ofx", "qif",
     "notes", "conll", "records",
 )  # fmt: skip
+UNKNOWN = {"where": "", "reason": "no format that is known"}
 EVERY = 200  # records between two looks at the bar
 
 
@@ -71,21 +72,15 @@ def run(options: argparse.Namespace) -> int:
 
     forced, wishes = _forced(options.format), _wishes(options)
     found: list[dict[str, Any]] = []
-    unknown = 0
     with open_vault(options) as vault:
         for source in sources(options.paths):
             if isinstance(source, Refused):
                 found.append(_entry(source.shown, None, 0, 0, [("", source.reason)]))
                 _tell(options, found[-1], "")
-                continue
-            importer = forced or _importer(source)
-            if importer is None:
-                _require_known(source, options.paths)
-                unknown += 1
-                found.append(_entry(source.shown, None, 0, 0, [("", "no format that is known")]))
-                continue
-            wishes = _with_me(importer, source, wishes)
-            found.append(_import(vault, importer, source, wishes, options))
+            else:
+                entry, wishes = _file(vault, forced, source, wishes, options)
+                found.append(entry)
+    unknown = sum(one["skipped"] == [UNKNOWN] for one in found)
     if options.json:
         from common.system import strict_json
 
@@ -93,6 +88,35 @@ def run(options: argparse.Namespace) -> int:
     elif unknown:
         say(f"{unknown} more files have no format that is known, and were passed over.")
     return 2 if any(not one["records"] and one["skipped"] and one["format"] for one in found) else 0
+
+
+def _file(
+    vault: Vault,
+    forced: Importer | None,
+    source: Source,
+    wishes: Wishes,
+    options: argparse.Namespace,
+) -> tuple[dict[str, Any], Wishes]:
+    """One file: what came of it, and the wishes with what was asked for it.
+
+    Raises:
+        InputError: It is the only one that was named, and nothing of it can be read.
+    """
+    importer = forced
+    try:
+        importer = importer or _importer(source)
+        if importer is None:
+            _require_known(source, options.paths)
+            return _entry(source.shown, None, 0, 0, [("", UNKNOWN["reason"])]), wishes
+        wishes = _with_me(importer, source, wishes)
+        return _import(vault, importer, source, wishes, options), wishes
+    except InputError as error:
+        if len(options.paths) == 1 and source.within is None and not source.member:
+            raise
+        name = importer.name if importer else None
+        entry = _entry(source.shown, name, 0, 0, [("", str(error).rstrip("."))])
+        _tell(options, entry, "")
+        return entry, wishes
 
 
 def _forced(name: str | None) -> Importer | None:
@@ -190,7 +214,7 @@ def _import(
     with meter(f"Importing {source.name}", source.size) as tell:
 
         def records() -> Iterator[Record]:
-            for count, one in enumerate(importer.read(source, wishes)):
+            for count, one in enumerate(_up_to_damage(importer.read(source, wishes))):
                 if count % EVERY == 0:
                     tell(source.consumed, count)
                 if isinstance(one, Skipped):
@@ -211,6 +235,21 @@ def _import(
         for sample in samples:
             say(f"    {sample}")
     return entry
+
+
+def _up_to_damage(found: Iterator[Record | Skipped]) -> Iterator[Record | Skipped]:
+    """What can be read; where a file ends in damage, that is said and what came before stays."""
+    from client.importers.importer import Skipped
+
+    begun = False
+    try:
+        for one in found:
+            yield one
+            begun = True
+    except InputError as error:
+        if not begun:
+            raise
+        yield Skipped("from there on", str(error).rstrip("."))
 
 
 def _sample(record: Record) -> str:

@@ -616,3 +616,27 @@ def test_what_is_exported_and_imported_elsewhere_is_the_same(
         assert [(r.kind, r.values, r.at, r.split) for r in vault.records.all()] == [
             (r.kind, r.values, r.at, r.split) for r in before
         ]
+
+
+@pytest.mark.usefixtures("vault")
+def test_one_file_that_cannot_be_read_keeps_no_other_of_a_folder_out(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "a.qif").write_text("!Type:Bank\nD1/1/24\nT1\nPx\n^\n")
+    (folder / "b.txt").write_text("1/2/24, 10:00 - Anna: a\n3/4/24, 10:00 - Ben: b\n")
+    (folder / "c.jsonl").write_text('{"kind": "fact", "text": "kept"}\n')
+    (folder / "d.png").write_bytes(b"\x89PNG\x00")
+    assert main(["import", str(folder), "--me", "Ben"]) == 2
+    told = capsys.readouterr()
+    assert told.err == "" and "--currency" in told.out and "--dates" in told.out
+    assert "1 records are new" in told.out and "1 more files have no format" in told.out
+    assert main(["import", str(folder), "--me", "Ben", "--json"]) == 2
+    files = {Path(one["path"]).name: one for one in json.loads(capsys.readouterr().out)["files"]}
+    assert [files[name]["format"] for name in sorted(files)] == ["qif", "whatsapp", "records", None]
+    assert "--dates" in refusal(capsys, "import", str(folder / "b.txt"), "--me", "Ben")
+    table = folder / "e.csv"
+    table.write_text("date,payee,amount,currency\n2026-01-01,x,1,EUR\n2026-01-02,y,2,\n")
+    told_last = said(capsys, "import", str(table))
+    assert "1 records are new" in told_last and "from there on" in told_last
