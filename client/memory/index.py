@@ -1,0 +1,241 @@
+"""The index in the vault: each record's words (FTS5) and its sentence vector.
+
+An item is a record that has words, under the record's own number. Its words are indexed beside
+those of the turn before it in the same conversation, since an answer often leaves out what the
+question named. Triggers (client/vault/database.py) keep the word index as the items are, and a
+record that goes takes its item, words and vector along, whoever removes it.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from client.vault.database import transaction
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from client.memory.embedding import Embedder, Vectors
+
+KINDS = ("message", "fact", "rating", "answer")
+WORDS_CHUNK, VECTORS_CHUNK = 2_000, 256  # items; so much work an interruption can lose
+STORED = "<f2"  # vectors on disk: half precision, little endian
+SECURE_DELETE_SINCE = (3, 42, 0)  # of SQLite; an older one is only met in simulations
+_ITEMS = (
+    "SELECT item.id, record.kind, record.content, record.source, record.at,"
+    " item.pinned, item.off FROM memory_items AS item JOIN records AS record USING (id)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One thing that is remembered, and where it came from.
+
+    Attributes:
+        id: The record's number.
+        kind: The record's kind.
+        text: What was said; not shown in the repr.
+        author: Who said it; empty where it is no message.
+        conversation: Where it was said; empty where it is no message.
+        source: The file it came from, or the like.
+        at: When, ISO 8601 in UTC, or None.
+        pinned: Comes first whenever it fits.
+        off: Kept, and never found.
+    """
+
+    id: int
+    kind: str
+    text: str = field(repr=False)
+    author: str
+    conversation: str = field(repr=False)
+    source: str = field(repr=False)
+    at: str | None
+    pinned: bool
+    off: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """How much of the vault is not indexed yet: records without words, items without vector."""
+
+    words: int
+    vectors: int
+
+
+class Index:
+    """The index in an open database whose tables are up to date.
+
+    Args:
+        db: A connection without implicit transactions, to SQLite or SQLCipher.
+    """
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        db.execute("PRAGMA secure_delete = ON")
+        _delete_words_securely(db)
+
+    def missing(self, model: str) -> Missing:
+        """What `add_words` and `add_vectors` would do."""
+        (words,) = self._db.execute(f"SELECT COUNT(*) {_UNINDEXED}", KINDS).fetchone()
+        (items,) = self._db.execute("SELECT COUNT(*) FROM memory_items").fetchone()
+        (vectors,) = self._db.execute(
+            "SELECT COUNT(*) FROM memory_vectors WHERE model = ?", (model,)
+        ).fetchone()
+        return Missing(words, words + items - vectors)
+
+    def add_words(self) -> Iterator[int]:
+        """Index the words of new records, chunk by chunk; how many each time."""
+        query = f"SELECT record.id, record.kind, record.content {_UNINDEXED}"
+        while rows := self._db.execute(
+            f"{query} ORDER BY record.id LIMIT {WORDS_CHUNK}", KINDS
+        ).fetchall():
+            with transaction(self._db):
+                for number, kind, content in rows:
+                    self._add(number, kind, json.loads(content))
+            yield len(rows)
+
+    def _add(self, number: int, kind: str, values: dict[str, Any]) -> None:
+        conversation = values.get("conversation")
+        before = self._db.execute(
+            "SELECT MAX(id) FROM memory_items WHERE conversation = ? AND id < ?",
+            (conversation, number),
+        ).fetchone()[0]
+        self._db.execute(
+            "INSERT OR IGNORE INTO memory_items (id, text, conversation, previous)"
+            " VALUES (?, ?, ?, ?)",
+            (number, text_of(kind, values), conversation, before),
+        )
+
+    def add_vectors(self, embedder: Embedder) -> Iterator[int]:
+        """Give a vector to each item that has none of this model, chunk by chunk."""
+        while rows := self._db.execute(
+            "SELECT id, text FROM memory_items WHERE id NOT IN"
+            " (SELECT item FROM memory_vectors WHERE model = ?) ORDER BY LENGTH(text) LIMIT ?",
+            (embedder.name, VECTORS_CHUNK),
+        ).fetchall():
+            vectors = embedder.embed([text for _, text in rows])
+            with transaction(self._db):
+                for (number, _), vector in zip(rows, vectors, strict=True):
+                    self._db.execute(
+                        "INSERT OR REPLACE INTO memory_vectors (item, model, vector)"
+                        " SELECT id, ?, ? FROM memory_items WHERE id = ?",  # if it is still there
+                        (embedder.name, vector.astype(STORED).tobytes(), number),
+                    )
+            yield len(rows)
+
+    def vectors(self, model: str) -> tuple[NDArray[np.int64], Vectors]:
+        """All items' numbers [items] and vectors [items, width], in order."""
+        import numpy as np
+
+        rows = self._db.execute(
+            "SELECT item, vector FROM memory_vectors WHERE model = ? ORDER BY item", (model,)
+        ).fetchall()
+        numbers = np.array([number for number, _ in rows], np.int64)
+        flat = np.frombuffer(b"".join(vector for _, vector in rows), STORED).astype(np.float32)
+        return numbers, flat.reshape(len(rows), -1) if rows else flat.reshape(0, 0)
+
+    def matches(self, words: list[str]) -> dict[int, float]:
+        """BM25 of each item that has one of these words, itself or in the turn before it.
+
+        The more, the better; FTS5's own sign is the other way round.
+        """
+        if not words:
+            return {}
+        query = " OR ".join(f'"{word}"' for word in words)
+        rows = self._db.execute(
+            "SELECT rowid, -bm25(memory_words) FROM memory_words WHERE memory_words MATCH ?",
+            (query,),
+        )
+        return dict(rows)
+
+    def times(self) -> dict[int, str]:
+        """When each item was, where that is known."""
+        rows = self._db.execute(
+            "SELECT id, at FROM memory_items JOIN records USING (id) WHERE at IS NOT NULL"
+        )
+        return dict(rows)
+
+    def marked(self, mark: str) -> set[int]:
+        """The items that are `pinned` or `off`."""
+        rows = self._db.execute(f"SELECT id FROM memory_items WHERE {_column(mark)}")
+        return {number for (number,) in rows}
+
+    def mark(self, number: int, mark: str, value: bool) -> bool:
+        """Set `pinned` or `off`; whether there is such an item."""
+        with transaction(self._db):
+            changed = self._db.execute(
+                f"UPDATE memory_items SET {_column(mark)} = ? WHERE id = ?", (int(value), number)
+            )
+        return changed.rowcount > 0
+
+    def item(self, number: int) -> Item | None:
+        """One item, or None."""
+        row = self._db.execute(f"{_ITEMS} WHERE item.id = ?", (number,)).fetchone()
+        return None if row is None else _item(row)
+
+    def newest(self, limit: int, mark: str = "") -> list[Item]:
+        """The newest items by time, those without time last; all, `pinned` or `off` ones."""
+        where = f"WHERE item.{_column(mark)}" if mark else ""
+        rows = self._db.execute(
+            f"{_ITEMS} {where} ORDER BY record.at DESC, item.id DESC LIMIT ?", (limit,)
+        )
+        return [_item(row) for row in rows]
+
+    def count(self) -> int:
+        """How many items there are."""
+        return int(self._db.execute("SELECT COUNT(*) FROM memory_items").fetchone()[0])
+
+
+_UNINDEXED = (
+    "FROM records AS record LEFT JOIN memory_items AS item ON item.id = record.id"
+    f" WHERE item.id IS NULL AND record.kind IN ({', '.join('?' * len(KINDS))})"
+)
+
+
+def text_of(kind: str, values: dict[str, Any]) -> str:
+    """What of a record is remembered, as text."""
+    if kind == "rating":
+        parts = [f"{values['title']}: {values['value']:g}", values.get("text") or ""]
+        parts += [str(tag) for tag in values.get("tags") or ()]
+        return " · ".join(part for part in parts if part)
+    if kind == "answer":
+        return f"{values['question']}\n{values['answer']}"
+    return str(values["text"])
+
+
+def _item(row: tuple[Any, ...]) -> Item:
+    number, kind, content, source, at, pinned, off = row
+    values = json.loads(content)
+    return Item(
+        id=number,
+        kind=kind,
+        text=text_of(kind, values),
+        author=values.get("author", ""),
+        conversation=values.get("conversation", ""),
+        source=source,
+        at=at,
+        pinned=bool(pinned),
+        off=bool(off),
+    )
+
+
+def _column(mark: str) -> str:
+    if mark not in ("pinned", "off"):
+        raise ValueError(f"{mark!r} is no mark")
+    return mark
+
+
+def _delete_words_securely(db: sqlite3.Connection) -> None:
+    """FTS5 else only notes that a word is gone, and drops it when it merges its segments."""
+    (version,) = db.execute("SELECT sqlite_version()").fetchone()
+    if tuple(int(part) for part in version.split(".")) < SECURE_DELETE_SINCE:
+        return
+    known = db.execute("SELECT v FROM memory_words_config WHERE k = 'secure-delete'").fetchone()
+    if known is None or not known[0]:
+        with transaction(db):
+            db.execute("INSERT INTO memory_words (memory_words, rank) VALUES ('secure-delete', 1)")
