@@ -125,7 +125,12 @@ def _refreshed(vault: Vault) -> Memory:
     memory = Memory(vault.database)
     if total := memory.stale():
         with bar("Remembering", total) as advance:
-            memory.refresh(lambda done: [advance() for _ in range(done)] and None)
+
+            def step(done: int) -> None:
+                for _ in range(done):
+                    advance()
+
+            memory.refresh(step)
     return memory
 
 

@@ -5,8 +5,8 @@ So MiniLM was trained to be used (arXiv:1908.10084, section 3; `all-MiniLM-L6-v2
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 from common.models.names import MINILM_MODEL
 
@@ -42,7 +42,7 @@ class SentenceEncoder:
 
     def __init__(self, name: str = MINILM_MODEL, device: str = "cpu") -> None:
         self.name, self._device = name, device
-        self._loaded: tuple[object, object] | None = None
+        self._loaded: tuple[Any, Any] | None = None
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """See `Embedder`. Texts of like length share a batch, so that little is padding."""
@@ -58,6 +58,15 @@ class SentenceEncoder:
                 found = np.zeros((len(texts), vectors.shape[1]), np.float32)
             found[rows] = vectors
         return np.zeros((0, 0), np.float32) if found is None else found
+
+    def _model_and_tokenizer(self) -> tuple[Any, Any]:
+        if self._loaded is None:
+            from common.models import chosen_device, load_base, load_tokenizer
+
+            self._device = chosen_device(self._device)
+            model: Any = load_base(self.name)
+            self._loaded = model.to(self._device), load_tokenizer(self.name)
+        return self._loaded
 
     def _ids(self, text: str) -> list[int]:
         from common.models.tokens import framed, text_ids

@@ -162,14 +162,15 @@ class Index:
 
     def marked(self, mark: str) -> set[int]:
         """The items that are `pinned` or `off`."""
-        rows = self._db.execute(f"SELECT id FROM memory_items WHERE {_column(mark)}")
+        rows = self._db.execute(f"SELECT id FROM memory_items WHERE {_column(mark)}")  # noqa: S608
         return {number for (number,) in rows}
 
     def mark(self, number: int, mark: str, value: bool) -> bool:
         """Set `pinned` or `off`; whether there is such an item."""
         with transaction(self._db):
             changed = self._db.execute(
-                f"UPDATE memory_items SET {_column(mark)} = ? WHERE id = ?", (int(value), number)
+                f"UPDATE memory_items SET {_column(mark)} = ? WHERE id = ?",  # noqa: S608
+                (int(value), number),
             )
         return changed.rowcount > 0
 

@@ -27,11 +27,12 @@ MOST_WORDS = 64  # of a query that are looked up
 FITS_COSINE = 0.3  # an item without a word of the query fits from here on
 TIME_WEIGHT = 1.0  # standard deviations that an item within the named span gains
 NEAR_DAYS = 3.0  # beside the span the gain falls by a factor e in as many days, or in its length
-COMMON = frozenset(
+COMMON_ENGLISH = (
     "a about an and any are as at be been but by can could did do does for from had has have he her"
     " his how i if in is it its me my of on or our she so that the their them there they this to"
-    " was we were what when where which who whom whose why will with would you your".split()
+    " was we were what when where which who whom whose why will with would you your"
 )
+COMMON = frozenset(COMMON_ENGLISH.split())
 
 
 @dataclass(frozen=True, slots=True)

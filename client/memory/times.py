@@ -58,15 +58,16 @@ def named_span(question: str, now: datetime) -> Span | None:
 
 def _dates(text: str, now: datetime) -> Span | None:
     if found := _ISO.search(text):
-        year, month, day = (int(part) if part else 0 for part in found.groups())
-        return _day(year, month, day) if day else _months_from(year, month, 1)
+        numbers = [int(part or 0) for part in found.groups()]
+        return _day(*numbers) if numbers[2] else _months_from(numbers[0], numbers[1], 1)
     if found := _DAY_FIRST.search(text):
         day, name, year = found.groups()
     elif found := _MONTH_FIRST.search(text):
         name, day, year = found.groups()
     else:
         return None
-    return _day(int(year) if year else _latest_year(_number(name), now), _number(name), int(day))
+    month = _number(name)
+    return _day(int(year) if year else _latest_year(month, now), month, int(day))
 
 
 def _months(text: str, now: datetime) -> Span | None:
