@@ -52,7 +52,10 @@ def _parser() -> argparse.ArgumentParser:
     _people_command(commands)
     bench = commands.add_parser("bench", help="measure against peers and limits")
     bench.add_argument(
-        "name", choices=("secagg", "dp", "chat", "rounds", "load"), help="what to measure"
+        "name", choices=("secagg", "dp", "chat", "rounds", "load", "memory"), help="what to measure"
+    )
+    bench.add_argument(
+        "--data", type=Path, metavar="FILE", help="what memory is measured on: LoCoMo's JSON"
     )
     bench.add_argument("--json", action="store_true", help="one JSON object on stdout")
     bench.add_argument("--quick", action="store_true", help="small sizes, for a first look")
@@ -322,7 +325,7 @@ def _people(options: argparse.Namespace) -> int:
 def _bench(options: argparse.Namespace) -> int:
     from simulations.evidence.benchmarks import run_benchmark
 
-    run_benchmark(options.name, as_json=options.json, quick=options.quick)
+    run_benchmark(options.name, as_json=options.json, quick=options.quick, data=options.data)
     return 0
 
 

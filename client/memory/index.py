@@ -1,9 +1,8 @@
 """The index in the vault: each record's words (FTS5) and its sentence vector.
 
-An item is a record that has words, under the record's own number. Its words are indexed beside
-those of the turn before it in the same conversation, since an answer often leaves out what the
-question named. Triggers (client/vault/database.py) keep the word index as the items are, and a
-record that goes takes its item, words and vector along, whoever removes it.
+An item is a record that has words, under the record's own number. Triggers
+(client/vault/database.py) keep the word index as the items are, and a record that goes takes its
+item, words and vector along, whoever removes it.
 """
 
 from __future__ import annotations
@@ -17,9 +16,6 @@ from typing import TYPE_CHECKING, Any
 from client.vault.database import transaction
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from client.memory.embedding import Embedder, Vectors
 
 KINDS = ("message", "fact", "rating", "answer")
@@ -78,6 +74,8 @@ class Index:
         self._db = db
         db.execute("PRAGMA secure_delete = ON")
         _delete_words_securely(db)
+        for table in _TEMPORARY:
+            db.execute(f"CREATE VIRTUAL TABLE IF NOT EXISTS temp.{table}")
 
     def missing(self, model: str) -> Missing:
         """What `add_words` and `add_vectors` would do."""
@@ -100,15 +98,9 @@ class Index:
             yield len(rows)
 
     def _add(self, number: int, kind: str, values: dict[str, Any]) -> None:
-        conversation = values.get("conversation")
-        before = self._db.execute(
-            "SELECT MAX(id) FROM memory_items WHERE conversation = ? AND id < ?",
-            (conversation, number),
-        ).fetchone()[0]
         self._db.execute(
-            "INSERT OR IGNORE INTO memory_items (id, text, conversation, previous)"
-            " VALUES (?, ?, ?, ?)",
-            (number, text_of(kind, values), conversation, before),
+            "INSERT OR IGNORE INTO memory_items (id, text, conversation) VALUES (?, ?, ?)",
+            (number, text_of(kind, values), values.get("conversation")),
         )
 
     def add_vectors(self, embedder: Embedder) -> Iterator[int]:
@@ -128,42 +120,40 @@ class Index:
                     )
             yield len(rows)
 
-    def vectors(self, model: str) -> tuple[NDArray[np.int64], Vectors]:
-        """All items' numbers [items] and vectors [items, width], in order."""
+    def rows(self, model: str) -> Iterator[tuple[int, str | None, str | None, int, int, int]]:
+        """Number, conversation, time, characters, pinned and off of each item with a vector.
+
+        Conversation by conversation, each in the order of time and of its import.
+        """
+        yield from self._db.execute(
+            "SELECT item.id, item.conversation, record.at, LENGTH(item.text), item.pinned, item.off"
+            " FROM memory_items AS item JOIN records AS record USING (id)"
+            " JOIN memory_vectors AS vector ON vector.item = item.id WHERE vector.model = ?"
+            " ORDER BY item.conversation, record.at, item.id",
+            (model,),
+        )
+
+    def vectors(self, model: str) -> dict[int, Vectors]:
+        """The vector of each item that has one of this model, [width]."""
         import numpy as np
 
-        rows = self._db.execute(
-            "SELECT item, vector FROM memory_vectors WHERE model = ? ORDER BY item", (model,)
-        ).fetchall()
-        numbers = np.array([number for number, _ in rows], np.int64)
-        flat = np.frombuffer(b"".join(vector for _, vector in rows), STORED).astype(np.float32)
-        return numbers, flat.reshape(len(rows), -1) if rows else flat.reshape(0, 0)
+        rows = self._db.execute("SELECT item, vector FROM memory_vectors WHERE model = ?", (model,))
+        return {item: np.frombuffer(vector, STORED).astype(np.float32) for item, vector in rows}
 
-    def matches(self, words: list[str]) -> dict[int, float]:
-        """BM25 of each item that has one of these words, itself or in the turn before it.
+    def terms(self, words: str) -> list[str]:
+        """What the word index calls these words: without endings, capitals and accents."""
+        with transaction(self._db):
+            self._db.execute("INSERT INTO temp.memory_query (text) VALUES (?)", (words,))
+            found = self._db.execute("SELECT term FROM temp.memory_query_terms").fetchall()
+            self._db.execute("DELETE FROM temp.memory_query")
+        return [term for (term,) in found]
 
-        The more, the better; FTS5's own sign is the other way round.
-        """
-        if not words:
-            return {}
-        query = " OR ".join(f'"{word}"' for word in words)
+    def postings(self, term: str) -> dict[int, int]:
+        """How often a term stands in each item that has it."""
         rows = self._db.execute(
-            "SELECT rowid, -bm25(memory_words) FROM memory_words WHERE memory_words MATCH ?",
-            (query,),
+            "SELECT doc, COUNT(*) FROM temp.memory_postings WHERE term = ? GROUP BY doc", (term,)
         )
         return dict(rows)
-
-    def times(self) -> dict[int, str]:
-        """When each item was, where that is known."""
-        rows = self._db.execute(
-            "SELECT id, at FROM memory_items JOIN records USING (id) WHERE at IS NOT NULL"
-        )
-        return dict(rows)
-
-    def marked(self, mark: str) -> set[int]:
-        """The items that are `pinned` or `off`."""
-        rows = self._db.execute(f"SELECT id FROM memory_items WHERE {_column(mark)}")  # noqa: S608
-        return {number for (number,) in rows}
 
     def mark(self, number: int, mark: str, value: bool) -> bool:
         """Set `pinned` or `off`; whether there is such an item."""
@@ -192,6 +182,11 @@ class Index:
         return int(self._db.execute("SELECT COUNT(*) FROM memory_items").fetchone()[0])
 
 
+_TEMPORARY = (  # in memory, of this connection alone
+    "memory_postings USING fts5vocab(main, memory_words, instance)",
+    "memory_query USING fts5(text, tokenize='porter unicode61 remove_diacritics 2')",
+    "memory_query_terms USING fts5vocab(temp, memory_query, row)",
+)
 _UNINDEXED = (
     "FROM records AS record LEFT JOIN memory_items AS item ON item.id = record.id"
     f" WHERE item.id IS NULL AND record.kind IN ({', '.join('?' * len(KINDS))})"

@@ -70,7 +70,7 @@ class Memory:
         _require_positive(limit)
         if self._snapshot is None:
             self._snapshot = snapshot(self.index, self._embedder.name)
-        if not len(self._snapshot.numbers):
+        if self._snapshot is None:
             return []
         (vector,) = self._embedder.embed([query])
         found = search(self.index, self._snapshot, query, vector, limit, self._clock())

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from client.memory.context import Turns, bm25, turns
 from client.memory.times import Span, named_span
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from client.memory.embedding import Vectors
     from client.memory.index import Index
 
-    Numbers = NDArray[np.int64]
     Scores = NDArray[np.float64]
 
 MOST_WORDS = 64  # of a query that are looked up
@@ -48,29 +48,36 @@ class Snapshot:
     """What a search needs of the index, read once for many searches.
 
     Attributes:
-        numbers: Of all items, ascending, [items].
-        vectors: Of all items, [items, width].
+        turns: All items, conversation by conversation.
+        vectors: [items, width].
         at: Seconds since 1970; NaN where no time is known, [items].
         pinned: Whether it comes first, [items].
         off: Whether it is never found, [items].
     """
 
-    numbers: Numbers = field(repr=False)
+    turns: Turns = field(repr=False)
     vectors: Vectors = field(repr=False)
     at: Scores = field(repr=False)
     pinned: NDArray[np.bool_] = field(repr=False)
     off: NDArray[np.bool_] = field(repr=False)
 
 
-def snapshot(index: Index, model: str) -> Snapshot:
-    """The index as it is now; items without a vector of this model are not in it."""
+def snapshot(index: Index, model: str) -> Snapshot | None:
+    """The index as it is now; None where it is empty. Items without a vector are not in it."""
     import numpy as np
 
-    numbers, vectors = index.vectors(model)
-    times = index.times()
-    at = [_seconds(times.get(int(number))) for number in numbers]
-    pinned, off = (np.isin(numbers, list(index.marked(mark))) for mark in ("pinned", "off"))
-    return Snapshot(numbers, vectors, np.array(at, np.float64), pinned, off)
+    vectors = index.vectors(model)
+    rows = [row for row in index.rows(model) if row[0] in vectors]
+    if not rows:
+        return None
+    numbers, conversations, times, lengths, pinned, off = zip(*rows, strict=True)
+    return Snapshot(
+        turns=turns(numbers, conversations, lengths),
+        vectors=np.stack([vectors[number] for number in numbers]),
+        at=np.array([_seconds(at) for at in times], np.float64),
+        pinned=np.array(pinned, np.bool_),
+        off=np.array(off, np.bool_),
+    )
 
 
 def search(
@@ -87,17 +94,17 @@ def search(
     """
     import numpy as np
 
-    if not len(known.numbers):
-        return []
     cosine = (known.vectors @ vector).astype(np.float64)  # [items]
-    lexical = _spread(index.matches(words_of(query)), known.numbers)
+    postings = [index.postings(term) for term in index.terms(" ".join(words_of(query)))]
+    lexical, matched = bm25(known.turns, postings)
     scores = _z(cosine) + _z(lexical)
     if span := named_span(query, now):
         scores += TIME_WEIGHT * nearness(known.at, span)
-    fits = ((lexical > 0) | (cosine >= FITS_COSINE)) & ~known.off
-    order = np.lexsort((known.numbers, -scores, ~known.pinned))
+    fits = (matched | (cosine >= FITS_COSINE)) & ~known.off
+    numbers = known.turns.numbers
+    order = np.lexsort((numbers, -scores, ~known.pinned))
     chosen = order[fits[order]][:limit]
-    return [Found(int(known.numbers[row]), float(scores[row])) for row in chosen]
+    return [Found(int(numbers[row]), float(scores[row])) for row in chosen]
 
 
 def words_of(query: str) -> list[str]:
@@ -114,13 +121,6 @@ def nearness(at: Scores, span: Span) -> Scores:
     gap = np.maximum(first - at, 0) + np.maximum(at - last, 0)
     scale = max(last - first, NEAR_DAYS * 86_400)
     return np.nan_to_num(np.exp(-gap / scale), nan=0.0)
-
-
-def _spread(found: dict[int, float], numbers: Numbers) -> Scores:
-    """Scores by item as an array; 0 where an item has none, [items]."""
-    import numpy as np
-
-    return np.array([found.get(number, 0.0) for number in numbers.tolist()], np.float64)
 
 
 def _z(scores: Scores) -> Scores:

@@ -70,34 +70,21 @@ MIGRATIONS = (
     """,
     """
     CREATE TABLE memory_items (
-        id INTEGER PRIMARY KEY, text TEXT NOT NULL, conversation TEXT, previous INTEGER,
+        id INTEGER PRIMARY KEY, text TEXT NOT NULL, conversation TEXT,
         pinned INTEGER NOT NULL DEFAULT 0, off INTEGER NOT NULL DEFAULT 0
     );
-    CREATE INDEX memory_conversations ON memory_items (conversation, id);
-    CREATE INDEX memory_previous ON memory_items (previous);
     CREATE TABLE memory_vectors (
         item INTEGER PRIMARY KEY, model TEXT NOT NULL, vector BLOB NOT NULL
     );
-    CREATE VIEW memory_windows AS
-        SELECT one.id AS id, one.text AS text, COALESCE(other.text, '') AS before
-        FROM memory_items AS one LEFT JOIN memory_items AS other ON other.id = one.previous;
     CREATE VIRTUAL TABLE memory_words USING fts5 (
-        text, before, content='memory_windows', content_rowid='id',
+        text, content='memory_items', content_rowid='id',
         tokenize='porter unicode61 remove_diacritics 2'
     );
     CREATE TRIGGER memory_is_indexed AFTER INSERT ON memory_items BEGIN
-        INSERT INTO memory_words (rowid, text, before)
-            SELECT id, text, before FROM memory_windows WHERE id = NEW.id;
+        INSERT INTO memory_words (rowid, text) VALUES (NEW.id, NEW.text);
     END;
-    CREATE TRIGGER memory_is_forgotten BEFORE DELETE ON memory_items BEGIN
-        INSERT INTO memory_words (memory_words, rowid, text, before)
-            SELECT 'delete', id, text, before FROM memory_windows
-            WHERE id = OLD.id OR id IN (SELECT id FROM memory_items WHERE previous = OLD.id);
-        INSERT INTO memory_words (rowid, text, before)
-            SELECT next.id, next.text, COALESCE(earlier.text, '') FROM memory_items AS next
-            LEFT JOIN memory_items AS earlier ON earlier.id = OLD.previous
-            WHERE next.previous = OLD.id;
-        UPDATE memory_items SET previous = OLD.previous WHERE previous = OLD.id;
+    CREATE TRIGGER memory_is_forgotten AFTER DELETE ON memory_items BEGIN
+        INSERT INTO memory_words (memory_words, rowid, text) VALUES ('delete', OLD.id, OLD.text);
         DELETE FROM memory_vectors WHERE item = OLD.id;
     END;
     CREATE TRIGGER records_leave_memory AFTER DELETE ON records BEGIN
