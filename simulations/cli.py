@@ -7,6 +7,7 @@ import dataclasses
 import math
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from common.console.command_line import Parser, run_command
@@ -223,7 +224,6 @@ def _one_source(given: dict[str, Any]) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from pathlib import Path
 
     if options.resume and not options.out:
         raise InputError("--resume needs --out DIR.", "Name the folder of the interrupted run.")
@@ -280,7 +280,6 @@ def _said_if_nothing_came_of_it(log: Sequence[dict[str, Any]]) -> int:
 
 
 def _frontier(options: argparse.Namespace) -> int:
-    from pathlib import Path
 
     from simulations.evidence import frontier
     from simulations.report.display import Display
@@ -309,7 +308,6 @@ def _scenarios(_: argparse.Namespace) -> int:
 
 
 def _people(options: argparse.Namespace) -> int:
-    from pathlib import Path
 
     from simulations.scenarios.dealing import deal
 

@@ -12,6 +12,8 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from time import perf_counter
@@ -116,13 +118,17 @@ def measured(conversations: list[Conversation]) -> tuple[dict[str, Tally], int, 
             with closing(sqlite3.connect(file, isolation_level=None)) as db:
                 prepare(db, str(file))
                 turns = _filled(db, conversation)
-                memory = Memory(db, encoder, clock=lambda end=conversation.end: end)
+                memory = Memory(db, encoder, partial(_same, conversation.end))
                 start = perf_counter()
                 memory.refresh()
                 indexing_s += perf_counter() - start
                 items += len(turns)
                 _ask(_ways(db, memory, encoder), conversation, turns, tallies)
     return tallies, items, indexing_s
+
+
+def _same(moment: datetime) -> datetime:
+    return moment
 
 
 def _filled(db: sqlite3.Connection, conversation: Conversation) -> dict[int, str]:
