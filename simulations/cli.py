@@ -224,7 +224,6 @@ def _one_source(given: dict[str, Any]) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-
     if options.resume and not options.out:
         raise InputError("--resume needs --out DIR.", "Name the folder of the interrupted run.")
     from simulations import run as runs
@@ -280,7 +279,6 @@ def _said_if_nothing_came_of_it(log: Sequence[dict[str, Any]]) -> int:
 
 
 def _frontier(options: argparse.Namespace) -> int:
-
     from simulations.evidence import frontier
     from simulations.report.display import Display
 
@@ -308,7 +306,6 @@ def _scenarios(_: argparse.Namespace) -> int:
 
 
 def _people(options: argparse.Namespace) -> int:
-
     from simulations.scenarios.dealing import deal
 
     names = "users", "skew", "text", "label", "seed"

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     Vectors = NDArray[np.float32]
 
 MOST_TOKENS = 256  # of a text; the model was trained on no longer ones
+CHARACTERS = 16  # of a token, at most, of which a text's beginning is reckoned
+UNUSED_PLACES = 2  # RoBERTa's family begins to count positions there
 BATCH = 32
 
 
@@ -71,8 +73,10 @@ class SentenceEncoder:
     def _ids(self, text: str) -> list[int]:
         from common.models.tokens import framed, text_ids
 
-        _, tokenizer = self._model_and_tokenizer()
-        return framed(text_ids(text[: MOST_TOKENS * 16], tokenizer), tokenizer, MOST_TOKENS)
+        model, tokenizer = self._model_and_tokenizer()
+        places = getattr(model.config, "max_position_embeddings", MOST_TOKENS)
+        most = min(MOST_TOKENS, places - UNUSED_PLACES)
+        return framed(text_ids(text[: MOST_TOKENS * CHARACTERS], tokenizer), tokenizer, most)
 
     def _batch(self, ids: Sequence[Sequence[int]]) -> Tensor:
         """[texts, width], in one forward pass."""

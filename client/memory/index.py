@@ -72,7 +72,6 @@ class Index:
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
-        db.execute("PRAGMA secure_delete = ON")
         _delete_words_securely(db)
         for table in _TEMPORARY:
             db.execute(f"CREATE VIRTUAL TABLE IF NOT EXISTS temp.{table}")
@@ -142,10 +141,9 @@ class Index:
 
     def terms(self, words: str) -> list[str]:
         """What the word index calls these words: without endings, capitals and accents."""
-        with transaction(self._db):
-            self._db.execute("INSERT INTO temp.memory_query (text) VALUES (?)", (words,))
-            found = self._db.execute("SELECT term FROM temp.memory_query_terms").fetchall()
-            self._db.execute("DELETE FROM temp.memory_query")
+        self._db.execute("INSERT INTO temp.memory_query (text) VALUES (?)", (words,))
+        found = self._db.execute("SELECT term FROM temp.memory_query_terms").fetchall()
+        self._db.execute("DELETE FROM temp.memory_query")
         return [term for (term,) in found]
 
     def postings(self, term: str) -> dict[int, int]:
