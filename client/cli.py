@@ -16,6 +16,7 @@ from client.commands import (
     join,
     label,
     leave,
+    memory,
     passphrase,
     policy,
     recount,
@@ -28,8 +29,8 @@ from client.commands import (
 from common.console.command_line import Parser, run_command
 
 COMMANDS = (
-    init, import_, export, forget, train, chat, label, join, start, stop, status, uploads, policy,
-    recount, leave, passphrase, install_service,
+    init, import_, export, forget, memory, train, chat, label, join, start, stop, status, uploads,
+    policy, recount, leave, passphrase, install_service,
 )  # fmt: skip
 
 
@@ -60,6 +61,11 @@ class _Commands:
             name, parents=[self._common], **options
         )
         return parser
+
+    def below(self, parser: argparse.ArgumentParser) -> _Commands:
+        """Where commands of a command are added."""
+        more = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+        return _Commands(more, self._common)
 
 
 def _common(default: Any) -> argparse.ArgumentParser:

@@ -7,6 +7,7 @@ import dataclasses
 import math
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from common.console.command_line import Parser, run_command
@@ -52,7 +53,10 @@ def _parser() -> argparse.ArgumentParser:
     _people_command(commands)
     bench = commands.add_parser("bench", help="measure against peers and limits")
     bench.add_argument(
-        "name", choices=("secagg", "dp", "chat", "rounds", "load"), help="what to measure"
+        "name", choices=("secagg", "dp", "chat", "rounds", "load", "memory"), help="what to measure"
+    )
+    bench.add_argument(
+        "--data", type=Path, metavar="FILE", help="what memory is measured on: LoCoMo's JSON"
     )
     bench.add_argument("--json", action="store_true", help="one JSON object on stdout")
     bench.add_argument("--quick", action="store_true", help="small sizes, for a first look")
@@ -220,8 +224,6 @@ def _one_source(given: dict[str, Any]) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from pathlib import Path
-
     if options.resume and not options.out:
         raise InputError("--resume needs --out DIR.", "Name the folder of the interrupted run.")
     from simulations import run as runs
@@ -277,8 +279,6 @@ def _said_if_nothing_came_of_it(log: Sequence[dict[str, Any]]) -> int:
 
 
 def _frontier(options: argparse.Namespace) -> int:
-    from pathlib import Path
-
     from simulations.evidence import frontier
     from simulations.report.display import Display
 
@@ -306,8 +306,6 @@ def _scenarios(_: argparse.Namespace) -> int:
 
 
 def _people(options: argparse.Namespace) -> int:
-    from pathlib import Path
-
     from simulations.scenarios.dealing import deal
 
     names = "users", "skew", "text", "label", "seed"
@@ -322,7 +320,7 @@ def _people(options: argparse.Namespace) -> int:
 def _bench(options: argparse.Namespace) -> int:
     from simulations.evidence.benchmarks import run_benchmark
 
-    run_benchmark(options.name, as_json=options.json, quick=options.quick)
+    run_benchmark(options.name, as_json=options.json, quick=options.quick, data=options.data)
     return 0
 
 

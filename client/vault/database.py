@@ -68,6 +68,29 @@ MIGRATIONS = (
         content TEXT NOT NULL, source TEXT NOT NULL, digest BLOB NOT NULL
     );
     """,
+    """
+    CREATE TABLE memory_items (
+        id INTEGER PRIMARY KEY, text TEXT NOT NULL, conversation TEXT,
+        pinned INTEGER NOT NULL DEFAULT 0, off INTEGER NOT NULL DEFAULT 0
+    );
+    CREATE TABLE memory_vectors (
+        item INTEGER PRIMARY KEY, model TEXT NOT NULL, vector BLOB NOT NULL
+    );
+    CREATE VIRTUAL TABLE memory_words USING fts5 (
+        text, content='memory_items', content_rowid='id',
+        tokenize='porter unicode61 remove_diacritics 2'
+    );
+    CREATE TRIGGER memory_is_indexed AFTER INSERT ON memory_items BEGIN
+        INSERT INTO memory_words (rowid, text) VALUES (NEW.id, NEW.text);
+    END;
+    CREATE TRIGGER memory_is_forgotten AFTER DELETE ON memory_items BEGIN
+        INSERT INTO memory_words (memory_words, rowid, text) VALUES ('delete', OLD.id, OLD.text);
+        DELETE FROM memory_vectors WHERE item = OLD.id;
+    END;
+    CREATE TRIGGER records_leave_memory AFTER DELETE ON records BEGIN
+        DELETE FROM memory_items WHERE id = OLD.id;
+    END;
+    """,
 )
 
 

@@ -113,6 +113,11 @@ class Vault:
         return vault
 
     @property
+    def database(self) -> sqlite3.Connection:
+        """The open connection, for parts of the client that keep tables of their own in it."""
+        return self._db
+
+    @property
     def kept(self) -> str:
         """How its key is kept: "keyring" or "passphrase"."""
         return str(self._header["kept"])

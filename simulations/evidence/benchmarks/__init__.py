@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -21,24 +23,27 @@ from simulations.evidence.benchmarks.timing import Row
 
 __all__ = ["NAMES", "measure", "run_benchmark"]
 
-NAMES = ("secagg", "dp", "chat", "rounds", "load")
+NAMES = ("secagg", "dp", "chat", "rounds", "load", "memory")
+WITH_DATA = ("memory",)
 
 
-def run_benchmark(name: str, *, as_json: bool, quick: bool) -> None:
+def run_benchmark(name: str, *, as_json: bool, quick: bool, data: Path | None = None) -> None:
     """Measure and write to stdout: one JSON object, or tables.
 
     Raises:
-        InputError: There is no such benchmark.
+        InputError: There is no such benchmark, or it reads no data.
     """
+    if data is not None and name not in WITH_DATA:
+        raise InputError(f"--data changes nothing about {name!r}.", "Leave it out.")
     with Console(stderr=True).status(f"Measuring {name}; other work on this machine disturbs it."):
-        result = measure(name, quick=quick)
+        result = measure(name, quick=quick, data=data)
     if as_json:
         say(strict_json.encode(result))
     else:
         _show(result)
 
 
-def measure(name: str, *, quick: bool) -> dict[str, Any]:
+def measure(name: str, *, quick: bool, data: Path | None = None) -> dict[str, Any]:
     """`{"name", "machine", "versions", "rows"}`; a row is a `Row`.
 
     Raises:
@@ -46,13 +51,13 @@ def measure(name: str, *, quick: bool) -> dict[str, Any]:
     """
     surroundings = {"machine": machine(), "versions": versions()}  # before our own load
     rows = []
-    for row in _rows(name)(quick):
+    for row in _rows(name, data)(quick):
         rows.append(dataclasses.asdict(row))
         say_aside(f"  {row.case}: {strict_json.encode(row.ours)}")  # a long run may be cut short
     return {"name": name, **surroundings, "rows": rows}
 
 
-def _rows(name: str) -> Callable[[bool], Iterator[Row]]:
+def _rows(name: str, data: Path | None) -> Callable[[bool], Iterator[Row]]:
     if name == "secagg":
         from simulations.evidence.benchmarks import secagg
 
@@ -73,6 +78,10 @@ def _rows(name: str) -> Callable[[bool], Iterator[Row]]:
         from simulations.evidence.benchmarks import load
 
         return load.rows
+    if name == "memory":
+        from simulations.evidence.benchmarks import memory
+
+        return partial(memory.rows, data)
     raise InputError(f"There is no benchmark {name!r}.", f"Choose one of: {', '.join(NAMES)}.")
 
 
