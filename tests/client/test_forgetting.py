@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from client.cli import main
 from client.learning import forgetting
 from client.learning.forgetting import Wanted, forget, found
+from client.memory.index import Index
 from client.vault.unlocking import Passphrase
 from client.vault.vault import Vault
 from common.records.records import Fact, Message, Record
@@ -67,10 +68,13 @@ def test_no_page_has_a_copy(home: Path, rounds: int) -> None:
     chance, there = random.Random(0), records(5 * rounds)
     with opened(home) as vault:
         vault.records.add(there[: 4 * rounds], "a file")
-        key, gone = vault._key, list[str]()
+        key, gone, memory = vault._key, list[str](), Index(vault.database)
+        list(memory.add_words())
         for turn in range(rounds):
             left = [(item, record) for item, record, _ in vault.records.items()]
             chosen = chance.sample(left, chance.randrange(1, 4))
+            if turn % 5 == 1:
+                list(memory.add_words())
             forget(vault, [item for item, _ in chosen])
             gone += [str(record.values["text"]) for _, record in chosen]
             if turn % 5 == 0:
