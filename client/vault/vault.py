@@ -146,13 +146,16 @@ class Vault:
             raise damaged(self.folder / DATABASE)
 
     def wipe_free_space(self) -> None:
-        """Leave no copy of what was removed: not in free pages, not in the write-ahead log.
+        """Leave no copy of what was removed: not in any page, not in the write-ahead log.
 
-        Deleted rows are overwritten as they go (`secure_delete`); the log still has older pages.
+        Deleted rows are overwritten as they go (`secure_delete`). But rows move between pages while
+        they live, and what they leave behind in the gaps of a page is not: so every page is written
+        anew, from the rows that there are. This takes as much memory as the vault is large.
 
         Raises:
             PrivityError: Another process is reading, for which the log must stay.
         """
+        self._db.execute("VACUUM")
         busy, _, _ = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         if busy:
             problem = "Another process is reading the vault, so older pages of it stay for now."

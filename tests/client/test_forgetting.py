@@ -62,7 +62,7 @@ def records(count: int) -> list[Record]:
 
 
 @pytest.mark.parametrize(
-    "rounds", [20, pytest.param(1000, marks=pytest.mark.long)], ids=["few", "many"]
+    "rounds", [20, pytest.param(250, marks=pytest.mark.long)], ids=["few", "many"]
 )
 def test_no_page_has_a_copy(home: Path, rounds: int) -> None:
     chance, there = random.Random(0), records(5 * rounds)
