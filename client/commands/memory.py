@@ -46,6 +46,11 @@ def add(commands: Any) -> None:
         mark = below.add_parser(name, help=meaning)
         _add_number(mark)
         mark.set_defaults(action=mark_item, does=name)
+    gone = below.add_parser("forget", help="as `privity-client forget --item ID`")
+    _add_number(gone)
+    gone.add_argument("--yes", action="store_true", help="without being asked")
+    gone.add_argument("--no-train", action="store_true", help="do not learn anew")
+    gone.set_defaults(action=forget_item)
 
 
 def _add_limit(parser: argparse.ArgumentParser, default: int, what: str) -> None:
@@ -115,6 +120,20 @@ def mark_item(options: argparse.Namespace) -> int:
         (memory.pin if mark == "pinned" else memory.off)(options.item, value)
     say(f"Item {options.item} {told}.")
     return 0
+
+
+def forget_item(options: argparse.Namespace) -> int:
+    """Remove an item's record and all that was made of it.
+
+    Raises:
+        InputError: There is none of this number, or nobody can be asked.
+    """
+    from client.commands import forget
+
+    options.item = [options.item]
+    options.query = options.source = options.person = options.since = ""
+    options.all = False
+    return forget.run(options)
 
 
 def _refreshed(vault: Vault) -> Memory:

@@ -87,23 +87,29 @@ class Index:
 
     def add_words(self) -> Iterator[int]:
         """Index the words of new records, chunk by chunk; how many each time."""
-        query = f"SELECT record.id, record.kind, record.content {_UNINDEXED}"
-        while rows := self._db.execute(
-            f"{query} ORDER BY record.id LIMIT {WORDS_CHUNK}", KINDS
-        ).fetchall():
-            with transaction(self._db):
-                for number, kind, content in rows:
-                    self._add(number, kind, json.loads(content))
-            yield len(rows)
+        while done := self._add_chunk():
+            yield done
 
-    def _add(self, number: int, kind: str, values: dict[str, Any]) -> None:
-        self._db.execute(
-            "INSERT OR IGNORE INTO memory_items (id, text, conversation) VALUES (?, ?, ?)",
-            (number, text_of(kind, values), values.get("conversation")),
-        )
+    def _add_chunk(self) -> int:
+        """Read and written in one transaction: what is forgotten meanwhile does not come back."""
+        query = f"SELECT record.id, record.kind, record.content {_UNINDEXED}"
+        with transaction(self._db):
+            rows = self._db.execute(
+                f"{query} ORDER BY record.id LIMIT {WORDS_CHUNK}", KINDS
+            ).fetchall()
+            for number, kind, content in rows:
+                values = json.loads(content)
+                self._db.execute(
+                    "INSERT INTO memory_items (id, text, conversation) VALUES (?, ?, ?)",
+                    (number, text_of(kind, values), values.get("conversation")),
+                )
+        return len(rows)
 
     def add_vectors(self, embedder: Embedder) -> Iterator[int]:
-        """Give a vector to each item that has none of this model, chunk by chunk."""
+        """Give a vector to each item that has none of this model, chunk by chunk.
+
+        An item that is forgotten while its vector is made gets none.
+        """
         while rows := self._db.execute(
             "SELECT id, text FROM memory_items WHERE id NOT IN"
             " (SELECT item FROM memory_vectors WHERE model = ?) ORDER BY LENGTH(text) LIMIT ?",
@@ -111,11 +117,11 @@ class Index:
         ).fetchall():
             vectors = embedder.embed([text for _, text in rows])
             with transaction(self._db):
-                for (number, _), vector in zip(rows, vectors, strict=True):
+                for (number, text), vector in zip(rows, vectors, strict=True):
                     self._db.execute(
                         "INSERT OR REPLACE INTO memory_vectors (item, model, vector)"
-                        " SELECT id, ?, ? FROM memory_items WHERE id = ?",  # if it is still there
-                        (embedder.name, vector.astype(STORED).tobytes(), number),
+                        " SELECT id, ?, ? FROM memory_items WHERE id = ? AND text = ?",
+                        (embedder.name, vector.astype(STORED).tobytes(), number, text),
                     )
             yield len(rows)
 

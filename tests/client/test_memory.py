@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from sqlcipher3 import dbapi2
+from test_forgetting import pages as decrypted
 
 from client.cli import main
 from client.learning.forgetting import forget
@@ -266,6 +267,21 @@ def test_an_interrupted_refresh_goes_on(
     assert sorted(topics.texts) == [f"Fact {n:02}." for n in range(9)]
 
 
+def test_what_is_forgotten_while_its_vector_is_made_does_not_come_back(
+    db: sqlite3.Connection,
+) -> None:
+    class Slow(Topics):
+        def embed(self, texts: Sequence[str]) -> Vectors:
+            Collection(db).remove([1])
+            return super().embed(texts)
+
+    Collection(db).add([Fact(text="The dog."), Fact(text="The lake.")], "one")
+    memory = Memory(db, Slow())
+    memory.refresh()
+    assert db.execute("SELECT item FROM memory_vectors").fetchall() == [(2,)]
+    assert found(memory, "dog") == []
+
+
 def test_vectors_of_another_model_are_made_again(db: sqlite3.Connection) -> None:
     memory = filled(db, Fact(text="The dog barks."))
     assert memory.stale() == 0
@@ -454,14 +470,25 @@ def test_what_cannot_be_done_is_one_sentence(
     assert out(capsys, *wrong, code=2).count("\n") == 1
 
 
-def test_forgetting_a_record_leaves_no_item_in_the_vault(
+def test_a_forgotten_item_leaves_nothing_in_the_vaults_decrypted_pages(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    secret = "quetzalcoatl"
     with Vault.open(home, Passphrase(lambda _: WORDS), exclusive=True) as vault:
-        memory = Memory(vault.database, Topics())
+        vault.records.add([Fact(text=f"A train to {secret}.")], "another")
+        memory = Memory(vault.database, Random())
         memory.refresh()
-        assert found(memory, "dog") == [3]
-        forget(vault, [3])
-        assert found(Memory(vault.database, Topics()), "dog") == []
-        assert memory.index.count() == 2
+        key = vault._key
+        (vector,) = vault.database.execute(
+            "SELECT vector FROM memory_vectors WHERE item = 4"
+        ).fetchone()
+        assert secret.encode() in (before := decrypted(home, key))
+        assert vector in before
+        forget(vault, [4])
+        everything = decrypted(home, key)
+        assert secret[:7].encode() not in everything
+        assert vector not in everything
+        assert memory.index.count() == 3
         vault.check()
+    assert "records are gone" in out(capsys, "forget", "3", "--yes")
+    assert json.loads(out(capsys, "search", "dog", "--json")) == []

@@ -58,10 +58,12 @@ def read(file: Path) -> list[Conversation]:
     except (ValueError, RecursionError):
         found = None
     try:
-        return [_conversation(one) for one in found]
+        if isinstance(found, list) and found:
+            return [_conversation(one) for one in found]
     except (KeyError, TypeError, ValueError, AttributeError):
-        problem = f"{file} is not LoCoMo's list of conversations."
-        raise InputError(problem, "Give the file locomo10.json or a part of it.") from None
+        pass
+    problem = f"{file} is not LoCoMo's list of conversations."
+    raise InputError(problem, "Give the file locomo10.json or a part of it.")
 
 
 def session_of(turn: str) -> str:
